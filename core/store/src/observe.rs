@@ -1,0 +1,97 @@
+//! Named protocol steps (where fault plans strike) and interesting states (which a sweep must reach).
+
+macro_rules! names {
+    ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum $name {
+            $($(#[$item_doc])* $variant,)*
+        }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name as plans, traces and reports write it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+
+            pub fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($text => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+names! {
+    /// A named step of a protocol, in the order in which a put, a get, a start meets them.
+    Point {
+        /// The new life is on the local disk, not yet in the bucket.
+        LifeOnDisk = "life-on-disk",
+        /// The new life is in the bucket, SlateDB is not yet open.
+        BeforeIndexOpen = "before-index-open",
+        /// Bootstrap has read some of the index.
+        DuringBootstrap = "during-bootstrap",
+        /// A put's payload object is about to be written.
+        BeforeObjectPut = "before-object-put",
+        /// A put's payload object is confirmed, its index entry is not yet handed over.
+        BetweenObjectAndIndex = "between-object-and-index",
+        /// The committer holds a batch that SlateDB has not seen.
+        BeforeIndexWrite = "before-index-write",
+        /// The batch is durable, the map does not show it yet.
+        BeforeVisible = "before-visible",
+        /// The map shows it, the caller has not heard.
+        BeforeAcknowledge = "before-acknowledge",
+        /// A sidecar is about to be put.
+        BeforeSidecarPut = "before-sidecar-put",
+        /// A head's checks are done, its object is not yet written.
+        BeforeHeadPut = "before-head-put",
+        /// A delete's marks are not yet durable.
+        BeforeDeadMark = "before-dead-mark",
+        /// A delete is acknowledged, its objects are still there.
+        BeforeObjectDelete = "before-object-delete",
+        /// A get has chosen a tier and not yet read from it.
+        BeforeTierRead = "before-tier-read",
+        /// Bytes are read and verified, not yet promoted.
+        BeforePromote = "before-promote",
+        /// A peer's index is about to be read.
+        BeforePeerRefresh = "before-peer-refresh",
+    }
+}
+
+names! {
+    /// A state that a good sweep has been in.
+    State {
+        HitMemory = "hit-memory",
+        HitDisk = "hit-disk",
+        HitObject = "hit-object",
+        HitPeer = "hit-peer",
+        StaleDiskCopy = "stale-disk-copy-dropped",
+        CorruptDiskCopy = "corrupt-disk-copy-dropped",
+        SecondReadHealed = "second-object-read-was-good",
+        Quarantined = "quarantined",
+        Healed = "healed",
+        FlightShared = "flight-shared",
+        FlightOutlivedWaiter = "flight-outlived-its-waiter",
+        PromotionRefused = "promotion-refused-after-change",
+        GroupCommitted = "group-commit-of-several",
+        PutUnknown = "put-outcome-unknown",
+        PutAlreadyStored = "put-already-stored",
+        IndexReopened = "index-reopened-in-process",
+        FencedByNewerLife = "fenced-by-newer-life",
+        BootstrapFromIndex = "bootstrap-from-index",
+        BootstrapFromListing = "bootstrap-from-listing",
+        RolledBackDirectory = "rolled-back-directory-noticed",
+        HeadConflict = "head-conflict",
+        HeadOwnRetry = "head-found-its-own-put",
+        DeadMarkOfPeer = "dead-mark-of-a-peer-applied",
+        PeerEntryStale = "peer-entry-was-stale",
+        DeadlineDetached = "deadline-detached",
+        Expired = "expired",
+    }
+}

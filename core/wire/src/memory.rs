@@ -1,0 +1,203 @@
+//! Where payload bytes live: the `BlockMemory` seam.
+//!
+//! A destination is reserved before bytes are read into it, filled once, sealed, and from then on shared and read-only.
+
+use bytes::buf::Limit;
+use bytes::{BufMut, Bytes, BytesMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Sealed bytes: cheap to clone, never changed again. Dropping the last clone returns the memory to its owner.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Payload(Bytes);
+
+impl Payload {
+    /// Wraps an owner of bytes (a slot lease, a heap buffer); it is dropped with the last clone.
+    pub fn from_owner<T: AsRef<[u8]> + Send + 'static>(owner: T) -> Self {
+        Self(Bytes::from_owner(owner))
+    }
+
+    /// The bytes `range` of this payload, without a copy. `None` where the range leaves the payload.
+    pub fn slice(&self, offset: u64, len: u64) -> Option<Self> {
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        (end <= self.0.len()).then(|| Self(self.0.slice(start..end)))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Payload({} bytes)", self.0.len())
+    }
+}
+
+/// A reserved destination of a fixed length.
+pub trait WriteBuf: Send {
+    /// The part that is not yet filled. `remaining_mut()` is what is still missing, exactly.
+    fn unfilled(&mut self) -> &mut dyn BufMut;
+
+    /// Seals the buffer. Returns `None` unless every byte of the reserved length was filled: a half-read payload
+    /// never becomes readable.
+    fn seal(self: Box<Self>) -> Option<Payload>;
+}
+
+/// Why no destination could be reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveError {
+    #[error("a payload of {len} bytes is over the limit of {limit} bytes")]
+    TooLarge { len: u64, limit: u64 },
+    #[error("{in_use} of {budget} bytes of payload memory are in use, {len} more do not fit")]
+    Full { len: u64, in_use: u64, budget: u64 },
+}
+
+/// Hands out destinations for payload bytes and bounds their sum.
+pub trait BlockMemory: Send + Sync + std::fmt::Debug {
+    /// Reserves exactly `len` bytes, or says why not. Never waits.
+    fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError>;
+
+    /// Bytes that are reserved or sealed and not yet dropped.
+    fn bytes_in_use(&self) -> u64;
+}
+
+/// `BlockMemory` on the heap. The budget counts reservations until the last clone of their payload is dropped.
+#[derive(Debug, Clone)]
+pub struct HeapMemory {
+    account: Arc<Account>,
+    payload_bytes_max: u64,
+}
+
+#[derive(Debug)]
+struct Account {
+    in_use: AtomicU64,
+    budget: u64,
+}
+
+/// Returns its bytes to the account when dropped.
+#[derive(Debug)]
+struct Charge {
+    account: Arc<Account>,
+    len: u64,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.in_use.fetch_sub(self.len, Ordering::Relaxed);
+    }
+}
+
+struct HeapWriteBuf {
+    bytes: Limit<BytesMut>,
+    charge: Charge,
+}
+
+struct HeapPayload {
+    bytes: Bytes,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for HeapPayload {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl HeapMemory {
+    /// At most `budget` bytes in all, at most `payload_bytes_max` for one payload.
+    pub fn new(budget: u64, payload_bytes_max: u64) -> Self {
+        Self { account: Arc::new(Account { in_use: AtomicU64::new(0), budget }), payload_bytes_max }
+    }
+}
+
+impl BlockMemory for HeapMemory {
+    fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError> {
+        if len > self.payload_bytes_max {
+            return Err(ReserveError::TooLarge { len, limit: self.payload_bytes_max });
+        }
+        let budget = self.account.budget;
+        self.account
+            .in_use
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |in_use| {
+                in_use.checked_add(len).filter(|sum| *sum <= budget)
+            })
+            .map_err(|in_use| ReserveError::Full { len, in_use, budget })?;
+        let charge = Charge { account: self.account.clone(), len };
+        let len = usize::try_from(len).map_err(|_| ReserveError::TooLarge { len, limit: usize::MAX as u64 })?;
+        Ok(Box::new(HeapWriteBuf { bytes: BytesMut::with_capacity(len).limit(len), charge }))
+    }
+
+    fn bytes_in_use(&self) -> u64 {
+        self.account.in_use.load(Ordering::Relaxed)
+    }
+}
+
+impl WriteBuf for HeapWriteBuf {
+    fn unfilled(&mut self) -> &mut dyn BufMut {
+        &mut self.bytes
+    }
+
+    fn seal(self: Box<Self>) -> Option<Payload> {
+        let Self { bytes, charge } = *self;
+        let whole = bytes.remaining_mut() == 0;
+        whole.then(|| Payload::from_owner(HeapPayload { bytes: bytes.into_inner().freeze(), _charge: charge }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_is_charged_until_the_last_clone_is_dropped() {
+        let memory = HeapMemory::new(10, 8);
+        let mut buf = memory.reserve(6).unwrap();
+        buf.unfilled().put_slice(b"abcdef");
+        let payload = buf.seal().unwrap();
+        let tail = payload.slice(4, 2).unwrap();
+        drop(payload);
+        assert_eq!(memory.bytes_in_use(), 6);
+        assert_eq!(memory.reserve(5).err(), Some(ReserveError::Full { len: 5, in_use: 6, budget: 10 }));
+        assert_eq!(tail.as_ref(), b"ef");
+        drop(tail);
+        assert_eq!(memory.bytes_in_use(), 0);
+        assert_eq!(memory.reserve(9).err(), Some(ReserveError::TooLarge { len: 9, limit: 8 }));
+    }
+
+    #[test]
+    fn a_half_filled_buffer_never_becomes_readable() {
+        let memory = HeapMemory::new(10, 10);
+        let mut buf = memory.reserve(4).unwrap();
+        buf.unfilled().put_slice(b"abc");
+        assert!(buf.seal().is_none());
+        assert_eq!(memory.bytes_in_use(), 0);
+    }
+}

@@ -1,0 +1,291 @@
+//! What a caller can ask. Every front door decodes to these values; the service loop knows no others.
+//!
+//! Payload bytes never travel inside a message: a request that carries payloads states their lengths, and the bytes
+//! follow (see `Body`).
+
+use crate::identity::ModelIdentity;
+use crate::ids::{BlockHash, BlockKey, Part, SidecarKey};
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// A namespace that this session has opened: the number that OPEN answered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Archive, Serialize, Deserialize)]
+pub struct NsHandle(pub u32);
+
+/// When a put is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Archive, Serialize, Deserialize)]
+pub enum Level {
+    /// The bytes are in the memory tier. Survives nothing.
+    Memory,
+    /// The bytes and their metadata are in the local journal and synced.
+    Journal,
+    /// The object store confirmed the bytes and the index entry is durable.
+    #[default]
+    Object,
+}
+
+/// A tier of the store, fastest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Archive, Serialize, Deserialize)]
+pub enum Tier {
+    Memory,
+    Disk,
+    Object,
+}
+
+/// What PUT, GET, EXISTS and DELETE address.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Archive, Serialize, Deserialize)]
+pub enum Target {
+    /// UTF-8, 1 to 1,024 bytes, mutable, visible on the node that wrote it.
+    Plain(String),
+    /// Immutable, shared between nodes.
+    Block(BlockKey),
+    /// Immutable, shared between nodes.
+    Sidecar(SidecarKey),
+}
+
+/// How long a caller waits for a read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Archive, Serialize, Deserialize)]
+pub struct ReadLimits {
+    /// Milliseconds from arrival; 0 means the service's own default.
+    pub deadline_ms: u32,
+    /// Decline at once when the estimate is over this many microseconds; 0 means never.
+    pub decline_over_us: u32,
+}
+
+/// One block of a batch put; its payload follows in the body, in order.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct BlockPut {
+    pub key: BlockKey,
+    /// The previous block of the chain; `None` for the first.
+    pub parent: Option<BlockHash>,
+    /// Position in the chain, from 0.
+    pub sequence: u32,
+    /// Payload bytes.
+    pub len: u64,
+}
+
+/// Which blocks of one part count for a look-up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct PartAsk {
+    pub part: Part,
+    /// For sliding-window and state-space groups: only the last n blocks of the prefix need to exist. 0 means all.
+    pub last_n: u32,
+}
+
+/// What LIST walks over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub enum ListKind {
+    /// Plain keys, ascending by bytes.
+    Plain,
+    /// Blocks, ascending by (hash, part).
+    Blocks,
+    /// Sidecars, ascending by key.
+    Sidecars,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Put {
+    pub ns: NsHandle,
+    pub target: Target,
+    pub level: Level,
+    /// Milliseconds until the value expires; 0 means never.
+    pub ttl_ms: u64,
+    /// For blocks: the previous block of the chain.
+    pub parent: Option<BlockHash>,
+    /// For blocks: position in the chain, from 0.
+    pub sequence: u32,
+    /// Payload bytes, which follow in the body.
+    pub len: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Get {
+    pub ns: NsHandle,
+    pub target: Target,
+    /// (offset, length) in bytes; `None` means the whole value. A range that leaves the value is cut at its end; one
+    /// that starts behind the end is invalid.
+    pub range: Option<(u64, u64)>,
+    pub limits: ReadLimits,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Exists {
+    pub ns: NsHandle,
+    pub target: Target,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Delete {
+    pub ns: NsHandle,
+    pub target: Target,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Clear {
+    pub ns: NsHandle,
+    /// Clearing the object tier deletes by name and needs the `admin` right.
+    pub tier: Tier,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Restore {
+    pub ns: NsHandle,
+    /// Blocks to warm, at most `BATCH_ITEMS_MAX`.
+    pub keys: Vec<BlockKey>,
+    pub limits: ReadLimits,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct GetMany {
+    pub ns: NsHandle,
+    /// At most `BATCH_ITEMS_MAX`. Each is answered for itself.
+    pub targets: Vec<Target>,
+    pub limits: ReadLimits,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct List {
+    pub ns: NsHandle,
+    pub kind: ListKind,
+    /// For plain keys: only keys that start with this.
+    pub prefix: String,
+    /// The cursor that the page before answered; empty for the first page.
+    pub cursor: Vec<u8>,
+    /// Entries wanted, 1 to `LIST_PAGE_MAX`.
+    pub limit: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct LookupBlockPrefix {
+    pub ns: NsHandle,
+    /// The chain, first block first, at most `LOOKUP_HASHES_MAX`.
+    pub hashes: Vec<BlockHash>,
+    /// Empty means all parts of the namespace's identity, each whole.
+    pub parts: Vec<PartAsk>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct GetBlocks {
+    pub ns: NsHandle,
+    /// At most `BATCH_ITEMS_MAX`.
+    pub keys: Vec<BlockKey>,
+    /// Answer the leading blocks that exist, instead of all or nothing.
+    pub leading: bool,
+    pub limits: ReadLimits,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct PutBlocks {
+    pub ns: NsHandle,
+    pub level: Level,
+    /// At most `BATCH_ITEMS_MAX`; all or nothing in the index.
+    pub blocks: Vec<BlockPut>,
+}
+
+/// Opens a namespace in this session; the first request of every session.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Open {
+    pub protocol_version: u32,
+    pub tenant: String,
+    /// Bearer token; empty where the daemon asks for none.
+    pub token: String,
+    pub namespace: String,
+    /// `None` opens a namespace for plain keys only: its blocks are not reachable.
+    pub identity: Option<ModelIdentity>,
+    /// Ask for CRC32C over payloads.
+    pub payload_crc: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct PutSidecar {
+    pub ns: NsHandle,
+    pub key: SidecarKey,
+    /// The last full block of the chain.
+    pub tip: BlockHash,
+    pub level: Level,
+    pub len: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct GetSidecar {
+    pub ns: NsHandle,
+    pub key: SidecarKey,
+    pub limits: ReadLimits,
+}
+
+/// What a head points to.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct HeadValue {
+    pub tip: BlockHash,
+    /// Full blocks of the chain.
+    pub length: u32,
+    pub sidecar: Option<SidecarKey>,
+}
+
+/// Creates generation `expected + 1` of a head, if nobody else has.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct PublishHead {
+    pub ns: NsHandle,
+    /// UTF-8, 1 to 255 bytes.
+    pub name: String,
+    /// The generation that the caller read; 0 where there is none.
+    pub expected: u64,
+    /// `None` publishes a tombstone.
+    pub value: Option<HeadValue>,
+    /// The chain's hashes, first block first, so that ancestors can be checked. Empty for a tombstone.
+    pub chain: Vec<BlockHash>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct GetHead {
+    pub ns: NsHandle,
+    pub name: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Touch {
+    pub ns: NsHandle,
+    pub keys: Vec<BlockKey>,
+}
+
+/// One request, from any door.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    Ping,
+    Put(Put),
+    Get(Get),
+    Exists(Exists),
+    Stats,
+    Clear(Clear),
+    Restore(Restore),
+    Close {
+        ns: NsHandle,
+    },
+    GetMany(GetMany),
+    List(List),
+    LookupBlockPrefix(LookupBlockPrefix),
+    GetBlocks(GetBlocks),
+    PutBlocks(PutBlocks),
+    Delete(Delete),
+    Open(Open),
+    PutSidecar(PutSidecar),
+    GetSidecar(GetSidecar),
+    PublishHead(PublishHead),
+    GetHead(GetHead),
+    /// Cancels the request with this id of the same session. Answered OK whether or not it was still under way; the
+    /// cancelled request is answered `retry` (its outcome may be unknown).
+    Cancel {
+        request_id: u64,
+    },
+}
+
+impl Request {
+    /// The lengths of the payloads that follow this request, in order.
+    pub fn payload_lens(&self) -> Vec<u64> {
+        match self {
+            Self::Put(put) => vec![put.len],
+            Self::PutBlocks(batch) => batch.blocks.iter().map(|block| block.len).collect(),
+            Self::PutSidecar(put) => vec![put.len],
+            _ => Vec::new(),
+        }
+    }
+}
