@@ -4,6 +4,7 @@
 //! in the client library, in the simulator and under the fuzzer.
 #![forbid(unsafe_code)]
 
+pub mod envelope;
 pub mod error;
 pub mod identity;
 pub mod ids;
