@@ -9,6 +9,7 @@ pub mod config;
 pub mod exit;
 pub mod objects;
 pub mod render;
+pub mod trace;
 
 use cli::{Cli, Command};
 use exit::Outcome;
