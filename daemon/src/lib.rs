@@ -8,6 +8,7 @@ pub mod commands;
 pub mod config;
 pub mod exit;
 pub mod objects;
+pub mod process;
 pub mod render;
 pub mod trace;
 
