@@ -10,8 +10,12 @@ pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod memory;
+pub mod message;
 pub mod request;
 pub mod response;
+#[cfg(test)]
+mod samples;
+pub mod validate;
 
 pub use error::{DecodeError, ErrorKind, ServiceError};
 pub use identity::ModelIdentity;
