@@ -86,3 +86,13 @@ impl From<crate::memory::ReserveError> for ServiceError {
         }
     }
 }
+
+/// A caller whose bytes do not decode has to fix its input; where a limit was passed, the error bears it.
+impl From<DecodeError> for ServiceError {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::TooLong { limit, .. } => Self::too_large(error.to_string(), limit),
+            _ => Self::new(ErrorKind::Invalid, error.to_string()),
+        }
+    }
+}

@@ -4,13 +4,18 @@
 //! in the client library, in the simulator and under the fuzzer.
 #![forbid(unsafe_code)]
 
+pub mod envelope;
 pub mod error;
 pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod memory;
+pub mod message;
 pub mod request;
 pub mod response;
+#[cfg(test)]
+mod samples;
+pub mod validate;
 
 pub use error::{DecodeError, ErrorKind, ServiceError};
 pub use identity::ModelIdentity;

@@ -24,3 +24,19 @@ pub const MESSAGE_BYTES_MAX: u32 = 4 << 20;
 pub const SIDECAR_BYTES_MAX: u64 = BLOCK_BYTES_MAX;
 /// Entries a page of LIST returns at most.
 pub const LIST_PAGE_MAX: u32 = 1_000;
+/// Most payload bytes that one message (a batch put, a batch answer) may announce: 1 GiB.
+pub const BATCH_BYTES_MAX: u64 = 1 << 30;
+/// Longest bearer token of OPEN, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+/// Longest field of a model identity, in bytes of UTF-8.
+pub const IDENTITY_FIELD_BYTES_MAX: usize = 1024;
+/// Longest cursor of LIST, in bytes.
+pub const CURSOR_BYTES_MAX: usize = 2048;
+/// Longest time to live, in milliseconds: a hundred years.
+pub const TTL_MS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
+/// Longest text of an error, in bytes; what is longer is cut at a character.
+pub const ERROR_TEXT_BYTES_MAX: usize = 4096;
+/// Smallest frame limit that a session may negotiate: 64 KiB.
+pub const FRAME_BYTES_MIN: u32 = 64 << 10;
+/// The protocol version that OPEN names.
+pub const PROTOCOL_VERSION: u32 = 1;

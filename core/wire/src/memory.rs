@@ -85,6 +85,14 @@ pub trait BlockMemory: Send + Sync + std::fmt::Debug {
     /// Reserves exactly `len` bytes, or says why not. Never waits.
     fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError>;
 
+    /// Takes over bytes that came from elsewhere (a file, the object store's client): charged like a reservation, and
+    /// copied only where payloads must live in special memory.
+    fn adopt(&self, bytes: Bytes) -> Result<Payload, ReserveError> {
+        let mut buf = self.reserve(bytes.len() as u64)?;
+        buf.unfilled().put_slice(&bytes);
+        buf.seal().ok_or(ReserveError::TooLarge { len: bytes.len() as u64, limit: 0 })
+    }
+
     /// Bytes that are reserved or sealed and not yet dropped.
     fn bytes_in_use(&self) -> u64;
 }
@@ -136,10 +144,8 @@ impl HeapMemory {
     pub fn new(budget: u64, payload_bytes_max: u64) -> Self {
         Self { account: Arc::new(Account { in_use: AtomicU64::new(0), budget }), payload_bytes_max }
     }
-}
 
-impl BlockMemory for HeapMemory {
-    fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError> {
+    fn charge(&self, len: u64) -> Result<Charge, ReserveError> {
         if len > self.payload_bytes_max {
             return Err(ReserveError::TooLarge { len, limit: self.payload_bytes_max });
         }
@@ -150,9 +156,20 @@ impl BlockMemory for HeapMemory {
                 in_use.checked_add(len).filter(|sum| *sum <= budget)
             })
             .map_err(|in_use| ReserveError::Full { len, in_use, budget })?;
-        let charge = Charge { account: self.account.clone(), len };
+        Ok(Charge { account: self.account.clone(), len })
+    }
+}
+
+impl BlockMemory for HeapMemory {
+    fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError> {
+        let charge = self.charge(len)?;
         let len = usize::try_from(len).map_err(|_| ReserveError::TooLarge { len, limit: usize::MAX as u64 })?;
         Ok(Box::new(HeapWriteBuf { bytes: BytesMut::with_capacity(len).limit(len), charge }))
+    }
+
+    fn adopt(&self, bytes: Bytes) -> Result<Payload, ReserveError> {
+        let charge = self.charge(bytes.len() as u64)?;
+        Ok(Payload::from_owner(HeapPayload { bytes, _charge: charge }))
     }
 
     fn bytes_in_use(&self) -> u64 {

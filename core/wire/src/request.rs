@@ -288,4 +288,39 @@ impl Request {
             _ => Vec::new(),
         }
     }
+
+    /// The namespace that this request names; `None` where it names none.
+    pub fn namespace_mut(&mut self) -> Option<&mut NsHandle> {
+        match self {
+            Self::Ping | Self::Stats | Self::Open(_) | Self::Cancel { .. } => None,
+            Self::Put(body) => Some(&mut body.ns),
+            Self::Get(body) => Some(&mut body.ns),
+            Self::Exists(body) => Some(&mut body.ns),
+            Self::Clear(body) => Some(&mut body.ns),
+            Self::Restore(body) => Some(&mut body.ns),
+            Self::Close { ns } => Some(ns),
+            Self::GetMany(body) => Some(&mut body.ns),
+            Self::List(body) => Some(&mut body.ns),
+            Self::LookupBlockPrefix(body) => Some(&mut body.ns),
+            Self::GetBlocks(body) => Some(&mut body.ns),
+            Self::PutBlocks(body) => Some(&mut body.ns),
+            Self::Delete(body) => Some(&mut body.ns),
+            Self::PutSidecar(body) => Some(&mut body.ns),
+            Self::GetSidecar(body) => Some(&mut body.ns),
+            Self::PublishHead(body) => Some(&mut body.ns),
+            Self::GetHead(body) => Some(&mut body.ns),
+        }
+    }
+
+    /// How long the caller waits, where the request says so.
+    pub fn read_limits(&self) -> Option<ReadLimits> {
+        match self {
+            Self::Get(body) => Some(body.limits),
+            Self::Restore(body) => Some(body.limits),
+            Self::GetMany(body) => Some(body.limits),
+            Self::GetBlocks(body) => Some(body.limits),
+            Self::GetSidecar(body) => Some(body.limits),
+            _ => None,
+        }
+    }
 }

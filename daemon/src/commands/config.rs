@@ -1,0 +1,62 @@
+//! `bettong config`: every value, its origin and its meaning.
+
+use crate::cli::ConfigArgs;
+use crate::config::load::{Loaded, Sources, load};
+use crate::config::machine::Machine;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::render::table::Table;
+use serde_json::json;
+
+/// The configuration that these arguments, their file and the environment give.
+pub fn loaded(args: &ConfigArgs) -> Outcome<Loaded> {
+    let sources =
+        Sources { file: args.config.as_deref(), environment: std::env::vars().collect(), flags: flags(args)? };
+    load(&sources, &Machine::read())
+}
+
+/// Flags as (name, value, origin).
+fn flags(args: &ConfigArgs) -> Outcome<Vec<(String, String, String)>> {
+    let mut flags = Vec::new();
+    for pair in &args.set {
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Failure::new(Exit::Usage, format!("flag --set {pair}: write NAME=VALUE")))?;
+        flags.push((name.replace('-', "_"), value.to_owned(), format!("flag --set {name}")));
+    }
+    let named = [
+        ("data_dir", "flag --data-dir", &args.data_dir),
+        ("store", "flag --store", &args.store),
+        ("listen", "flag --listen", &args.listen),
+        ("node_id", "flag --node-id", &args.node_id),
+    ];
+    for (name, flag, value) in named {
+        if let Some(value) = value {
+            flags.push((name.to_owned(), value.clone(), flag.to_owned()));
+        }
+    }
+    if args.insecure {
+        flags.push(("insecure".to_owned(), "true".to_owned(), "flag --insecure".to_owned()));
+    }
+    Ok(flags)
+}
+
+/// Prints the table, or a JSON array of objects.
+pub fn run(args: &ConfigArgs, as_json: bool) -> Outcome {
+    let loaded = loaded(args)?;
+    if as_json {
+        let values: Vec<_> = loaded
+            .shown
+            .iter()
+            .map(|(described, value, origin)| {
+                json!({ "name": described.name, "value": value, "unit": described.unit, "origin": origin, "meaning": described.meaning })
+            })
+            .collect();
+        crate::render::line(&serde_json::Value::Array(values).to_string())
+    } else {
+        let mut table = Table::new(&["name", "value", "unit", "origin", "meaning"]);
+        for (described, value, origin) in &loaded.shown {
+            table.row(&[described.name, value, described.unit, origin, described.meaning]);
+        }
+        crate::render::line(&table.to_string())
+    }
+}

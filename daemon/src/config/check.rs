@@ -1,0 +1,133 @@
+//! What must hold between values before anything is started.
+
+use super::Config;
+use super::machine::Machine;
+use super::scalar::Bytes;
+use crate::exit::{Exit, Failure, Outcome};
+use std::net::{SocketAddr, ToSocketAddrs};
+
+/// Longest node id: it is one segment of an object's name.
+pub const NODE_ID_BYTES_MAX: usize = 64;
+
+/// Refuses values that cannot work together, naming the value, the limit and what was given.
+pub fn check(config: &Config, machine: &Machine) -> Outcome {
+    budget(config, machine)?;
+    node_id(&config.node_id.0)?;
+    let at_least_one = [
+        ("reactors", config.reactors.0),
+        ("storage_threads", config.storage_threads.0),
+        ("connections_max", config.connections_max.0),
+        ("inflight_max", config.inflight_max.0),
+        ("object_attempts_max", config.object_attempts_max.0),
+        ("object_inflight_max", config.object_inflight_max.0),
+        ("commit_queue_max", config.commit_queue_max.0),
+    ];
+    for (name, value) in at_least_one {
+        require(value >= 1, || format!("{name} is {value}, it must be at least 1"))?;
+    }
+    let frame = config.frame_bytes_max.0;
+    let frame_max = u64::from(bettong_wire::limits::FRAME_BYTES_MAX);
+    require((64 << 10..=frame_max).contains(&frame), || {
+        format!("frame_bytes_max is {frame}, it must be from 65536 to {frame_max}")
+    })?;
+    require(config.peer_refresh_ms.0 >= 100, || {
+        format!("peer_refresh_ms is {}, it must be at least 100", config.peer_refresh_ms.0)
+    })?;
+    require(config.deadline_default_ms <= config.deadline_max_ms, || {
+        format!(
+            "deadline_default_ms is {}, over deadline_max_ms of {}",
+            config.deadline_default_ms, config.deadline_max_ms
+        )
+    })
+}
+
+fn require(holds: bool, message: impl FnOnce() -> String) -> Outcome {
+    if holds { Ok(()) } else { Err(Failure::new(Exit::Usage, message())) }
+}
+
+/// All memory that the daemon may fill, against what there is.
+fn budget(config: &Config, machine: &Machine) -> Outcome {
+    let parts = [config.memory_bytes, config.peer_hint_bytes];
+    let sum = parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(part.0)).unwrap_or(u64::MAX);
+    let usable = machine.usable_bytes();
+    require(sum <= usable, || {
+        format!(
+            "memory_bytes of {} and peer_hint_bytes of {} are {sum} bytes together, this machine has {usable} ({})",
+            config.memory_bytes,
+            config.peer_hint_bytes,
+            Bytes(usable)
+        )
+    })
+}
+
+/// A node id is one safe segment of a name.
+pub fn node_id(id: &str) -> Outcome {
+    let safe = id.len() <= NODE_ID_BYTES_MAX
+        && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    require(safe, || format!("node_id `{id}` may have up to {NODE_ID_BYTES_MAX} of a-z, 0-9 and dash"))
+}
+
+/// The address to listen on. A non-loopback address needs `insecure`: this release has no TLS.
+pub fn listen_address(config: &Config) -> Outcome<SocketAddr> {
+    let listen = &config.listen.0;
+    let mut addresses = listen
+        .to_socket_addrs()
+        .map_err(|error| Failure::new(Exit::Usage, format!("listen address `{listen}`: {error}")))?;
+    let address = addresses
+        .next()
+        .ok_or_else(|| Failure::new(Exit::Usage, format!("listen address `{listen}` names nothing")))?;
+    require(address.ip().is_loopback() || config.insecure.0, || {
+        format!(
+            "listen address {address} is not loopback and connections are neither encrypted nor private: refused without --insecure"
+        )
+    })?;
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::scalar::{Switch, Text};
+
+    const MACHINE: Machine = Machine { memory_bytes: 16 << 30, group_bytes: Some(4 << 30), cores: 2 };
+
+    fn config(change: impl FnOnce(&mut Config)) -> Config {
+        let mut config = Config::defaults(&MACHINE);
+        change(&mut config);
+        config
+    }
+
+    #[test]
+    fn the_defaults_pass_on_small_machines_too() {
+        for memory in [1 << 30, 2 << 30, 16 << 30, 1 << 40] {
+            let machine = Machine { memory_bytes: memory, group_bytes: None, cores: 1 };
+            check(&Config::defaults(&machine), &machine).unwrap();
+        }
+    }
+
+    #[test]
+    fn more_memory_than_fits_is_refused_with_both_numbers() {
+        let failure = check(&config(|config| config.memory_bytes = Bytes(5 << 30)), &MACHINE).unwrap_err();
+        assert!(failure.message.contains("5GiB") && failure.message.contains("4294967296"), "{failure}");
+        assert!(check(&config(|config| config.memory_bytes = Bytes(u64::MAX)), &MACHINE).is_err());
+    }
+
+    #[test]
+    fn a_public_address_needs_a_word() {
+        let public = |insecure| {
+            config(|config| (config.listen, config.insecure) = (Text("0.0.0.0:0".to_owned()), Switch(insecure)))
+        };
+        assert!(listen_address(&public(false)).unwrap_err().message.contains("--insecure"));
+        listen_address(&public(true)).unwrap();
+        listen_address(&config(|_| ())).unwrap();
+        assert!(listen_address(&config(|config| config.listen = Text("nonsense".to_owned()))).is_err());
+    }
+
+    #[test]
+    fn a_node_id_is_one_segment() {
+        for id in ["a/b", "..", "a.b", "A", "a b", "ä", &"x".repeat(65)] {
+            assert!(node_id(id).is_err(), "{id}");
+        }
+        node_id("gpu-7-rack-2").unwrap();
+    }
+}

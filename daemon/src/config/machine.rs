@@ -1,0 +1,82 @@
+//! What this machine has: memory, the control group's limit, cores.
+
+use super::scalar::Bytes;
+use std::path::Path;
+
+/// The part of the machine that configuration depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Machine {
+    /// Bytes of main memory.
+    pub memory_bytes: u64,
+    /// The control group's limit, in bytes, where there is one.
+    pub group_bytes: Option<u64>,
+    /// Cores that this process may use, at least 1.
+    pub cores: usize,
+}
+
+impl Machine {
+    /// Reads `/proc` and `/sys`. Where the memory cannot be read, 1 GiB is assumed: too small a pool is safe.
+    pub fn read() -> Self {
+        let text = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
+        Self {
+            memory_bytes: total_of(&text("/proc/meminfo")).unwrap_or(1 << 30),
+            group_bytes: group_limit(&text("/proc/self/cgroup"), text),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// The most that may be used: the smaller of main memory and the group's limit.
+    pub fn usable_bytes(&self) -> u64 {
+        self.group_bytes.map_or(self.memory_bytes, |group| group.min(self.memory_bytes))
+    }
+
+    /// The default of the memory pool: a quarter of what is usable.
+    pub fn pool_default(&self) -> Bytes {
+        Bytes((self.usable_bytes() / 4) & !((1 << 20) - 1))
+    }
+}
+
+/// `MemTotal` of /proc/meminfo, in bytes.
+fn total_of(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The smallest memory limit on the way from this process's control group up to the root (version 2, then version 1).
+fn group_limit(own: &str, read: impl Fn(&str) -> String) -> Option<u64> {
+    let number = |path: String| read(&path).trim().parse::<u64>().ok();
+    let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let above = Path::new(path).ancestors().filter_map(Path::to_str);
+    let version_2 =
+        above.filter_map(|group| number(format!("/sys/fs/cgroup{}/memory.max", group.trim_end_matches('/'))));
+    let version_1 = number("/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned());
+    // Version 1 writes "no limit" as a number near 2^63.
+    version_2.min().or(version_1).filter(|limit| *limit < 1 << 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_limit_above_the_process_counts() {
+        let files = |path: &str| match path {
+            "/sys/fs/cgroup/a/b/memory.max" => "max\n".to_owned(),
+            "/sys/fs/cgroup/a/memory.max" => "1073741824\n".to_owned(),
+            "/sys/fs/cgroup/memory.max" => "4294967296\n".to_owned(),
+            _ => String::new(),
+        };
+        assert_eq!(group_limit("0::/a/b\n", files), Some(1 << 30));
+        assert_eq!(group_limit("0::/\n", files), Some(4 << 30));
+        assert_eq!(group_limit("", |_| String::new()), None);
+        let old = |path: &str| if path.contains("limit_in_bytes") { "9223372036854771712" } else { "" }.to_owned();
+        assert_eq!(group_limit("4:memory:/x\n", old), None);
+    }
+
+    #[test]
+    fn the_pool_is_a_quarter_of_the_smaller() {
+        assert_eq!(total_of("MemFree: 1 kB\nMemTotal:       16384 kB\n"), Some(16 << 20));
+        let machine = Machine { memory_bytes: 16 << 30, group_bytes: Some(8 << 30), cores: 2 };
+        assert_eq!(machine.pool_default(), Bytes(2 << 30));
+    }
+}

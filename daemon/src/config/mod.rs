@@ -1,0 +1,115 @@
+//! Configuration: every value with its name, default, unit, meaning and origin.
+//!
+//! Layers, from weak to strong: defaults, a TOML file, the environment (`BETTONG_*`), flags.
+
+pub mod check;
+pub mod load;
+pub mod machine;
+pub mod scalar;
+
+use machine::Machine;
+use scalar::{Bytes, Compression, Count, Millis, Switch, Text};
+use serde::{Deserialize, Serialize};
+
+/// What `bettong config` says of one value besides the value itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    pub name: &'static str,
+    pub unit: &'static str,
+    pub meaning: &'static str,
+    /// Shown as `***` where it is set.
+    pub secret: bool,
+}
+
+macro_rules! values {
+    ($machine:ident; $($name:ident: $type:ty = $default:expr, $unit:literal, $meaning:literal $(, $secret:ident)?;)*) => {
+        /// The daemon's configuration.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Config {
+            $(#[doc = $meaning] pub $name: $type,)*
+        }
+
+        /// The same, as far as a file sets it.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct FileValues {
+            $(#[serde(default)] #[expect(dead_code, reason = "read by serde only: a file is checked for names and types")] $name: Option<$type>,)*
+        }
+
+        impl Config {
+            /// The defaults on this machine.
+            pub fn defaults($machine: &Machine) -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        /// Every value, in the order in which it is shown.
+        pub const VALUES: &[Described] = &[
+            $(Described {
+                name: stringify!($name),
+                unit: $unit,
+                meaning: $meaning,
+                secret: values!(@secret $($secret)?),
+            },)*
+        ];
+    };
+    (@secret secret) => { true };
+    (@secret) => { false };
+}
+
+fn text(value: &str) -> Text {
+    Text(value.to_owned())
+}
+
+values! { machine;
+    data_dir: Text = text("./bettong-data"), "path", "where the daemon keeps its identity, its cache and, by default, its objects";
+    store: Text = text(""), "URL", "object store: file:///path, s3://bucket/prefix or memory:; empty means a folder in data_dir";
+    listen: Text = text("127.0.0.1:7450"), "address", "TCP address; port 0 takes a free one";
+    node_id: Text = text(""), "name", "this node's name under the store's prefix; empty means drawn once and kept in data_dir";
+    insecure: Switch = Switch(false), "switch", "allow a non-loopback listen address without TLS and authentication";
+    token_file: Text = text(""), "path", "bearer tokens, one `tenant token [admin]` a line; empty means every local peer is trusted";
+    reactors: Count = Count(u32::try_from(machine.cores).unwrap_or(u32::MAX)), "threads", "door reactors, each pinned to a core with its own listening socket";
+    storage_threads: Count = Count(u32::try_from(machine.cores.max(2)).unwrap_or(u32::MAX)), "threads", "threads of the storage runtime";
+    connections_max: Count = Count(1024), "connections", "TCP connections at a time; one more is closed at once";
+    inflight_max: Count = Count(128), "requests", "unanswered requests of one connection";
+    unsent_bytes_max: Bytes = Bytes(64 << 20), "bytes", "answers of one connection that wait to be sent";
+    frame_bytes_max: Bytes = Bytes(256 << 20), "bytes", "one TCP frame";
+    deadline_default_ms: Millis = Millis(30_000), "ms", "a request's deadline where it names none";
+    deadline_max_ms: Millis = Millis(600_000), "ms", "the longest deadline that a request may name";
+    drain_ms: Millis = Millis(10_000), "ms", "how long SIGTERM waits for what is under way";
+    payload_bytes_max: Bytes = Bytes(bettong_wire::limits::BLOCK_BYTES_MAX), "bytes", "one block or value";
+    memory_bytes: Bytes = machine.pool_default(), "bytes", "payload memory: the memory tier and what is on its way; the default is a quarter of the smaller of RAM and the control group's limit";
+    disk_bytes: Bytes = Bytes(8 << 30), "bytes", "disk tier in data_dir; 0 means none";
+    compression: Compression = Compression::None, "name", "payloads on disk and in the object store: none, zstd or lz4";
+    index_entries_max: Count = Count(16_000_000), "entries", "blocks and other values in the index";
+    plain_keys_max: Count = Count(1_000_000), "keys", "plain keys, in all namespaces";
+    commit_wait_ms: Millis = Millis(2), "ms", "how long an index write waits for others to join its group commit";
+    commit_queue_max: Count = Count(8192), "writes", "index writes that wait for the committer; beyond it puts are busy";
+    object_attempts_max: Count = Count(4), "attempts", "attempts of one request to the object store, the first included";
+    object_attempt_ms: Millis = Millis(10_000), "ms", "one attempt of one request to the object store";
+    object_backoff_ms: Millis = Millis(50), "ms", "first pause between attempts; doubled each time, with jitter";
+    object_inflight_max: Count = Count(64), "requests", "requests of puts and gets to the object store at a time";
+    peer_refresh_ms: Millis = Millis(10_000), "ms", "how often other nodes of the prefix and newer lives of this node are looked for";
+    peer_hint_bytes: Bytes = Bytes(64 << 20), "bytes", "memory for what other nodes' indexes say";
+    s3_endpoint: Text = text(""), "URL", "S3 endpoint; empty means AWS_ENDPOINT_URL, else Amazon's; http is allowed on loopback only";
+    s3_region: Text = text(""), "name", "S3 region; empty means AWS_REGION, else us-east-1";
+    s3_access_key_id: Text = text(""), "text", "S3 access key; empty means AWS_ACCESS_KEY_ID";
+    s3_secret_access_key: Text = text(""), "text", "S3 secret key; empty means AWS_SECRET_ACCESS_KEY", secret;
+    s3_instance_role: Switch = Switch(false), "switch", "take S3 credentials from the machine's role instead of keys";
+    s3_path_style: Switch = Switch(false), "switch", "address buckets as a path, as most S3 servers of one's own need";
+    log: Text = text("info"), "filter", "what is logged to standard error, e.g. info or bettong_core=debug";
+}
+
+impl Config {
+    /// The object store's URL; the default is a folder in the data directory.
+    pub fn store_or_default(&self) -> String {
+        match self.store.0.as_str() {
+            "" => {
+                let data_dir = std::path::absolute(&self.data_dir.0).unwrap_or_else(|_| self.data_dir.0.clone().into());
+                format!("file://{}", data_dir.join("objects").display())
+            }
+            url => url.to_owned(),
+        }
+    }
+}
