@@ -3,12 +3,15 @@
 //! The binary is a few lines over this library, so that tests reach what it is made of.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod exit;
 pub mod objects;
+pub mod process;
 pub mod render;
+pub mod trace;
 
 use cli::{Cli, Command};
 use exit::Outcome;

@@ -114,6 +114,13 @@ pub trait World: Clone + Send + Sync + 'static {
     /// An interesting state was (or was not) met. Costs nothing in production.
     fn reached(&self, _state: State) {}
 
+    /// `reached`, where the condition holds.
+    fn reached_if(&self, condition: bool, state: State) {
+        if condition {
+            self.reached(state);
+        }
+    }
+
     /// A checked assertion does not hold. Counted and logged in production, fatal to the run in the simulator.
     fn violated(&self, what: &'static str);
 }

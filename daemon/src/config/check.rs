@@ -18,7 +18,9 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
         ("storage_threads", config.storage_threads.0),
         ("connections_max", config.connections_max.0),
         ("inflight_max", config.inflight_max.0),
-        ("object_concurrency", config.object_concurrency.0),
+        ("object_attempts_max", config.object_attempts_max.0),
+        ("object_inflight_max", config.object_inflight_max.0),
+        ("commit_queue_max", config.commit_queue_max.0),
     ];
     for (name, value) in at_least_one {
         require(value >= 1, || format!("{name} is {value}, it must be at least 1"))?;
@@ -45,15 +47,14 @@ fn require(holds: bool, message: impl FnOnce() -> String) -> Outcome {
 
 /// All memory that the daemon may fill, against what there is.
 fn budget(config: &Config, machine: &Machine) -> Outcome {
-    let parts = [config.memory_bytes, config.inflight_bytes, config.peer_hint_bytes];
+    let parts = [config.memory_bytes, config.peer_hint_bytes];
     let sum = parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(part.0)).unwrap_or(u64::MAX);
     let usable = machine.usable_bytes();
     require(sum <= usable, || {
         format!(
-            "memory_bytes, inflight_bytes and peer_hint_bytes are {sum} bytes together ({} + {} + {}), this machine has {usable} ({})",
-            parts[0],
-            parts[1],
-            parts[2],
+            "memory_bytes of {} and peer_hint_bytes of {} are {sum} bytes together, this machine has {usable} ({})",
+            config.memory_bytes,
+            config.peer_hint_bytes,
             Bytes(usable)
         )
     })
@@ -62,13 +63,8 @@ fn budget(config: &Config, machine: &Machine) -> Outcome {
 /// A node id is one safe segment of a name.
 pub fn node_id(id: &str) -> Outcome {
     let safe = id.len() <= NODE_ID_BYTES_MAX
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-        && !id.starts_with('.');
-    require(safe, || {
-        format!(
-            "node_id `{id}` may have up to {NODE_ID_BYTES_MAX} letters, digits, dashes, underscores and dots, the first no dot"
-        )
-    })
+        && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    require(safe, || format!("node_id `{id}` may have up to {NODE_ID_BYTES_MAX} of a-z, 0-9 and dash"))
 }
 
 /// The address to listen on. A non-loopback address needs `insecure`: this release has no TLS.
@@ -129,9 +125,9 @@ mod tests {
 
     #[test]
     fn a_node_id_is_one_segment() {
-        for id in ["a/b", "..", ".a", "a b", "ä", &"x".repeat(65)] {
+        for id in ["a/b", "..", "a.b", "A", "a b", "ä", &"x".repeat(65)] {
             assert!(node_id(id).is_err(), "{id}");
         }
-        node_id("gpu-7.rack_2").unwrap();
+        node_id("gpu-7-rack-2").unwrap();
     }
 }

@@ -51,10 +51,10 @@ pub fn open(bucket: &str, config: &Config) -> Outcome<Arc<dyn ObjectStore>> {
     if value(AmazonS3ConfigKey::SkipSignature) == "true" && !local {
         return Err(refused("AWS_SKIP_SIGNATURE sends no credentials: refused off loopback".to_owned()));
     }
-    let options = ClientOptions::new().with_timeout(config.object_timeout_ms.duration()).with_allow_http(local);
+    let options = ClientOptions::new().with_timeout(config.object_attempt_ms.duration()).with_allow_http(local);
     let retry = RetryConfig {
         max_retries: CLIENT_RETRIES,
-        retry_timeout: config.object_timeout_ms.duration(),
+        retry_timeout: config.object_attempt_ms.duration(),
         ..RetryConfig::default()
     };
     builder

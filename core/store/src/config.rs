@@ -1,0 +1,110 @@
+//! Every limit and knob of the store, with its unit, its default and the reason for it.
+
+use bettong_wire::envelope::Algorithm;
+use bettong_wire::limits;
+use std::time::Duration;
+
+/// How a store is opened. The defaults suit a 2-core machine.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Names this node in the bucket: 1 to 64 characters of `a-z`, `0-9`, `-`. One daemon at a time.
+    pub node_id: String,
+    /// Everything of this store in the object store lies under this prefix; empty or `/`-separated segments.
+    pub prefix: String,
+    /// Payload memory in all: the memory tier and what is on its way in or out. Bytes.
+    pub memory_bytes: u64,
+    /// Largest payload of one block or value. Bytes.
+    pub payload_bytes_max: u64,
+    /// Compression of new payloads; stored raw where it would not shrink by 1/16.
+    pub compression: Algorithm,
+    /// Attempts of one object-store request, the first included.
+    pub object_attempts_max: u32,
+    /// One attempt of one object-store request is given up after this long; its outcome is then unknown.
+    pub object_attempt_timeout: Duration,
+    /// First pause between attempts; doubled each time, with jitter.
+    pub object_backoff: Duration,
+    /// Object-store requests of puts and gets under way at once, SlateDB's own apart.
+    pub object_inflight_max: usize,
+    /// Longest wait for other index writes to join a group commit.
+    pub commit_wait_max: Duration,
+    /// Most index writes in one group commit.
+    pub commit_batch_max: usize,
+    /// Index writes waiting for the committer; beyond it puts are `busy`.
+    pub commit_queue_max: usize,
+    /// How often other nodes, dead marks and lives are looked at.
+    pub peer_refresh: Duration,
+    /// Memory for other nodes' index entries. Bytes.
+    pub peer_hint_bytes: u64,
+    /// Records of index changes are kept this long for other nodes.
+    pub change_records_kept: Duration,
+    /// Dead marks are kept this long after their objects are gone.
+    pub dead_marks_kept: Duration,
+    /// A publish that took longer than this answers unknown.
+    pub head_publish_max: Duration,
+    /// Generations of a head older than this may be removed, the newest never.
+    pub head_generations_kept: Duration,
+    /// Plain keys held at most, in all namespaces.
+    pub plain_keys_max: usize,
+    /// Blocks and other values in the index at most.
+    pub index_entries_max: usize,
+    /// Names of evicted values that are remembered, so that `evicted` is told from `absent`.
+    pub ghosts_max: usize,
+    /// Reads of a request that gives no deadline are given up after this long.
+    pub read_deadline_default: Duration,
+    /// Pages of a listing hold at most this many entries.
+    pub list_page_max: u32,
+}
+
+impl StoreConfig {
+    /// The defaults, for the node `node_id`.
+    pub fn new(node_id: impl Into<String>) -> Self {
+        Self {
+            node_id: node_id.into(),
+            prefix: String::new(),
+            memory_bytes: 256 << 20,
+            payload_bytes_max: limits::BLOCK_BYTES_MAX,
+            compression: Algorithm::None,
+            object_attempts_max: 4,
+            object_attempt_timeout: Duration::from_secs(10),
+            object_backoff: Duration::from_millis(50),
+            object_inflight_max: 64,
+            commit_wait_max: Duration::from_millis(2),
+            commit_batch_max: 1024,
+            commit_queue_max: 8192,
+            peer_refresh: Duration::from_secs(10),
+            peer_hint_bytes: 64 << 20,
+            change_records_kept: Duration::from_secs(3600),
+            dead_marks_kept: Duration::from_secs(7 * 24 * 3600),
+            head_publish_max: Duration::from_secs(3600),
+            head_generations_kept: Duration::from_secs(24 * 3600),
+            plain_keys_max: 1_000_000,
+            index_entries_max: 16_000_000,
+            ghosts_max: 65_536,
+            read_deadline_default: Duration::from_secs(30),
+            list_page_max: limits::LIST_PAGE_MAX,
+        }
+    }
+
+    /// Says what is wrong with the configuration, naming the value and the limit.
+    pub fn check(&self) -> Result<(), String> {
+        let id_ok = (1..=64).contains(&self.node_id.len())
+            && self.node_id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !id_ok {
+            return Err(format!("node id `{}` must be 1 to 64 characters of a-z, 0-9 and -", self.node_id));
+        }
+        if self.payload_bytes_max == 0 || self.payload_bytes_max > limits::BLOCK_BYTES_MAX {
+            let (max, limit) = (self.payload_bytes_max, limits::BLOCK_BYTES_MAX);
+            return Err(format!("payload_bytes_max is {max}, it must be 1 to {limit}"));
+        }
+        if self.memory_bytes < self.payload_bytes_max.saturating_mul(2) {
+            let (memory, payload) = (self.memory_bytes, self.payload_bytes_max);
+            return Err(format!(
+                "memory_bytes is {memory}, it must hold at least two payloads of payload_bytes_max ({payload})"
+            ));
+        }
+        if self.object_attempts_max == 0 || self.object_inflight_max == 0 || self.commit_batch_max == 0 {
+            return Err("object_attempts_max, object_inflight_max and commit_batch_max must be at least 1".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,316 @@
+//! The one committer of a node: hands index changes to SlateDB in groups, then to the map, in one order.
+
+use super::db::IndexHome;
+use super::rows::{ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, QuarantineRow, STATE_KEY, StateRow, ValueKey, ValueRow};
+use crate::observe::{Point, State};
+use crate::race::timeout;
+use crate::world::{Clock, World};
+use bettong_wire::PutId;
+use object_store::path::Path;
+use slatedb::{Db, WriteBatch};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// One change of the durable index.
+#[derive(Clone, Debug)]
+pub enum IndexChange {
+    /// This node's entry of the key is now this one.
+    Put { key: ValueKey, row: ValueRow },
+    /// This node has no entry of the key; it was of `put_id`.
+    Remove { key: ValueKey, put_id: PutId },
+    /// The put id is dead: never visible again.
+    Dead { key: ValueKey, put_id: PutId, wall_ms: u64 },
+    /// The mark of a dead put id is past its time.
+    Forget { put_id: PutId },
+    /// No copy of the put id verifies: never read again.
+    Quarantine { key: ValueKey, put_id: PutId },
+}
+
+/// What becomes visible once it is durable. Called in the order of commits, from one task.
+pub trait Visible: Send + Sync + 'static {
+    fn show(&self, change: &IndexChange);
+
+    /// A newer life of this node exists: nothing is served from now on.
+    fn fenced(&self, why: &str);
+}
+
+/// Tells whether this process is still the node's newest life.
+pub trait Succession: Send + Sync + 'static {
+    /// `Ok(true)` where no newer life exists; an error where it cannot be told now.
+    fn is_newest(&self) -> impl Future<Output = Result<bool, String>> + Send;
+}
+
+/// Why changes were not committed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    #[error("{waiting} index changes wait already, the limit is {limit}")]
+    QueueFull { waiting: usize, limit: usize },
+    /// They are not in the index and never will be.
+    #[error("the index did not take the change: {0}")]
+    Failed(String),
+    /// The process is fenced or closing: whether they are in the index is not known.
+    #[error("the index is closed: {0}")]
+    Closed(String),
+}
+
+struct Submission {
+    changes: Vec<IndexChange>,
+    done: oneshot::Sender<Result<(), CommitError>>,
+}
+
+/// Where changes are handed in.
+#[derive(Clone)]
+pub struct CommitQueue {
+    sender: mpsc::Sender<Submission>,
+    /// Writers that will hand in soon: the committer waits for them a little.
+    coming: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+/// Announces a submission; dropped once it is handed in or given up.
+pub struct Coming(Arc<AtomicUsize>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl CommitQueue {
+    pub fn announce(&self) -> Coming {
+        self.coming.fetch_add(1, Ordering::Relaxed);
+        Coming(self.coming.clone())
+    }
+
+    /// Commits all `changes` or none, and answers once they are durable and visible.
+    pub async fn commit(&self, changes: Vec<IndexChange>, coming: Coming) -> Result<(), CommitError> {
+        let (done, answer) = oneshot::channel();
+        let waiting = self.limit - self.sender.capacity().min(self.limit);
+        let sent = self.sender.try_send(Submission { changes, done });
+        drop(coming);
+        match sent {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                return Err(CommitError::QueueFull { waiting, limit: self.limit });
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(CommitError::Closed("it was closed".to_owned())),
+        }
+        answer.await.unwrap_or_else(|_| Err(CommitError::Closed("the committer ended".to_owned())))
+    }
+}
+
+/// Limits of the committer, from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct CommitLimits {
+    pub wait_max: Duration,
+    pub batch_max: usize,
+    pub queue_max: usize,
+    pub change_records_kept: Duration,
+}
+
+/// The committer's own state.
+pub struct Committer<W: World, V, S> {
+    pub home: IndexHome<W>,
+    pub path: Path,
+    pub db: Db,
+    pub visible: Arc<V>,
+    pub succession: S,
+    pub limits: CommitLimits,
+    pub life: u64,
+    pub next_sequence: u64,
+    /// Change records in the index, oldest first: sequence and time.
+    pub records: VecDeque<(u64, u64)>,
+}
+
+/// Attempts of one group: each ends with a re-opened index in which the group provably is not.
+const GROUP_ATTEMPTS_MAX: u32 = 5;
+/// Pause between attempts to re-open the index.
+const REOPEN_PAUSE: Duration = Duration::from_millis(200);
+/// A database that failed is given this long to close before it is dropped.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
+    /// Starts the committer; it ends when the last queue is dropped, closing the index.
+    pub fn start(self) -> (CommitQueue, oneshot::Receiver<()>) {
+        let (sender, receiver) = mpsc::channel(self.limits.queue_max);
+        let coming = Arc::new(AtomicUsize::new(0));
+        let queue = CommitQueue { sender, coming: coming.clone(), limit: self.limits.queue_max };
+        let (ended, end) = oneshot::channel();
+        let world = self.home.world.clone();
+        world.spawn(async move {
+            self.run(receiver, coming).await;
+            let _ = ended.send(());
+        });
+        (queue, end)
+    }
+
+    async fn run(mut self, mut receiver: mpsc::Receiver<Submission>, coming: Arc<AtomicUsize>) {
+        while let Some(first) = receiver.recv().await {
+            let group = self.gather(first, &mut receiver, &coming).await;
+            match self.commit(&group).await {
+                Ok(()) => {
+                    self.home.world.at(Point::BeforeAcknowledge).await;
+                    group.into_iter().for_each(|submission| drop(submission.done.send(Ok(()))));
+                }
+                Err(error) => {
+                    let closed = matches!(error, CommitError::Closed(_));
+                    group.into_iter().for_each(|submission| drop(submission.done.send(Err(error.clone()))));
+                    if closed {
+                        return;
+                    }
+                }
+            }
+        }
+        let world = &self.home.world;
+        if let Some(Err(error)) = timeout(world, CLOSE_MAX, world.enter(self.db.close())).await {
+            tracing::warn!(%error, "the index did not close cleanly");
+        }
+    }
+
+    /// The first submission, what waits behind it, and what is announced and comes within the longest wait.
+    async fn gather(
+        &self,
+        first: Submission,
+        receiver: &mut mpsc::Receiver<Submission>,
+        coming: &AtomicUsize,
+    ) -> Vec<Submission> {
+        let mut size = first.changes.len();
+        let mut group = vec![first];
+        let clock = self.home.world.clock();
+        let until = clock.mono().plus(self.limits.wait_max);
+        while size < self.limits.batch_max {
+            let next = match receiver.try_recv() {
+                Ok(next) => next,
+                Err(_) => {
+                    let left = until.since(clock.mono());
+                    if coming.load(Ordering::Relaxed) == 0 || left.is_zero() {
+                        break;
+                    }
+                    match timeout(&self.home.world, left, receiver.recv()).await {
+                        Some(Some(next)) => next,
+                        _ => break,
+                    }
+                }
+            };
+            size += next.changes.len();
+            group.push(next);
+        }
+        self.home.world.reached_if(group.len() > 1, State::GroupCommitted);
+        group
+    }
+
+    async fn commit(&mut self, group: &[Submission]) -> Result<(), CommitError> {
+        let changes: Vec<&IndexChange> = group.iter().flat_map(|submission| &submission.changes).collect();
+        let mut last = String::new();
+        for _ in 0..GROUP_ATTEMPTS_MAX {
+            self.home.world.at(Point::BeforeIndexWrite).await;
+            let sequence = self.next_sequence;
+            let (batch, wall_ms, trimmed) = self.batch(&changes, sequence);
+            self.next_sequence += 1;
+            let durable = match self.write(batch).await {
+                Ok(()) => true,
+                Err(error) => {
+                    last = error.to_string();
+                    tracing::warn!(error = last, "an index write failed; re-opening the index");
+                    self.reopen(sequence, &last).await?
+                }
+            };
+            if durable {
+                self.records.drain(..trimmed.min(self.records.len()));
+                self.records.push_back((sequence, wall_ms));
+                self.home.world.at(Point::BeforeVisible).await;
+                changes.iter().for_each(|change| self.visible.show(change));
+                return Ok(());
+            }
+        }
+        Err(CommitError::Failed(last))
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), slatedb::Error> {
+        let db = &self.db;
+        let write = async move {
+            let handle = db.write(batch).await?;
+            db.flush().await?;
+            handle.await_durable().await
+        };
+        self.home.world.enter(Box::pin(write)).await
+    }
+
+    /// The rows of one group, with its change record and the state; and how many old change records it removes.
+    fn batch(&self, changes: &[&IndexChange], sequence: u64) -> (WriteBatch, u64, usize) {
+        let wall_ms = self.home.floor.raise(self.home.world.clock().wall_ms());
+        let mut batch = WriteBatch::new();
+        let mut rows = Vec::new();
+        for change in changes {
+            match change {
+                IndexChange::Put { key, row } => {
+                    let value = row.encode();
+                    batch.put_bytes(key.encode(), value.clone());
+                    rows.push((*key, Some(value)));
+                }
+                IndexChange::Remove { key, .. } => {
+                    batch.delete(key.encode());
+                    rows.push((*key, None));
+                }
+                IndexChange::Dead { key, put_id, wall_ms } => {
+                    batch.put_bytes(DeadRow::key(*put_id), DeadRow { wall_ms: *wall_ms, key: *key }.encode());
+                }
+                IndexChange::Forget { put_id } => batch.delete(DeadRow::key(*put_id)),
+                IndexChange::Quarantine { put_id, .. } => {
+                    batch.put_bytes(QuarantineRow::key(*put_id), bytes::Bytes::from_static(&[1]));
+                }
+            }
+        }
+        let kept_ms = u64::try_from(self.limits.change_records_kept.as_millis()).unwrap_or(u64::MAX);
+        let old = |(_, at): &&(u64, u64)| at.saturating_add(kept_ms) < wall_ms;
+        // A bounded number at a time: a long idle node does not pay for its past in one batch.
+        let trimmed = self.records.iter().take(64).take_while(old).count();
+        for (old_sequence, _) in self.records.iter().take(trimmed) {
+            batch.delete(ChangeBatch::key(*old_sequence));
+        }
+        batch.put_bytes(ChangeBatch::key(sequence), ChangeBatch { wall_ms, life: self.life, rows }.encode());
+        let state = StateRow { clock_ms: wall_ms, life: self.life, change_sequence: sequence + 1 };
+        batch.put_bytes(STATE_KEY.into(), state.encode());
+        batch.put_bytes(FORMAT_KEY.into(), bytes::Bytes::copy_from_slice(&FORMAT.to_le_bytes()));
+        (batch, wall_ms, trimmed)
+    }
+
+    /// Opens the index again and says whether the batch of `sequence` is in it. Ends only with an open index, or because
+    /// this process is no longer the node's newest life.
+    async fn reopen(&mut self, sequence: u64, why: &str) -> Result<bool, CommitError> {
+        let world = self.home.world.clone();
+        let _ = timeout(&world, CLOSE_MAX, world.enter(self.db.close())).await;
+        loop {
+            match self.succession.is_newest().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.visible.fenced("a newer life of this node id has started");
+                    return Err(CommitError::Closed("a newer life of this node id has started".to_owned()));
+                }
+                Err(error) => {
+                    tracing::warn!(error, "cannot tell yet whether a newer life of this node exists");
+                    world.clock().sleep(REOPEN_PAUSE).await;
+                    continue;
+                }
+            }
+            match self.home.open(self.path.clone()).await {
+                Ok(db) => {
+                    self.db = db;
+                    world.reached(State::IndexReopened);
+                    match world.enter(self.db.get(ChangeBatch::key(sequence))).await {
+                        Ok(row) => {
+                            let record = row.as_deref().and_then(ChangeBatch::decode);
+                            return Ok(record.is_some_and(|record| record.life == self.life));
+                        }
+                        Err(error) => tracing::warn!(%error, why, "the re-opened index does not answer"),
+                    }
+                }
+                Err(error) => tracing::warn!(%error, why, "the index cannot be re-opened yet"),
+            }
+            world.clock().sleep(REOPEN_PAUSE).await;
+        }
+    }
+}

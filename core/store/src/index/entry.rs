@@ -1,0 +1,163 @@
+//! One entry of the index, and its compact form in memory.
+
+use crate::keys::{Key, NsNum};
+use bettong_wire::envelope::Kind;
+use bettong_wire::request::Level;
+use bettong_wire::{Part, PutId};
+
+/// What the index knows of one version of one value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub put_id: PutId,
+    pub level: Level,
+    /// Payload bytes before and after compression.
+    pub raw_len: u32,
+    pub stored_len: u32,
+    /// Position in the chain.
+    pub sequence: u32,
+    /// First four bytes of the parent's hash, little-endian; zero where there is none. A hint, never a proof.
+    pub parent_tag: u32,
+    /// Unix milliseconds; zero means never.
+    pub expires_at_ms: u64,
+    /// The node whose index names this version; zero is this node.
+    pub node: NodeNum,
+    /// No copy of this version verified: it is never read again.
+    pub quarantined: bool,
+}
+
+/// A node of the bucket, as a small integer of this process. Zero is this node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct NodeNum(pub u16);
+
+impl NodeNum {
+    pub const SELF: Self = Self(0);
+}
+
+impl Entry {
+    pub fn is_expired(&self, wall_ms: u64) -> bool {
+        self.expires_at_ms != 0 && self.expires_at_ms <= wall_ms
+    }
+}
+
+/// An entry with its key as the map keeps it. Lives are small integers of the map (see `Lives`).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packed {
+    hash: [u8; 32],
+    counter: u64,
+    expires_at_ms: u64,
+    pub(super) accessed: u32,
+    ns: u32,
+    life: u32,
+    raw_len: u32,
+    stored_len: u32,
+    sequence: u32,
+    parent_tag: u32,
+    part: u16,
+    node: u16,
+    /// Kind in bits 0-1, level in bits 2-3, quarantined in bit 4, in use in bit 5.
+    flags: u8,
+}
+
+const _: () = assert!(size_of::<Packed>() <= 88);
+
+const QUARANTINED: u8 = 1 << 4;
+const IN_USE: u8 = 1 << 5;
+
+impl Packed {
+    /// A slot that holds nothing.
+    pub(super) const FREE: Self = Self {
+        hash: [0; 32],
+        counter: 0,
+        expires_at_ms: 0,
+        accessed: 0,
+        ns: 0,
+        life: 0,
+        raw_len: 0,
+        stored_len: 0,
+        sequence: 0,
+        parent_tag: 0,
+        part: 0,
+        node: 0,
+        flags: 0,
+    };
+
+    pub(super) fn new(key: &Key, entry: &Entry, life: u32, accessed: u32) -> Self {
+        let level = match entry.level {
+            Level::Memory => 0,
+            Level::Journal => 1,
+            Level::Object => 2,
+        };
+        let quarantined = if entry.quarantined { QUARANTINED } else { 0 };
+        Self {
+            hash: key.hash,
+            counter: entry.put_id.counter,
+            expires_at_ms: entry.expires_at_ms,
+            accessed,
+            ns: key.ns.0,
+            life,
+            raw_len: entry.raw_len,
+            stored_len: entry.stored_len,
+            sequence: entry.sequence,
+            parent_tag: entry.parent_tag,
+            part: key.part.0,
+            node: entry.node.0,
+            flags: (key.kind as u8) | (level << 2) | quarantined | IN_USE,
+        }
+    }
+
+    pub(super) fn in_use(&self) -> bool {
+        self.flags & IN_USE != 0
+    }
+
+    pub(super) fn is(&self, key: &Key) -> bool {
+        self.hash == key.hash && self.ns == key.ns.0 && self.part == key.part.0 && self.flags & 3 == key.kind as u8
+    }
+
+    pub(super) fn node(&self) -> NodeNum {
+        NodeNum(self.node)
+    }
+
+    pub(super) fn life(&self) -> u32 {
+        self.life
+    }
+
+    pub(super) fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    pub(super) fn present(&self, wall_ms: u64) -> bool {
+        self.flags & QUARANTINED == 0 && (self.expires_at_ms == 0 || self.expires_at_ms > wall_ms)
+    }
+
+    pub(super) fn quarantine(&mut self) {
+        self.flags |= QUARANTINED;
+    }
+
+    pub(super) fn key(&self) -> Key {
+        let kind = match self.flags & 3 {
+            1 => Kind::Block,
+            2 => Kind::Sidecar,
+            _ => Kind::Plain,
+        };
+        Key { ns: NsNum(self.ns), kind, part: Part(self.part), hash: self.hash }
+    }
+
+    pub(super) fn entry(&self, life: u64) -> Entry {
+        let level = match (self.flags >> 2) & 3 {
+            0 => Level::Memory,
+            1 => Level::Journal,
+            _ => Level::Object,
+        };
+        Entry {
+            put_id: PutId { life, counter: self.counter },
+            level,
+            raw_len: self.raw_len,
+            stored_len: self.stored_len,
+            sequence: self.sequence,
+            parent_tag: self.parent_tag,
+            expires_at_ms: self.expires_at_ms,
+            node: NodeNum(self.node),
+            quarantined: self.flags & QUARANTINED != 0,
+        }
+    }
+}

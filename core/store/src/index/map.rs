@@ -1,0 +1,290 @@
+//! The index in memory: which values exist, with their metadata. At most 128 bytes an entry in all, key included.
+//!
+//! A shard is a table of 4-byte slot numbers over a slab that grows in chunks: the table's doubling costs little, and
+//! the slab never moves or doubles. A key may have several entries, one for each node that names it.
+
+use super::entry::{Entry, NodeNum, Packed};
+use crate::keys::{Key, NsNum};
+use bettong_wire::PutId;
+use bettong_wire::envelope::Kind;
+use hashbrown::HashTable;
+use parking_lot::{RwLock, RwLockReadGuard};
+use std::collections::BTreeMap;
+
+const SHARDS: usize = 16;
+const CHUNK: usize = 1024;
+
+/// The map. All methods are short and never wait for anything but a shard's lock.
+#[derive(Debug)]
+pub struct IndexMap {
+    shards: Box<[RwLock<Shard>]>,
+    lives: RwLock<Lives>,
+    seed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    table: HashTable<u32>,
+    slots: Vec<Box<[Packed; CHUNK]>>,
+    free: Vec<u32>,
+    used: u32,
+}
+
+/// Lives as small integers. Grows by one for each start of a node whose values are in the map.
+#[derive(Debug, Default)]
+struct Lives {
+    values: Vec<u64>,
+    numbers: BTreeMap<u64, u32>,
+}
+
+impl Lives {
+    fn number(&mut self, life: u64) -> u32 {
+        *self.numbers.entry(life).or_insert_with(|| {
+            self.values.push(life);
+            (self.values.len() - 1) as u32
+        })
+    }
+
+    fn value(&self, number: u32) -> u64 {
+        self.values.get(number as usize).copied().unwrap_or(0)
+    }
+}
+
+impl Shard {
+    fn packed(&self, slot: u32) -> &Packed {
+        &self.slots[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    fn packed_mut(&mut self, slot: u32) -> &mut Packed {
+        &mut self.slots[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    fn find(&self, hash: u64, key: &Key, node: NodeNum) -> Option<u32> {
+        let found = |slot: &u32| {
+            let packed = self.packed(*slot);
+            packed.is(key) && packed.node() == node
+        };
+        self.table.find(hash, found).copied()
+    }
+
+    fn put(&mut self, hash: u64, packed: Packed, key: &Key, seed: u64) {
+        if let Some(slot) = self.find(hash, key, packed.node()) {
+            *self.packed_mut(slot) = packed;
+            return;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            if self.used as usize == self.slots.len() * CHUNK {
+                self.slots.push(Box::new([Packed::FREE; CHUNK]));
+            }
+            self.used += 1;
+            self.used - 1
+        });
+        *self.packed_mut(slot) = packed;
+        let slots = &self.slots;
+        self.table
+            .insert_unique(hash, slot, |slot| mix(&slots[*slot as usize / CHUNK][*slot as usize % CHUNK].key(), seed));
+    }
+
+    fn remove(&mut self, hash: u64, slot: u32) {
+        if let Ok(found) = self.table.find_entry(hash, |at| *at == slot) {
+            found.remove();
+            *self.packed_mut(slot) = Packed::FREE;
+            self.free.push(slot);
+        }
+    }
+}
+
+/// Keyed, because callers choose the hashes. Block hashes are uniform already, so two words of them suffice.
+fn mix(key: &Key, seed: u64) -> u64 {
+    let word = |at: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&key.hash[at..at + 8]);
+        u64::from_le_bytes(bytes)
+    };
+    let tail = (u64::from(key.ns.0) << 24) ^ (u64::from(key.part.0) << 8) ^ (key.kind as u64);
+    let a = u128::from(word(0) ^ seed) * u128::from((word(8) ^ seed.rotate_left(32)) | 1);
+    let b = u128::from(word(16) ^ tail ^ seed.rotate_left(16)) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
+    (a as u64) ^ ((a >> 64) as u64) ^ (b as u64) ^ ((b >> 64) as u64)
+}
+
+/// The low bits choose the bucket and the top seven the tag inside hashbrown; these choose the shard.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 40) as usize % SHARDS
+}
+
+impl IndexMap {
+    /// An empty map whose hashing is keyed by `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), lives: RwLock::default(), seed }
+    }
+
+    /// Sets the entry of `key` for the entry's node, whatever was there.
+    pub fn set(&self, key: &Key, entry: &Entry, accessed: u32) {
+        let life = self.lives.write().number(entry.put_id.life);
+        let hash = mix(key, self.seed);
+        let packed = Packed::new(key, entry, life, accessed);
+        self.shards[shard_of(hash)].write().put(hash, packed, key, self.seed);
+    }
+
+    /// The entry of `key` that `node` names.
+    pub fn get(&self, key: &Key, node: NodeNum) -> Option<Entry> {
+        let hash = mix(key, self.seed);
+        let shard = self.shards[shard_of(hash)].read();
+        let packed = shard.find(hash, key, node).map(|slot| *shard.packed(slot))?;
+        Some(packed.entry(self.lives.read().value(packed.life())))
+    }
+
+    /// All entries of `key`, this node's first, then by node.
+    pub fn versions(&self, key: &Key) -> Vec<Entry> {
+        let hash = mix(key, self.seed);
+        let shard = self.shards[shard_of(hash)].read();
+        let lives = self.lives.read();
+        let mut found: Vec<Entry> = shard
+            .table
+            .iter_hash(hash)
+            .map(|slot| shard.packed(*slot))
+            .filter(|packed| packed.is(key))
+            .map(|packed| packed.entry(lives.value(packed.life())))
+            .collect();
+        found.sort_by_key(|entry| entry.node);
+        found
+    }
+
+    /// Notes an access, for recency.
+    pub fn touch(&self, key: &Key, node: NodeNum, accessed: u32) {
+        let hash = mix(key, self.seed);
+        let mut shard = self.shards[shard_of(hash)].write();
+        if let Some(slot) = shard.find(hash, key, node) {
+            shard.packed_mut(slot).accessed = accessed;
+        }
+    }
+
+    /// Removes the entry of `key` for `node` if it is still of `put_id`; says whether it was.
+    pub fn remove(&self, key: &Key, node: NodeNum, put_id: PutId) -> bool {
+        self.change(key, node, put_id, |shard, hash, slot| shard.remove(hash, slot))
+    }
+
+    /// Marks the entry as never to be read again if it is still of `put_id`; says whether it was.
+    pub fn quarantine(&self, key: &Key, node: NodeNum, put_id: PutId) -> bool {
+        self.change(key, node, put_id, |shard, _, slot| shard.packed_mut(slot).quarantine())
+    }
+
+    /// Runs `then` while the entry of `put_id` cannot change; says whether it was still there. This is what keeps a read
+    /// that began before a delete or a re-put from bringing the old version back.
+    pub fn while_current(&self, key: &Key, node: NodeNum, put_id: PutId, then: impl FnOnce()) -> bool {
+        self.change(key, node, put_id, |_, _, _| then())
+    }
+
+    fn change(&self, key: &Key, node: NodeNum, put_id: PutId, then: impl FnOnce(&mut Shard, u64, u32)) -> bool {
+        let hash = mix(key, self.seed);
+        let mut shard = self.shards[shard_of(hash)].write();
+        let Some(slot) = shard.find(hash, key, node) else { return false };
+        let packed = shard.packed(slot);
+        let current = PutId { life: self.lives.read().value(packed.life()), counter: packed.counter() };
+        if current != put_id {
+            return false;
+        }
+        then(&mut shard, hash, slot);
+        true
+    }
+
+    /// Holds all shards still for a series of presence checks: one lock for each shard instead of one for each key.
+    pub fn presence(&self, wall_ms: u64) -> Presence<'_> {
+        Presence { shards: self.shards.iter().map(RwLock::read).collect(), seed: self.seed, wall_ms }
+    }
+
+    /// Entries in the map.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().table.len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that the map has allocated.
+    pub fn bytes(&self) -> usize {
+        let shard_bytes = |shard: &RwLock<Shard>| {
+            let shard = shard.read();
+            shard.table.allocation_size()
+                + shard.slots.len() * CHUNK * size_of::<Packed>()
+                + shard.slots.capacity() * size_of::<usize>()
+                + shard.free.capacity() * size_of::<u32>()
+        };
+        self.shards.iter().map(shard_bytes).sum::<usize>() + SHARDS * size_of::<RwLock<Shard>>()
+    }
+
+    /// Walks entries from `cursor` on, at most `budget` slots, in an order that stays as long as an entry stays: an
+    /// entry that is there all the time is met exactly once. Returns where the next walk starts, `None` at the end.
+    pub fn walk(&self, cursor: Cursor, budget: usize, mut visit: impl FnMut(Key, Entry) -> bool) -> Option<Cursor> {
+        let mut at = cursor;
+        for _ in 0..budget {
+            let shard = self.shards.get(at.shard as usize)?.read();
+            if at.slot >= shard.used {
+                at = Cursor { shard: at.shard + 1, slot: 0 };
+                continue;
+            }
+            let packed = *shard.packed(at.slot);
+            drop(shard);
+            if packed.in_use() {
+                let life = self.lives.read().value(packed.life());
+                if !visit(packed.key(), packed.entry(life)) {
+                    return Some(at);
+                }
+            }
+            at.slot += 1;
+        }
+        ((at.shard as usize) < SHARDS).then_some(at)
+    }
+
+    /// Every entry that `wanted` accepts; for rare, whole passes.
+    pub fn collect(&self, mut wanted: impl FnMut(&Key, &Entry) -> bool) -> Vec<(Key, Entry)> {
+        let mut found = Vec::new();
+        let mut cursor = Some(Cursor::default());
+        while let Some(at) = cursor {
+            cursor = self.walk(at, 4096, |key, entry| {
+                if wanted(&key, &entry) {
+                    found.push((key, entry));
+                }
+                true
+            });
+        }
+        found
+    }
+}
+
+/// Where a walk stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cursor {
+    pub shard: u32,
+    pub slot: u32,
+}
+
+/// The map held still for presence checks.
+pub struct Presence<'a> {
+    shards: Vec<RwLockReadGuard<'a, Shard>>,
+    seed: u64,
+    wall_ms: u64,
+}
+
+impl Presence<'_> {
+    /// Whether any node has an entry of `key` that is neither expired nor quarantined.
+    pub fn has(&self, key: &Key) -> bool {
+        let hash = mix(key, self.seed);
+        let Some(shard) = self.shards.get(shard_of(hash)) else { return false };
+        let present = |slot: &u32| {
+            let packed = shard.packed(*slot);
+            packed.is(key) && packed.present(self.wall_ms)
+        };
+        shard.table.find(hash, present).is_some()
+    }
+
+    /// How many leading `hashes` are present in `ns`, for one part.
+    pub fn prefix(&self, ns: NsNum, part: bettong_wire::Part, hashes: &[bettong_wire::BlockHash]) -> usize {
+        let key = |hash: &bettong_wire::BlockHash| Key { ns, kind: Kind::Block, part, hash: hash.0 };
+        hashes.iter().take_while(|hash| self.has(&key(hash))).count()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,337 @@
+//! The durable index: rows in SlateDB.
+//!
+//! ```text
+//! key                                             value
+//! v / kind u8 / namespace 32 / hash 32 / part u16  one value of this node (see below)
+//! c / sequence u64                                 the changes of one batch, for other nodes: time u64, life u64, then
+//!                                                  for each changed row its key, value length u32 and value
+//! d / life u64 / counter u64                       a put id that is named dead: time u64, then the object's row key
+//! q / life u64 / counter u64                       a put id that is quarantined: empty
+//! m / format                                       format version u32
+//! m / state                                        clock u64, life u64, change sequence u64
+//! ```
+//! Integers in keys are big-endian, so that rows sort by them; integers in values are little-endian. A value row:
+//! put id 16, raw length u32, stored length u32, sequence u32, parent tag u32, expires at u64, then for plain keys the
+//! key itself. In a change a value of length zero means that the row was removed.
+
+use super::entry::{Entry, NodeNum};
+use bettong_wire::envelope::Kind;
+use bettong_wire::request::Level;
+use bettong_wire::{NamespaceId, Part, PutId};
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// Version of this schema.
+pub const FORMAT: u32 = 1;
+
+/// The row key of one value.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ValueKey {
+    pub kind: Kind,
+    pub namespace: NamespaceId,
+    pub hash: [u8; 32],
+    pub part: Part,
+}
+
+/// One value row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ValueRow {
+    pub entry: Entry,
+    /// Empty for blocks and sidecars.
+    pub plain_key: String,
+}
+
+const VALUE_KEY_LEN: usize = 1 + 1 + 32 + 32 + 2;
+
+/// Reads bytes from the front; `None` at the end. Rows come back from an object store: nothing is trusted.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.bytes()?))
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.bytes()?))
+    }
+
+    fn u64_be(&mut self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.bytes()?))
+    }
+
+    fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
+    fn end<T>(self, value: T) -> Option<T> {
+        self.0.is_empty().then_some(value)
+    }
+}
+
+impl ValueKey {
+    pub const PREFIX: &'static [u8] = b"v";
+
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(VALUE_KEY_LEN);
+        bytes.put_slice(Self::PREFIX);
+        bytes.put_u8(self.kind as u8);
+        bytes.put_slice(&self.namespace.0);
+        bytes.put_slice(&self.hash);
+        bytes.put_u16(self.part.0);
+        bytes.freeze()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        if reader.bytes()? != *b"v" {
+            return None;
+        }
+        let kind = match reader.bytes()? {
+            [1] => Kind::Block,
+            [2] => Kind::Sidecar,
+            [3] => Kind::Plain,
+            _ => return None,
+        };
+        let namespace = NamespaceId(reader.bytes()?);
+        let hash = reader.bytes()?;
+        let part = Part(u16::from_be_bytes(reader.bytes()?));
+        reader.end(Self { kind, namespace, hash, part })
+    }
+}
+
+impl ValueRow {
+    pub fn encode(&self) -> Bytes {
+        let entry = &self.entry;
+        let mut bytes = BytesMut::with_capacity(40 + self.plain_key.len());
+        bytes.put_u64_le(entry.put_id.life);
+        bytes.put_u64_le(entry.put_id.counter);
+        bytes.put_u32_le(entry.raw_len);
+        bytes.put_u32_le(entry.stored_len);
+        bytes.put_u32_le(entry.sequence);
+        bytes.put_u32_le(entry.parent_tag);
+        bytes.put_u64_le(entry.expires_at_ms);
+        bytes.put_slice(self.plain_key.as_bytes());
+        bytes.freeze()
+    }
+
+    /// Reads a row of `node`. Durable rows are all of level `object`.
+    pub fn decode(bytes: &[u8], node: NodeNum) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let put_id = PutId { life: reader.u64()?, counter: reader.u64()? };
+        let entry = Entry {
+            put_id,
+            level: Level::Object,
+            raw_len: reader.u32()?,
+            stored_len: reader.u32()?,
+            sequence: reader.u32()?,
+            parent_tag: reader.u32()?,
+            expires_at_ms: reader.u64()?,
+            node,
+            quarantined: false,
+        };
+        Some(Self { entry, plain_key: std::str::from_utf8(reader.rest()).ok()?.to_owned() })
+    }
+}
+
+/// The changes of value rows in one batch, for other nodes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChangeBatch {
+    pub wall_ms: u64,
+    pub life: u64,
+    /// Each changed row with its new value; `None` where the row was removed.
+    pub rows: Vec<(ValueKey, Option<Bytes>)>,
+}
+
+impl ChangeBatch {
+    pub const PREFIX: &'static [u8] = b"c";
+
+    pub fn key(sequence: u64) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(9);
+        bytes.put_slice(Self::PREFIX);
+        bytes.put_u64(sequence);
+        bytes.freeze()
+    }
+
+    pub fn sequence(key: &[u8]) -> Option<u64> {
+        let mut reader = Reader(key);
+        if reader.bytes()? != *b"c" {
+            return None;
+        }
+        let sequence = reader.u64_be()?;
+        reader.end(sequence)
+    }
+
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        bytes.put_u64_le(self.wall_ms);
+        bytes.put_u64_le(self.life);
+        for (key, value) in &self.rows {
+            bytes.put_slice(&key.encode());
+            let value = value.as_deref().unwrap_or(&[]);
+            bytes.put_u32_le(u32::try_from(value.len()).unwrap_or(u32::MAX));
+            bytes.put_slice(value);
+        }
+        bytes.freeze()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let (wall_ms, life) = (reader.u64()?, reader.u64()?);
+        let mut rows = Vec::new();
+        while !reader.0.is_empty() {
+            let key = ValueKey::decode(&reader.bytes::<VALUE_KEY_LEN>()?)?;
+            let len = usize::try_from(reader.u32()?).ok()?;
+            let (value, rest) = reader.0.split_at_checked(len)?;
+            reader.0 = rest;
+            rows.push((key, (len > 0).then(|| Bytes::copy_from_slice(value))));
+        }
+        Some(Self { wall_ms, life, rows })
+    }
+}
+
+fn put_id_key(prefix: u8, put_id: PutId) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(17);
+    bytes.put_u8(prefix);
+    bytes.put_u64(put_id.life);
+    bytes.put_u64(put_id.counter);
+    bytes.freeze()
+}
+
+fn put_id_of(prefix: u8, key: &[u8]) -> Option<PutId> {
+    let mut reader = Reader(key);
+    if reader.bytes()? != [prefix] {
+        return None;
+    }
+    let put_id = PutId { life: reader.u64_be()?, counter: reader.u64_be()? };
+    reader.end(put_id)
+}
+
+/// A put id that is named dead by this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeadRow {
+    pub wall_ms: u64,
+    pub key: ValueKey,
+}
+
+impl DeadRow {
+    pub const PREFIX: &'static [u8] = b"d";
+
+    pub fn key(put_id: PutId) -> Bytes {
+        put_id_key(b'd', put_id)
+    }
+
+    pub fn put_id(key: &[u8]) -> Option<PutId> {
+        put_id_of(b'd', key)
+    }
+
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(8 + VALUE_KEY_LEN);
+        bytes.put_u64_le(self.wall_ms);
+        bytes.put_slice(&self.key.encode());
+        bytes.freeze()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let wall_ms = reader.u64()?;
+        Some(Self { wall_ms, key: ValueKey::decode(reader.rest())? })
+    }
+}
+
+/// Row keys of quarantined put ids.
+pub struct QuarantineRow;
+
+impl QuarantineRow {
+    pub const PREFIX: &'static [u8] = b"q";
+
+    pub fn key(put_id: PutId) -> Bytes {
+        put_id_key(b'q', put_id)
+    }
+
+    pub fn put_id(key: &[u8]) -> Option<PutId> {
+        put_id_of(b'q', key)
+    }
+}
+
+pub const FORMAT_KEY: &[u8] = b"m/format";
+pub const STATE_KEY: &[u8] = b"m/state";
+
+/// Written with every batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StateRow {
+    /// The highest wall time that any batch bore, Unix milliseconds: SlateDB's clock never goes below it.
+    pub clock_ms: u64,
+    /// The life that wrote the batch: a directory that lacks it has been rolled back.
+    pub life: u64,
+    /// The next change's sequence number.
+    pub change_sequence: u64,
+}
+
+impl StateRow {
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(24);
+        bytes.put_u64_le(self.clock_ms);
+        bytes.put_u64_le(self.life);
+        bytes.put_u64_le(self.change_sequence);
+        bytes.freeze()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let row = Self { clock_ms: reader.u64()?, life: reader.u64()?, change_sequence: reader.u64()? };
+        reader.end(row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn hostile_rows_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = ValueKey::decode(&bytes);
+            let _ = ValueRow::decode(&bytes, NodeNum(1));
+            let _ = ChangeBatch::decode(&bytes);
+            let _ = ChangeBatch::sequence(&bytes);
+            let _ = DeadRow::decode(&bytes);
+            let _ = DeadRow::put_id(&bytes);
+            let _ = StateRow::decode(&bytes);
+        }
+
+        #[test]
+        fn rows_are_read_as_they_are_written(
+            hash in any::<[u8; 32]>(),
+            part in any::<u16>(),
+            numbers in any::<(u64, u64, u32, u32, u32, u32, u64)>(),
+            plain_key in "\\PC{0,40}",
+        ) {
+            let key = ValueKey { kind: Kind::Plain, namespace: NamespaceId(hash), hash, part: Part(part) };
+            prop_assert_eq!(ValueKey::decode(&key.encode()), Some(key));
+            let (life, counter, raw_len, stored_len, sequence, parent_tag, expires_at_ms) = numbers;
+            let put_id = PutId { life, counter };
+            let entry = Entry {
+                put_id, level: Level::Object, raw_len, stored_len, sequence, parent_tag, expires_at_ms,
+                node: NodeNum(3), quarantined: false,
+            };
+            let row = ValueRow { entry, plain_key };
+            prop_assert_eq!(ValueRow::decode(&row.encode(), NodeNum(3)), Some(row.clone()));
+            let rows = vec![(key, Some(row.encode())), (key, None)];
+            let changes = ChangeBatch { wall_ms: life, life: counter, rows };
+            prop_assert_eq!(ChangeBatch::decode(&changes.encode()), Some(changes));
+            prop_assert_eq!(ChangeBatch::sequence(&ChangeBatch::key(life)), Some(life));
+            let dead = DeadRow { wall_ms: life, key };
+            prop_assert_eq!(DeadRow::decode(&dead.encode()), Some(dead));
+            prop_assert_eq!(DeadRow::put_id(&DeadRow::key(put_id)), Some(put_id));
+            prop_assert_eq!(QuarantineRow::put_id(&QuarantineRow::key(put_id)), Some(put_id));
+            let state = StateRow { clock_ms: life, life: counter, change_sequence: expires_at_ms };
+            prop_assert_eq!(StateRow::decode(&state.encode()), Some(state));
+        }
+    }
+}

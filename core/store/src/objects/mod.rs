@@ -1,0 +1,223 @@
+//! The object store as the rest of the store sees it: bounded retries, time-outs, and outcomes that say what is known.
+
+pub mod counting;
+pub mod names;
+
+use crate::config::StoreConfig;
+use crate::race::timeout;
+use crate::world::{Clock, World};
+use bytes::Bytes;
+use counting::RequestCounts;
+use futures::StreamExt;
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a request to the object store did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectError {
+    #[error("no such object")]
+    NotFound,
+    #[error("the object exists already")]
+    AlreadyExists,
+    /// The store cannot do this at all.
+    #[error("the object store does not support this: {0}")]
+    Unsupported(String),
+    /// The store refused for a reason that a retry does not change.
+    #[error("the object store refused: {0}")]
+    Denied(String),
+    /// Whether the request had its effect is not known (for a read: it failed).
+    #[error("the object store did not answer: {0}")]
+    Unknown(String),
+    /// The answer is longer than the caller allowed.
+    #[error("the object has {got} bytes, at most {limit} were expected")]
+    TooLong { got: u64, limit: u64 },
+}
+
+/// Requests to the object store, bounded in number, time and attempts.
+#[derive(Clone)]
+pub struct Objects<W: World> {
+    world: W,
+    store: Arc<dyn ObjectStore>,
+    pub counts: Arc<RequestCounts>,
+    inflight: Arc<tokio::sync::Semaphore>,
+    attempts_max: u32,
+    attempt_timeout: Duration,
+    backoff: Duration,
+}
+
+impl<W: World> Objects<W> {
+    pub fn new(world: W, store: Arc<dyn ObjectStore>, counts: Arc<RequestCounts>, config: &StoreConfig) -> Self {
+        Self {
+            world,
+            store,
+            counts,
+            inflight: Arc::new(tokio::sync::Semaphore::new(config.object_inflight_max)),
+            attempts_max: config.object_attempts_max,
+            attempt_timeout: config.object_attempt_timeout,
+            backoff: config.object_backoff,
+        }
+    }
+
+    /// Writes an object whose name is used for these bytes only, so that a repeated attempt is harmless.
+    pub async fn put_unique(&self, path: &Path, payload: PutPayload) -> Result<(), ObjectError> {
+        self.attempt(|| {
+            let put = self.store.put(path, payload.clone());
+            async move { put.await.map(|_| ()) }
+        })
+        .await
+    }
+
+    /// Creates an object unless the name is taken. After an unknown outcome the next attempt may find its own work:
+    /// the caller tells by reading.
+    pub async fn create(&self, path: &Path, payload: PutPayload) -> Result<(), ObjectError> {
+        self.attempt(|| {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            let put = self.store.put_opts(path, payload.clone(), options);
+            async move { put.await.map(|_| ()) }
+        })
+        .await
+    }
+
+    /// The object's bytes, at most `limit`; a longer object is refused before its body is read.
+    pub async fn get(&self, path: &Path, limit: u64) -> Result<Bytes, ObjectError> {
+        let body = self
+            .attempt(|| async move {
+                let answer = self.store.get_opts(path, GetOptions::default()).await?;
+                if answer.meta.size > limit {
+                    return Ok(Err(answer.meta.size));
+                }
+                answer.bytes().await.map(Ok)
+            })
+            .await?;
+        match body {
+            Ok(bytes) if bytes.len() as u64 <= limit => Ok(bytes),
+            Ok(bytes) => Err(ObjectError::TooLong { got: bytes.len() as u64, limit }),
+            Err(got) => Err(ObjectError::TooLong { got, limit }),
+        }
+    }
+
+    /// The first `len` bytes of the object, or fewer where it is shorter.
+    pub async fn get_head(&self, path: &Path, len: u64) -> Result<Bytes, ObjectError> {
+        self.attempt(|| self.store.get_range(path, 0..len)).await
+    }
+
+    /// Removes the object. An object that is not there counts as removed.
+    pub async fn remove(&self, path: &Path) -> Result<(), ObjectError> {
+        match self.attempt(|| self.store.delete(path)).await {
+            Err(ObjectError::NotFound) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// All objects under `prefix` whose names sort after `offset`, at most `limit`, ascending by name. `more` says
+    /// whether the listing went on.
+    pub async fn list(&self, prefix: &Path, offset: Option<&Path>, limit: usize) -> Result<Page, ObjectError> {
+        let mut objects = self
+            .attempt(|| async {
+                let mut stream = match offset {
+                    Some(offset) => self.store.list_with_offset(Some(prefix), offset),
+                    None => self.store.list(Some(prefix)),
+                };
+                let mut objects = SmallestNames::new(limit);
+                while let Some(object) = stream.next().await {
+                    objects.push(object?);
+                }
+                objects.shrink();
+                Ok(objects)
+            })
+            .await?;
+        objects.sorted.sort_by(|a, b| a.location.cmp(&b.location));
+        Ok(Page { more: objects.dropped, objects: objects.sorted })
+    }
+
+    /// The names of the folders directly under `prefix`.
+    pub async fn folders(&self, prefix: &Path) -> Result<Vec<String>, ObjectError> {
+        let listing = self.attempt(|| self.store.list_with_delimiter(Some(prefix))).await?;
+        let mut names: Vec<String> =
+            listing.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Runs one request with its bounds: a place among those under way, a time-out for each attempt, pauses between.
+    async fn attempt<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T, ObjectError>
+    where
+        F: Future<Output = object_store::Result<T>> + Send,
+        T: Send,
+    {
+        let Ok(_place) = self.inflight.acquire().await else {
+            return Err(ObjectError::Unknown("the store is closing".to_owned()));
+        };
+        let mut last = ObjectError::Unknown("no attempt was made".to_owned());
+        for attempt in 0..self.attempts_max {
+            if attempt > 0 {
+                self.counts.retried();
+                self.world.clock().sleep(self.pause(attempt)).await;
+            }
+            match timeout(&self.world, self.attempt_timeout, request()).await {
+                Some(Ok(value)) => return Ok(value),
+                Some(Err(error)) => match classify(error) {
+                    unknown @ ObjectError::Unknown(_) => last = unknown,
+                    known => return Err(known),
+                },
+                None => last = ObjectError::Unknown(format!("no answer within {:?}", self.attempt_timeout)),
+            }
+        }
+        Err(last)
+    }
+
+    /// Doubles with each attempt, at most 64 times the first, and is drawn from its upper half.
+    fn pause(&self, attempt: u32) -> Duration {
+        let full = self.backoff.saturating_mul(1 << (attempt - 1).min(6));
+        let half_us = u64::try_from(full.as_micros() / 2).unwrap_or(u64::MAX).max(1);
+        Duration::from_micros(half_us + self.world.random_u64() % half_us)
+    }
+}
+
+/// One page of a listing.
+#[derive(Debug)]
+pub struct Page {
+    pub objects: Vec<ObjectMeta>,
+    pub more: bool,
+}
+
+/// Keeps the `limit` smallest names of a stream in any order, in memory bounded by twice the limit.
+struct SmallestNames {
+    sorted: Vec<ObjectMeta>,
+    limit: usize,
+    dropped: bool,
+}
+
+impl SmallestNames {
+    fn new(limit: usize) -> Self {
+        Self { sorted: Vec::new(), limit: limit.max(1), dropped: false }
+    }
+
+    fn push(&mut self, object: ObjectMeta) {
+        self.sorted.push(object);
+        if self.sorted.len() >= self.limit.saturating_mul(2) {
+            self.shrink();
+        }
+    }
+
+    fn shrink(&mut self) {
+        if self.sorted.len() > self.limit {
+            self.sorted.sort_by(|a, b| a.location.cmp(&b.location));
+            self.sorted.truncate(self.limit);
+            self.dropped = true;
+        }
+    }
+}
+
+fn classify(error: object_store::Error) -> ObjectError {
+    use object_store::Error;
+    match error {
+        Error::NotFound { .. } => ObjectError::NotFound,
+        Error::AlreadyExists { .. } | Error::Precondition { .. } => ObjectError::AlreadyExists,
+        Error::NotImplemented { .. } | Error::NotSupported { .. } => ObjectError::Unsupported(error.to_string()),
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => ObjectError::Denied(error.to_string()),
+        other => ObjectError::Unknown(other.to_string()),
+    }
+}

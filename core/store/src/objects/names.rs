@@ -1,0 +1,166 @@
+//! Names in the object store. Flat, one per write; a name is written once and never used again.
+
+use bettong_wire::envelope::Kind;
+use bettong_wire::{NamespaceId, Part, PutId};
+use object_store::path::Path;
+
+/// Names under one prefix.
+#[derive(Clone, Debug)]
+pub struct Names {
+    prefix: String,
+}
+
+/// What the name of a payload object says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PayloadName {
+    pub namespace: NamespaceId,
+    pub kind: Kind,
+    pub hash: [u8; 32],
+    pub part: Part,
+    pub put_id: PutId,
+}
+
+impl Names {
+    pub fn new(prefix: &str) -> Self {
+        let prefix = prefix.trim_matches('/');
+        Self { prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") } }
+    }
+
+    fn path(&self, rest: &str) -> Path {
+        Path::from(format!("{}{rest}", self.prefix))
+    }
+
+    /// Minimum reader and writer versions.
+    pub fn format(&self) -> Path {
+        self.path("format")
+    }
+
+    /// Everything of all namespaces.
+    pub fn namespaces(&self) -> Path {
+        self.path("ns")
+    }
+
+    pub fn namespace(&self, namespace: NamespaceId) -> Path {
+        self.path(&format!("ns/{namespace}"))
+    }
+
+    pub fn identity(&self, namespace: NamespaceId) -> Path {
+        self.path(&format!("ns/{namespace}/identity"))
+    }
+
+    /// The object of one write of one payload.
+    pub fn payload(&self, name: &PayloadName) -> Path {
+        let PayloadName { namespace, kind, hash, part, put_id } = name;
+        let hex = blake3::Hash::from_bytes(*hash).to_hex();
+        let fan = &hex.as_str()[..2];
+        self.path(&match kind {
+            Kind::Block => format!("ns/{namespace}/block/{fan}/{hex}.{}.{put_id}", part.0),
+            Kind::Sidecar => format!("ns/{namespace}/sidecar/{fan}/{hex}.{put_id}"),
+            Kind::Plain => format!("ns/{namespace}/kv/{fan}/{hex}.{put_id}"),
+        })
+    }
+
+    /// Reads a payload object's name; `None` for every other name.
+    pub fn parse_payload(&self, path: &Path) -> Option<PayloadName> {
+        let rest = path.as_ref().strip_prefix(self.prefix.as_str())?.strip_prefix("ns/")?;
+        let mut segments = rest.split('/');
+        let namespace = NamespaceId::from_hex(segments.next()?)?;
+        let kind = match segments.next()? {
+            "block" => Kind::Block,
+            "sidecar" => Kind::Sidecar,
+            "kv" => Kind::Plain,
+            _ => return None,
+        };
+        let (fan, file) = (segments.next()?, segments.next()?);
+        if segments.next().is_some() || !file.starts_with(fan) {
+            return None;
+        }
+        let mut fields = file.split('.');
+        let hash = *blake3::Hash::from_hex(fields.next()?).ok()?.as_bytes();
+        let part = if kind == Kind::Block { fields.next()?.parse().ok()? } else { 0 };
+        let put_id = PutId::parse(fields.next()?)?;
+        let name = PayloadName { namespace, kind, hash, part: Part(part), put_id };
+        // One name for one thing: a spelling that this release would not write is not read either.
+        (fields.next().is_none() && self.payload(&name) == *path).then_some(name)
+    }
+
+    pub fn heads(&self, namespace: NamespaceId, name: &str) -> Path {
+        self.path(&format!("ns/{namespace}/head/{}", blake3::hash(name.as_bytes()).to_hex()))
+    }
+
+    pub fn head(&self, namespace: NamespaceId, name: &str, generation: u64) -> Path {
+        self.heads(namespace, name).join(format!("{generation:020}"))
+    }
+
+    pub fn nodes(&self) -> Path {
+        self.path("node")
+    }
+
+    pub fn lives(&self, node_id: &str) -> Path {
+        self.path(&format!("node/{node_id}/life"))
+    }
+
+    pub fn life(&self, node_id: &str, ordinal: u64) -> Path {
+        self.lives(node_id).join(format!("{ordinal:020}"))
+    }
+
+    pub fn dead_marks(&self, node_id: &str) -> Path {
+        self.path(&format!("node/{node_id}/dead"))
+    }
+
+    pub fn dead_mark(&self, node_id: &str, put_id: PutId) -> Path {
+        self.dead_marks(node_id).join(put_id.to_string())
+    }
+
+    pub fn index(&self, node_id: &str) -> Path {
+        self.path(&format!("node/{node_id}/index"))
+    }
+
+    /// Written and removed to learn what the store can do; never read by anybody else.
+    pub fn probe(&self, node_id: &str, life: u64) -> Path {
+        self.path(&format!("node/{node_id}/probe/{life:016x}"))
+    }
+}
+
+/// The number that the last segment of `path` spells with 20 digits.
+pub fn last_number(path: &Path) -> Option<u64> {
+    let digits = path.filename()?;
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_name_is_read_as_it_is_written() {
+        for prefix in ["", "a/b"] {
+            let names = Names::new(prefix);
+            for kind in [Kind::Block, Kind::Sidecar, Kind::Plain] {
+                let part = Part(if kind == Kind::Block { 7 } else { 0 });
+                let put_id = PutId { life: u64::MAX, counter: 1 };
+                let name = PayloadName { namespace: NamespaceId([3; 32]), kind, hash: [0xab; 32], part, put_id };
+                let path = names.payload(&name);
+                assert_eq!(names.parse_payload(&path), Some(name), "{path}");
+                assert_eq!(Names::new("other").parse_payload(&path), None);
+                assert!(path.filename().is_some_and(|file| file.len() < 255));
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_spellings_are_not_names() {
+        let names = Names::new("");
+        let hex = "ab".repeat(32);
+        let ns = "03".repeat(32);
+        for file in [
+            format!("{hex}.07.ffffffffffffffff-0000000000000001"),
+            format!("{hex}.7.FFFFFFFFFFFFFFFF-0000000000000001"),
+            format!("{hex}.7.ffffffffffffffff-0000000000000001.tmp"),
+            format!("{hex}.70000.ffffffffffffffff-0000000000000001"),
+            hex.clone(),
+        ] {
+            assert_eq!(names.parse_payload(&Path::from(format!("ns/{ns}/block/ab/{file}"))), None, "{file}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The real forms of the seams keep the promises that the simulated ones keep.
+#![forbid(unsafe_code)]
+
+use bettong_core::conformance::{self, object_store::Capabilities};
+use bettong_core::real::{FileDisk, RealClock, RealWorld};
+use bettong_core::world::World;
+use bettong_wire::memory::HeapMemory;
+use object_store::memory::InMemory;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn the_real_clock_conforms() {
+    runtime().block_on(conformance::clock::clock(&RealClock::start())).unwrap();
+}
+
+#[test]
+fn the_file_disk_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FileDisk::open(dir.path().join("data")).unwrap();
+    runtime().block_on(async {
+        conformance::disk::disk(&disk).await.unwrap();
+        conformance::disk::write_durable(&disk).await.unwrap();
+        let reopened = FileDisk::open(dir.path().join("data")).unwrap();
+        conformance::disk::verify_durable(&reopened).await.unwrap();
+    });
+    let outside: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(outside, ["data"]);
+}
+
+#[test]
+fn heap_memory_conforms() {
+    conformance::block_memory::block_memory(&HeapMemory::new(40_000, 8_192), 8_192, 8_192).unwrap();
+}
+
+#[test]
+fn the_in_memory_object_store_conforms() {
+    let can = Capabilities { create: true, update: true, attributes: true };
+    runtime().block_on(conformance::object_store::object_store(&InMemory::new(), "suite", can)).unwrap();
+}
+
+#[test]
+fn the_real_world_counts_violations_and_draws_fresh_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = runtime();
+    let world = |name: &str| RealWorld::new(dir.path().join(name), runtime.handle().clone()).unwrap();
+    let (one, two) = (world("one"), world("two"));
+    assert_ne!(one.random_u64(), one.random_u64());
+    assert_ne!(one.random_u64(), two.random_u64());
+    assert_eq!(one.violations(), 0);
+    one.violated("nothing in particular");
+    assert_eq!(one.clone().violations(), 1);
+}

@@ -1,0 +1,16 @@
+//! Logs, to standard error.
+
+use crate::exit::{Exit, OrExit, Outcome};
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging by a filter such as `info` or `warn,bettong_core=debug`.
+pub fn start(filter: &str) -> Outcome {
+    let filter = EnvFilter::try_new(filter).or_exit(Exit::Usage, format!("log filter `{filter}`"))?;
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! The daemon's process: its data directory, its threads, its signals, its end.
+
+pub mod data_dir;
+pub mod logs;
+pub mod reactors;
+pub mod signals;

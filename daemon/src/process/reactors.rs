@@ -1,0 +1,199 @@
+//! Door reactors: one thread a core with its own event loop and its own listening socket on the shared address.
+
+use crate::exit::{Exit, Failure, OrExit, Outcome};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+/// Connections that wait to be accepted, for each reactor.
+const BACKLOG: i32 = 1024;
+
+/// Listening sockets, one a reactor, that share one address.
+#[derive(Debug)]
+pub struct Listeners {
+    pub address: SocketAddr,
+    sockets: Vec<StdListener>,
+}
+
+impl Listeners {
+    /// Binds `count` sockets. A busy address is refused, though sharing would let us join its owner.
+    pub fn bind(address: SocketAddr, count: usize) -> Outcome<Self> {
+        let failed = |error: std::io::Error| Failure::new(Exit::Listen, format!("listen address {address}: {error}"));
+        // Bound without sharing: this fails where anybody else listens, and then nothing is started.
+        let alone = StdListener::bind(address).map_err(failed)?;
+        let address = alone.local_addr().map_err(failed)?;
+        drop(alone);
+        let sockets = (0..count.max(1)).map(|_| shared(address)).collect::<Result<_, _>>().map_err(failed)?;
+        Ok(Self { address, sockets })
+    }
+}
+
+fn shared(address: SocketAddr) -> std::io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Running reactors.
+#[derive(Debug)]
+pub struct Reactors {
+    threads: Vec<JoinHandle<()>>,
+    stop: watch::Sender<Stop>,
+}
+
+/// How far the daemon's end has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Stop {
+    /// Serving.
+    No,
+    /// New connections are not accepted.
+    Accepting,
+    /// Connections are dropped.
+    Connections,
+}
+
+impl Reactors {
+    /// Starts one thread a listener. `serve` drives one connection to its end on the reactor that accepted it; at most
+    /// `connections_max` at a time in all, one more is closed at once.
+    pub fn start<F, S>(listeners: Listeners, connections_max: usize, serve: F) -> Outcome<Self>
+    where
+        F: Fn(TcpStream, SocketAddr) -> S + Clone + Send + 'static,
+        S: Future<Output = ()> + Send + 'static,
+    {
+        let (stop, stopped) = watch::channel(Stop::No);
+        let permits = Arc::new(Semaphore::new(connections_max));
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let mut threads = Vec::new();
+        for (index, socket) in listeners.sockets.into_iter().enumerate() {
+            let core = cores.get(index % cores.len().max(1)).copied();
+            let (permits, stopped, serve) = (permits.clone(), stopped.clone(), serve.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.or_exit(Exit::Failed, "reactor")?;
+            let run = move || {
+                // A refused pin costs speed, not correctness: containers forbid it at times.
+                let _pinned = core.is_some_and(core_affinity::set_for_current);
+                if let Err(error) = runtime.block_on(accept(socket, permits, stopped, serve)) {
+                    tracing::error!(%error, "a reactor cannot accept connections");
+                }
+            };
+            let thread = std::thread::Builder::new().name(format!("reactor-{index}")).spawn(run);
+            threads.push(thread.or_exit(Exit::Failed, "reactor")?);
+        }
+        Ok(Self { threads, stop })
+    }
+
+    /// Asks every reactor to go on with its end.
+    pub fn stop(&self, stop: Stop) {
+        self.stop.send_replace(stop);
+    }
+
+    /// Drops what is left and waits for the threads.
+    pub fn join(self) {
+        self.stop(Stop::Connections);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a reactor panicked");
+            }
+        }
+    }
+}
+
+async fn accept<F, S>(
+    socket: StdListener,
+    permits: Arc<Semaphore>,
+    mut stopped: watch::Receiver<Stop>,
+    serve: F,
+) -> std::io::Result<()>
+where
+    F: Fn(TcpStream, SocketAddr) -> S,
+    S: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::from_std(socket)?;
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop >= Stop::Accepting) => break,
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection's task panicked; its connection is closed");
+                }
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, origin) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a connection that went away before it was accepted. Giving way keeps a full
+                // table of descriptors from becoming a busy loop.
+                tracing::warn!(%error, "accept");
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            tracing::warn!(%origin, "connections_max is reached, the connection is closed");
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let served = serve(stream, origin);
+        connections.spawn(async move {
+            served.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    tokio::select! {
+        biased;
+        _ = stopped.wait_for(|stop| *stop >= Stop::Connections) => {}
+        () = async { while connections.join_next().await.is_some() {} } => {}
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use tokio::io::AsyncWriteExt;
+
+    fn echo_nothing(listeners: Listeners, connections_max: usize) -> Reactors {
+        let serve = |mut stream: TcpStream, _| async move {
+            let _ = stream.write_all(b"hello").await;
+            std::future::pending::<()>().await;
+        };
+        Reactors::start(listeners, connections_max, serve).unwrap()
+    }
+
+    #[test]
+    fn a_busy_address_is_refused() {
+        let first = Listeners::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let failure = Listeners::bind(first.address, 2).unwrap_err();
+        assert_eq!(failure.exit, Exit::Listen);
+        assert!(failure.message.contains(&first.address.to_string()), "{failure}");
+    }
+
+    #[test]
+    fn one_connection_too_many_is_closed_and_the_end_closes_the_others() {
+        let listeners = Listeners::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let address = listeners.address;
+        let reactors = echo_nothing(listeners, 1);
+        let mut first = std::net::TcpStream::connect(address).unwrap();
+        let mut hello = [0; 5];
+        first.read_exact(&mut hello).unwrap();
+        let mut second = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(second.read(&mut hello).unwrap_or(0), 0);
+        reactors.join();
+        assert_eq!(first.read(&mut hello).unwrap_or(0), 0);
+    }
+}
