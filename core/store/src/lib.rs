@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod conformance;
+pub mod door;
 pub mod index;
 pub mod keys;
 pub mod objects;
