@@ -3,17 +3,25 @@
 
 pub mod config;
 pub mod conformance;
+pub mod door;
+mod flight;
 pub mod index;
 pub mod keys;
+pub mod life;
+mod locks;
 pub mod objects;
 pub mod observe;
 mod race;
 pub mod real;
+mod record;
 pub mod seal;
 pub mod service;
+mod stats;
+pub mod store;
 pub mod tiers;
 pub mod world;
 
 pub use config::StoreConfig;
 pub use service::{Deadline, Peer, Rights, Service};
+pub use store::{Fate, Store, StoreParts};
 pub use world::{Clock, Disk, World};

@@ -15,6 +15,7 @@ pub mod request;
 pub mod response;
 #[cfg(test)]
 mod samples;
+pub mod tcp;
 pub mod validate;
 
 pub use error::{DecodeError, ErrorKind, ServiceError};

@@ -1,6 +1,9 @@
 //! What people read: tables, units, progress.
 
+pub mod latency;
+pub mod progress;
 pub mod table;
+pub mod units;
 
 use crate::exit::{Exit, Outcome};
 use std::io::{ErrorKind, Write};

@@ -7,6 +7,7 @@ use crate::race::timeout;
 use crate::world::{Clock, World};
 use bettong_wire::PutId;
 use object_store::path::Path;
+use parking_lot::Mutex;
 use slatedb::{Db, WriteBatch};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub enum IndexChange {
     Forget { put_id: PutId },
     /// No copy of the put id verifies: never read again.
     Quarantine { key: ValueKey, put_id: PutId },
+    /// Everything that a listing of the bucket showed is in the index: it need not be listed again.
+    Complete,
 }
 
 /// What becomes visible once it is durable. Called in the order of commits, from one task.
@@ -64,7 +67,7 @@ struct Submission {
 /// Where changes are handed in.
 #[derive(Clone)]
 pub struct CommitQueue {
-    sender: mpsc::Sender<Submission>,
+    sender: Arc<Mutex<Option<mpsc::Sender<Submission>>>>,
     /// Writers that will hand in soon: the committer waits for them a little.
     coming: Arc<AtomicUsize>,
     limit: usize,
@@ -88,17 +91,32 @@ impl CommitQueue {
     /// Commits all `changes` or none, and answers once they are durable and visible.
     pub async fn commit(&self, changes: Vec<IndexChange>, coming: Coming) -> Result<(), CommitError> {
         let (done, answer) = oneshot::channel();
-        let waiting = self.limit - self.sender.capacity().min(self.limit);
-        let sent = self.sender.try_send(Submission { changes, done });
+        self.send(Submission { changes, done })?;
         drop(coming);
-        match sent {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                return Err(CommitError::QueueFull { waiting, limit: self.limit });
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(CommitError::Closed("it was closed".to_owned())),
-        }
         answer.await.unwrap_or_else(|_| Err(CommitError::Closed("the committer ended".to_owned())))
+    }
+}
+
+impl CommitQueue {
+    fn send(&self, submission: Submission) -> Result<(), CommitError> {
+        let sender = self.sender.lock();
+        let closed = || CommitError::Closed("the store is closing".to_owned());
+        match sender.as_ref().ok_or_else(closed)?.try_send(submission) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(CommitError::QueueFull { waiting: self.limit, limit: self.limit })
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(closed()),
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.sender.lock().is_some()
+    }
+
+    /// Takes no more changes; the committer finishes what it has and closes the index.
+    pub fn close(&self) {
+        self.sender.lock().take();
     }
 }
 
@@ -133,10 +151,11 @@ const REOPEN_PAUSE: Duration = Duration::from_millis(200);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
-    /// Starts the committer; it ends when the last queue is dropped, closing the index.
+    /// Starts the committer; it ends when its queue is closed, and closes the index.
     pub fn start(self) -> (CommitQueue, oneshot::Receiver<()>) {
         let (sender, receiver) = mpsc::channel(self.limits.queue_max);
         let coming = Arc::new(AtomicUsize::new(0));
+        let sender = Arc::new(Mutex::new(Some(sender)));
         let queue = CommitQueue { sender, coming: coming.clone(), limit: self.limits.queue_max };
         let (ended, end) = oneshot::channel();
         let world = self.home.world.clone();
@@ -262,6 +281,7 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                 IndexChange::Quarantine { put_id, .. } => {
                     batch.put_bytes(QuarantineRow::key(*put_id), bytes::Bytes::from_static(&[1]));
                 }
+                IndexChange::Complete => batch.put(FORMAT_KEY, FORMAT.to_le_bytes()),
             }
         }
         let kept_ms = u64::try_from(self.limits.change_records_kept.as_millis()).unwrap_or(u64::MAX);
@@ -274,7 +294,6 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
         batch.put_bytes(ChangeBatch::key(sequence), ChangeBatch { wall_ms, life: self.life, rows }.encode());
         let state = StateRow { clock_ms: wall_ms, life: self.life, change_sequence: sequence + 1 };
         batch.put_bytes(STATE_KEY.into(), state.encode());
-        batch.put_bytes(FORMAT_KEY.into(), bytes::Bytes::copy_from_slice(&FORMAT.to_le_bytes()));
         (batch, wall_ms, trimmed)
     }
 

@@ -7,7 +7,7 @@
 //!                                                  for each changed row its key, value length u32 and value
 //! d / life u64 / counter u64                       a put id that is named dead: time u64, then the object's row key
 //! q / life u64 / counter u64                       a put id that is quarantined: empty
-//! m / format                                       format version u32
+//! m / format                                       format version u32; there once the index is complete
 //! m / state                                        clock u64, life u64, change sequence u64
 //! ```
 //! Integers in keys are big-endian, so that rows sort by them; integers in values are little-endian. A value row:

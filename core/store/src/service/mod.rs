@@ -1,5 +1,7 @@
 //! The service: what every door calls.
 
+pub mod handler;
+
 use crate::world::Mono;
 use bettong_wire::{Payload, Request, Response, ServiceError, WriteBuf};
 use std::future::Future;

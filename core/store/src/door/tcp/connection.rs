@@ -1,0 +1,322 @@
+//! One connection, driven by polling: answers, requests, writes, reads, in this order, until nothing moves.
+
+use super::{Closed, TcpDoor};
+use crate::door::Authenticate;
+use crate::service::{Deadline, Peer, Service};
+use crate::world::Clock;
+use bettong_wire::request::Open;
+use bettong_wire::response::Answer;
+use bettong_wire::tcp::{ServerConnection, ServerEvent};
+use bettong_wire::{ErrorKind, Payload, Request, Response, ServiceError, WriteBuf, limits};
+use futures::FutureExt;
+use futures::future::{AbortHandle, Abortable, Aborted, BoxFuture};
+use futures::stream::{FuturesUnordered, StreamExt};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+/// A request with the service: its id, and its answer unless it was cancelled.
+type Call = BoxFuture<'static, (u64, Result<Response, Aborted>)>;
+
+pub(super) struct Connection<'a, S, C, A, R, W> {
+    door: &'a TcpDoor<S, C, A>,
+    origin: String,
+    reader: R,
+    writer: W,
+    wire: ServerConnection,
+    peer: Option<Arc<Peer>>,
+    calls: FuturesUnordered<Call>,
+    aborts: BTreeMap<u64, AbortHandle>,
+    /// Runs while the peer owes something.
+    stall: Option<BoxFuture<'static, ()>>,
+    /// Whether a byte has moved since `stall` began.
+    moved: bool,
+    needs_flush: bool,
+    peer_left: bool,
+    stopping: bool,
+    closing: Option<String>,
+}
+
+impl<'a, S, C, A, R, W> Connection<'a, S, C, A, R, W>
+where
+    S: Service,
+    C: Clock,
+    A: Authenticate,
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    pub fn new(door: &'a TcpDoor<S, C, A>, origin: String, reader: R, writer: W) -> Self {
+        Self {
+            wire: ServerConnection::new(door.limits.connection.clone()),
+            door,
+            origin,
+            reader,
+            writer,
+            peer: None,
+            calls: FuturesUnordered::new(),
+            aborts: BTreeMap::new(),
+            stall: None,
+            moved: false,
+            needs_flush: false,
+            peer_left: false,
+            stopping: false,
+            closing: None,
+        }
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>, stop: Pin<&mut impl Future<Output = ()>>) -> Poll<Closed> {
+        if !self.stopping && stop.poll(cx).is_ready() {
+            self.stopping = true;
+            self.wire.drain();
+        }
+        loop {
+            let mut moved = self.take_answers(cx);
+            moved |= self.take_requests(cx);
+            match self.poll_write(cx) {
+                Ok(written) => moved |= written,
+                Err(closed) => return Poll::Ready(closed),
+            }
+            match self.poll_read(cx) {
+                Ok(read) => moved |= read,
+                Err(closed) => return Poll::Ready(closed),
+            }
+            moved |= self.say_goodbye();
+            if let Some(closed) = self.at_end() {
+                return self.poll_shutdown(cx).map(|()| closed);
+            }
+            if !moved {
+                return self.poll_stall(cx);
+            }
+        }
+    }
+
+    fn take_answers(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let Poll::Ready(Some((id, response))) = self.calls.poll_next_unpin(cx) {
+            self.aborts.remove(&id);
+            self.wire.answer(id, response.unwrap_or_else(|Aborted| cancelled()));
+            moved = true;
+        }
+        moved
+    }
+
+    fn take_requests(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        loop {
+            match self.wire.next_event() {
+                ServerEvent::NeedBytes => return moved,
+                ServerEvent::Closing { reason } => {
+                    self.closing.get_or_insert(reason);
+                    return moved;
+                }
+                ServerEvent::Reserve { id, lens } => match self.reserve(&lens) {
+                    Ok(buffers) => self.wire.fill(buffers),
+                    Err(error) => self.wire.refuse(id, error),
+                },
+                ServerEvent::Request { id, request, body } => self.dispatch(cx, id, request, body),
+            }
+            moved = true;
+            if !self.wire.wants_bytes() && self.wire.has_unsent() {
+                // The peer has many answers to read first.
+                return moved;
+            }
+        }
+    }
+
+    fn reserve(&self, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError> {
+        let peer = self.peer.as_ref().ok_or_else(not_open)?;
+        lens.iter().map(|len| self.door.service.reserve(peer, *len)).collect()
+    }
+
+    fn dispatch(&mut self, cx: &mut Context<'_>, id: u64, request: Request, body: Vec<Payload>) {
+        match request {
+            Request::Ping => self.wire.answer(id, Response::ok(Answer::Pong)),
+            Request::Cancel { request_id } => {
+                if !self.wire.withdraw(request_id)
+                    && let Some(abort) = self.aborts.get(&request_id)
+                {
+                    abort.abort();
+                }
+                self.wire.answer(id, Response::ok(Answer::Cancelled));
+            }
+            Request::Open(open) => match self.let_in(&open) {
+                Ok(()) => self.call(cx, id, Request::Open(Open { token: String::new(), ..open }), body),
+                Err(error) => {
+                    self.wire.answer(id, Response::error(error.clone()));
+                    if self.peer.is_none() {
+                        self.wire.close(&error);
+                    }
+                }
+            },
+            request => self.call(cx, id, request, body),
+        }
+    }
+
+    /// Makes sure that this connection has a peer, and that it is the one that `open` names.
+    fn let_in(&mut self, open: &Open) -> Result<(), ServiceError> {
+        let (asked, spoken) = (open.protocol_version, limits::PROTOCOL_VERSION);
+        if asked != spoken {
+            let text = format!("protocol version {asked} is asked for, this daemon speaks {spoken}");
+            return Err(ServiceError::new(ErrorKind::Invalid, text));
+        }
+        match &self.peer {
+            Some(peer) if peer.tenant != open.tenant => {
+                let text = format!("tenant `{}` on a connection of tenant `{}`", open.tenant, peer.tenant);
+                Err(ServiceError::new(ErrorKind::Denied, text))
+            }
+            Some(_) => Ok(()),
+            None => {
+                let rights = self.door.authenticate.authenticate(&open.tenant, &open.token, &self.origin)?;
+                self.peer = Some(Arc::new(Peer::new(open.tenant.clone(), rights, self.origin.clone())));
+                self.wire.set_authenticated();
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands a request to the service. Many are answered at once (a hit in memory): they never join the others.
+    fn call(&mut self, cx: &mut Context<'_>, id: u64, request: Request, body: Vec<Payload>) {
+        let Some(peer) = self.peer.clone() else {
+            return self.wire.answer(id, Response::error(not_open()));
+        };
+        let deadline = self.deadline(&request);
+        let service = self.door.service.clone();
+        let call = async move { service.call(&peer, request, body, deadline).await };
+        // A panic takes down the request that met it, nothing else; the panic hook has logged it.
+        let call = AssertUnwindSafe(call).catch_unwind().map(|result| result.unwrap_or_else(|_| panicked()));
+        let (abort, registration) = AbortHandle::new_pair();
+        let mut call: Call = Box::pin(Abortable::new(call, registration).map(move |response| (id, response)));
+        match call.poll_unpin(cx) {
+            Poll::Ready((id, response)) => self.wire.answer(id, response.unwrap_or_else(|Aborted| cancelled())),
+            Poll::Pending => {
+                self.aborts.insert(id, abort);
+                self.calls.push(call);
+            }
+        }
+    }
+
+    fn deadline(&self, request: &Request) -> Deadline {
+        let limits = &self.door.limits;
+        let asked = request.read_limits().map_or(0, |limits| limits.deadline_ms);
+        let wait = match asked {
+            0 => limits.deadline,
+            ms => Duration::from_millis(u64::from(ms)).min(limits.deadline_max),
+        };
+        Deadline(self.door.service.now().plus(wait))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
+        let mut moved = false;
+        while self.wire.has_unsent() {
+            let slices = self.wire.slices();
+            match Pin::new(&mut self.writer).poll_write_vectored(cx, &slices) {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(Ok(0)) => return Err(Closed::Transport("no byte can be written".to_owned())),
+                Poll::Ready(Ok(n)) => self.wire.advance_written(n),
+                Poll::Ready(Err(error)) => return Err(Closed::Transport(error.to_string())),
+            }
+            moved = true;
+            self.moved = true;
+            self.needs_flush = true;
+        }
+        if self.needs_flush {
+            match Pin::new(&mut self.writer).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.needs_flush = false,
+                Poll::Ready(Err(error)) => return Err(Closed::Transport(error.to_string())),
+            }
+        }
+        Ok(moved)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
+        if self.peer_left || !self.wire.wants_bytes() {
+            return Ok(false);
+        }
+        let mut into = self.wire.read_into();
+        let read = pin!(self.reader.read_buf(&mut into)).poll(cx);
+        match read {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Err(error)) => Err(Closed::Transport(error.to_string())),
+            Poll::Ready(Ok(0)) if !self.wire.is_between_requests() => Err(Closed::CutShort),
+            Poll::Ready(Ok(0)) => {
+                self.peer_left = true;
+                Ok(true)
+            }
+            Poll::Ready(Ok(n)) => {
+                self.wire.advance_read(n);
+                self.moved = true;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Why the connection is at its end, once everything that is owed has been written.
+    fn at_end(&self) -> Option<Closed> {
+        if self.wire.has_unsent() || self.needs_flush {
+            return None;
+        }
+        if let Some(reason) = &self.closing {
+            return Some(if self.stopping { Closed::Stopped } else { Closed::Refused(reason.clone()) });
+        }
+        if self.wire.unanswered() > 0 {
+            return None;
+        }
+        self.peer_left.then_some(Closed::PeerLeft)
+    }
+
+    /// Once a stopping daemon owes this peer nothing more, it says so.
+    fn say_goodbye(&mut self) -> bool {
+        let due = self.stopping && self.closing.is_none() && self.wire.unanswered() == 0;
+        if due {
+            self.wire.close(&ServiceError::new(ErrorKind::Unavailable, "the daemon is shutting down"));
+        }
+        due
+    }
+
+    /// Tells the transport that nothing more comes; what it says to that makes no difference any more.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = ready!(Pin::new(&mut self.writer).poll_shutdown(cx));
+        Poll::Ready(())
+    }
+
+    /// Whether the peer has to move a byte for this connection to go on.
+    fn peer_owes(&self) -> bool {
+        self.wire.has_unsent() || !self.wire.is_between_requests() || self.peer.is_none()
+    }
+
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
+        loop {
+            if self.stall.is_none() && self.peer_owes() {
+                self.moved = false;
+                self.stall = Some(Box::pin(self.door.clock.sleep(self.door.limits.stall)));
+            }
+            let Some(stall) = &mut self.stall else { return Poll::Pending };
+            ready!(stall.poll_unpin(cx));
+            self.stall = None;
+            if !self.moved && self.peer_owes() {
+                return Poll::Ready(Closed::Stalled(self.door.limits.stall));
+            }
+        }
+    }
+}
+
+fn cancelled() -> Response {
+    Response::error(ServiceError::new(ErrorKind::Retry, "cancelled by the caller: its outcome may be unknown"))
+}
+
+fn panicked() -> Response {
+    Response::error(ServiceError::new(
+        ErrorKind::Internal,
+        "the request met a defect of the daemon, which its log describes",
+    ))
+}
+
+fn not_open() -> ServiceError {
+    ServiceError::new(ErrorKind::Denied, "no namespace is open: send OPEN first")
+}

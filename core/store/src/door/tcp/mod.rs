@@ -1,0 +1,94 @@
+//! The TCP door: drives one connection's state machine over a pair of byte streams.
+//!
+//! One task serves one connection: it reads, calls the service, and writes, in that order and without choosing at
+//! random, so that a run in the simulator depends on its seed alone. What this does not do: accept connections, count
+//! them, or speak TLS; the daemon does.
+
+mod connection;
+#[cfg(test)]
+mod tests;
+
+use crate::door::Authenticate;
+use crate::service::Service;
+use crate::world::Clock;
+use bettong_wire::tcp::ServerLimits;
+use connection::Connection;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// What one connection may use, and how long it may take.
+#[derive(Clone, Debug)]
+pub struct TcpLimits {
+    pub connection: ServerLimits,
+    /// How long a request may take that does not say so itself.
+    pub deadline: Duration,
+    /// The longest deadline that a request may ask for.
+    pub deadline_max: Duration,
+    /// How long a peer may be in the midst of a request, not read its answers, or not have opened a namespace, without
+    /// a byte moving. It is cut off after one to two times this.
+    pub stall: Duration,
+}
+
+impl Default for TcpLimits {
+    fn default() -> Self {
+        Self {
+            connection: ServerLimits::default(),
+            deadline: Duration::from_secs(30),
+            deadline_max: Duration::from_secs(600),
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Closed {
+    #[error("the peer left")]
+    PeerLeft,
+    #[error("the peer left in the midst of a request")]
+    CutShort,
+    #[error("the peer moved no byte for {0:?}")]
+    Stalled(Duration),
+    #[error("{0}")]
+    Refused(String),
+    #[error("the daemon is shutting down")]
+    Stopped,
+    #[error("the transport failed: {0}")]
+    Transport(String),
+}
+
+/// Serves connections.
+pub struct TcpDoor<S, C, A> {
+    service: Arc<S>,
+    clock: C,
+    authenticate: A,
+    limits: TcpLimits,
+}
+
+impl<S: Service, C: Clock, A: Authenticate> TcpDoor<S, C, A> {
+    pub fn new(service: Arc<S>, clock: C, authenticate: A, limits: TcpLimits) -> Self {
+        Self { service, clock, authenticate, limits }
+    }
+
+    /// Serves one connection until it ends. `origin` says where the peer comes from. When `stop` completes, requests
+    /// under way are still answered and new ones turned away; then the connection is closed.
+    ///
+    /// Dropping the future cuts the connection: requests under way are detached from it, whatever was half read is gone.
+    pub async fn serve<R, W>(
+        &self,
+        origin: String,
+        reader: R,
+        writer: W,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Closed
+    where
+        R: AsyncRead + Unpin + Send,
+        W: AsyncWrite + Unpin + Send,
+    {
+        let mut connection = Connection::new(self, origin, reader, writer);
+        let mut stop = std::pin::pin!(stop);
+        std::future::poll_fn(|cx| connection.poll(cx, stop.as_mut())).await
+    }
+}

@@ -1,0 +1,204 @@
+//! The lives of a node: which runs of its process there were, in order, on the local disk and in the bucket.
+
+use crate::index::committer::Succession;
+use crate::objects::names::{Names, last_number};
+use crate::objects::{ObjectError, Objects};
+use crate::observe::Point;
+use crate::record::{self, RECORD_BYTES_MAX};
+use crate::world::{Clock, Disk, DiskError, World};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// This run of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Life {
+    /// Orders the lives of a node.
+    pub ordinal: u64,
+    /// 64 random bits.
+    pub life: u64,
+}
+
+/// What `node/{node id}/life/{ordinal}` holds.
+#[derive(Serialize, Deserialize)]
+struct LifeRecord {
+    life: String,
+    wall_ms: u64,
+}
+
+/// What the node's directory remembers of itself.
+#[derive(Serialize, Deserialize, Default, Clone)]
+pub struct NodeRecord {
+    pub node_id: String,
+    /// (ordinal, life in hexadecimal) of the lives that ran on this directory, oldest first; the last `LIVES_KEPT`.
+    pub lives: Vec<(u64, String)>,
+}
+
+const LIVES_KEPT: usize = 64;
+/// Lives of one node that are looked at: a node that starts every minute gets there in a month.
+const LIVES_MAX: usize = 50_000;
+const NODE_FILE: &str = "node/record";
+const NODE_FILE_NEW: &str = "node/record.new";
+/// Ordinals that may be taken by others while one start looks for its own.
+const ATTEMPTS_MAX: u32 = 16;
+
+/// Why a life could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum LifeError {
+    #[error("the data directory belongs to node `{held}`, this is node `{asked}`")]
+    OtherNode { held: String, asked: String },
+    #[error("the record of the data directory is damaged: {0}")]
+    Damaged(String),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error("the object store: {0}")]
+    Objects(#[from] ObjectError),
+    #[error("{ATTEMPTS_MAX} other starts of this node id were faster: is the node id used twice?")]
+    Contended,
+}
+
+/// A node's life that has begun.
+pub struct Begun {
+    pub life: Life,
+    /// What the directory remembered before this start.
+    pub directory: NodeRecord,
+    /// Life to ordinal, of all lives of this node in the bucket, this one included.
+    pub lives: BTreeMap<u64, u64>,
+    /// The highest wall time that any life began at.
+    pub clock_ms: u64,
+}
+
+fn hex(life: u64) -> String {
+    format!("{life:016x}")
+}
+
+fn unhex(text: &str) -> Option<u64> {
+    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
+/// The lives of a node that the bucket knows: life to ordinal, and the highest time one began at.
+pub async fn list<W: World>(
+    objects: &Objects<W>,
+    names: &Names,
+    node_id: &str,
+) -> Result<(BTreeMap<u64, u64>, u64), ObjectError> {
+    let mut lives = BTreeMap::new();
+    let mut clock_ms = 0;
+    for object in objects.list(&names.lives(node_id), None, LIVES_MAX).await?.objects {
+        let Some(ordinal) = last_number(&object.location) else { continue };
+        let bytes = objects.get(&object.location, RECORD_BYTES_MAX).await?;
+        match record::decode::<LifeRecord>(&bytes).map(|held| (unhex(&held.life), held.wall_ms)) {
+            Ok((Some(life), wall_ms)) => {
+                lives.insert(life, ordinal);
+                clock_ms = clock_ms.max(wall_ms);
+            }
+            _ => return Err(ObjectError::Unknown(format!("{} is not a life record", object.location))),
+        }
+    }
+    Ok((lives, clock_ms))
+}
+
+/// Begins a life: on the local disk first, then in the bucket, each durable before the next.
+pub async fn begin<W: World>(
+    world: &W,
+    objects: &Objects<W>,
+    names: &Names,
+    node_id: &str,
+) -> Result<Begun, LifeError> {
+    let directory = read_directory(world, node_id).await?;
+    let (mut lives, clock_ms) = list(objects, names, node_id).await?;
+    let life = world.random_u64();
+    let on_disk = directory.lives.last().map_or(0, |(ordinal, _)| *ordinal);
+    let mut ordinal = lives.values().copied().max().unwrap_or(0).max(on_disk) + 1;
+    for _ in 0..ATTEMPTS_MAX {
+        let mut next = directory.clone();
+        next.node_id = node_id.to_owned();
+        next.lives.push((ordinal, hex(life)));
+        let old = next.lives.len().saturating_sub(LIVES_KEPT);
+        next.lives.drain(..old);
+        write_directory(world, &next).await?;
+        world.at(Point::LifeOnDisk).await;
+        let held = LifeRecord { life: hex(life), wall_ms: world.clock().wall_ms() };
+        let bytes = record::encode(&held).map_err(LifeError::Damaged)?;
+        let path = names.life(node_id, ordinal);
+        let ours = match objects.create(&path, bytes.into()).await {
+            Ok(()) => true,
+            // Somebody's, or our own first attempt's: reading tells.
+            Err(ObjectError::AlreadyExists | ObjectError::Unknown(_)) => {
+                let bytes = objects.get(&path, RECORD_BYTES_MAX).await?;
+                record::decode::<LifeRecord>(&bytes).is_ok_and(|held| held.life == hex(life))
+            }
+            Err(ObjectError::Unsupported(_)) => {
+                objects.put_unique(&path, record::encode(&held).map_err(LifeError::Damaged)?.into()).await?;
+                true
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if ours {
+            lives.insert(life, ordinal);
+            return Ok(Begun { life: Life { ordinal, life }, directory, lives, clock_ms });
+        }
+        ordinal += 1;
+    }
+    Err(LifeError::Contended)
+}
+
+async fn read_directory<W: World>(world: &W, node_id: &str) -> Result<NodeRecord, LifeError> {
+    let disk = world.disk();
+    let bytes = match disk.read_at(NODE_FILE, 0, RECORD_BYTES_MAX).await {
+        Ok(bytes) => bytes,
+        Err(DiskError::NotFound { .. }) => return Ok(NodeRecord::default()),
+        Err(error) => return Err(error.into()),
+    };
+    let held: NodeRecord = record::decode(&bytes).map_err(LifeError::Damaged)?;
+    if held.node_id != node_id {
+        return Err(LifeError::OtherNode { held: held.node_id, asked: node_id.to_owned() });
+    }
+    Ok(held)
+}
+
+async fn write_directory<W: World>(world: &W, held: &NodeRecord) -> Result<(), LifeError> {
+    let disk = world.disk();
+    match disk.remove(NODE_FILE_NEW).await {
+        Ok(()) | Err(DiskError::NotFound { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    disk.create(NODE_FILE_NEW).await?;
+    disk.append(NODE_FILE_NEW, record::encode(held).map_err(LifeError::Damaged)?).await?;
+    disk.sync(NODE_FILE_NEW).await?;
+    disk.rename(NODE_FILE_NEW, NODE_FILE).await?;
+    disk.sync_dir("node").await?;
+    Ok(())
+}
+
+/// The node id that a directory belongs to, if it has been used.
+pub async fn directory_owner<D: Disk>(disk: &D) -> Result<Option<String>, LifeError> {
+    match disk.read_at(NODE_FILE, 0, RECORD_BYTES_MAX).await {
+        Ok(bytes) => Ok(Some(record::decode::<NodeRecord>(&bytes).map_err(LifeError::Damaged)?.node_id)),
+        Err(DiskError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl NodeRecord {
+    /// Whether the directory has run `life`.
+    pub fn knows(&self, life: u64) -> bool {
+        self.lives.iter().any(|(_, known)| *known == hex(life))
+    }
+}
+
+/// Asks the bucket whether this life is still the newest.
+#[derive(Clone)]
+pub struct LifeWatch<W: World> {
+    pub objects: Objects<W>,
+    pub names: Names,
+    pub node_id: String,
+    pub life: Life,
+}
+
+impl<W: World> Succession for LifeWatch<W> {
+    async fn is_newest(&self) -> Result<bool, String> {
+        let own = self.names.life(&self.node_id, self.life.ordinal);
+        let newer = self.objects.list(&self.names.lives(&self.node_id), Some(&own), 1).await;
+        newer.map(|page| page.objects.is_empty()).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,455 @@
+//! The service loop: one request in, one answer out, the same for every door.
+
+use super::{Deadline, OpenNamespace, Peer, Service};
+use crate::index::Entry;
+use crate::keys::{Key, NsNum};
+use crate::store::{PutSpec, ReadOutcome, Store};
+use crate::world::{Mono, World};
+use bettong_wire::limits::{BATCH_ITEMS_MAX, FRAME_BYTES_MAX, LOOKUP_HASHES_MAX, OPEN_NAMESPACES_MAX};
+use bettong_wire::request::{
+    Clear, Exists, Get, GetBlocks, GetMany, GetSidecar, LookupBlockPrefix, NsHandle, Open, PartAsk, PublishHead, Put,
+    PutBlocks, PutSidecar, ReadLimits, Restore, Target, Tier,
+};
+use bettong_wire::response::{Answer, Hit, ItemOutcome, Opened, Outcome, SessionLimits};
+use bettong_wire::{BlockKey, ErrorKind, MissReason, Payload, Request, Response, ServiceError, SidecarKey, WriteBuf};
+use futures::{StreamExt, stream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Version of the protocol that this service speaks.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Items of one batch that are read at once.
+const READS_AT_ONCE: usize = 16;
+/// Requests of one session under way at once, as OPEN says.
+const REQUESTS_INFLIGHT_MAX: u32 = 256;
+
+/// The service over one store.
+#[derive(Clone)]
+pub struct StoreService<W: World> {
+    store: Store<W>,
+}
+
+type Answered = Result<Response, ServiceError>;
+
+fn invalid(message: impl Into<String>) -> ServiceError {
+    ServiceError::new(ErrorKind::Invalid, message)
+}
+
+impl<W: World> StoreService<W> {
+    pub fn new(store: Store<W>) -> Self {
+        Self { store }
+    }
+
+    pub fn store(&self) -> &Store<W> {
+        &self.store
+    }
+
+    async fn answer(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Answered {
+        check_body(&request, &body)?;
+        match request {
+            Request::Ping => Ok(Response::ok(Answer::Pong)),
+            Request::Open(open) => self.open(peer, open).await,
+            Request::Close { ns } => close(peer, ns),
+            Request::Put(put) => self.put(peer, put, body, deadline).await,
+            Request::PutSidecar(put) => self.put_sidecar(peer, put, body, deadline).await,
+            Request::PutBlocks(batch) => self.put_blocks(peer, batch, body, deadline).await,
+            Request::Get(get) => self.get(peer, get, deadline).await,
+            Request::GetSidecar(get) => self.get_sidecar(peer, get, deadline).await,
+            Request::GetMany(get) => self.get_many(peer, get, deadline).await,
+            Request::GetBlocks(get) => self.get_blocks(peer, get, deadline).await,
+            Request::Restore(restore) => self.restore(peer, restore, deadline).await,
+            Request::Exists(exists) => self.exists(peer, &exists),
+            Request::LookupBlockPrefix(lookup) => self.lookup(peer, &lookup),
+            Request::List(list) => {
+                let (ns, _) = self.namespace(peer, list.ns)?;
+                let page = self.store.list(ns, list.kind, &list.prefix, &list.cursor, list.limit)?;
+                Ok(Response::ok(Answer::Page(page)))
+            }
+            Request::Delete(delete) => {
+                let (ns, open) = self.namespace(peer, delete.ns)?;
+                check_target(&open, &delete.target)?;
+                let existed = self.bounded(deadline, self.store.delete(&Key::of(ns, &delete.target))).await??;
+                Ok(Response::ok(Answer::Removed { count: u64::from(existed) }))
+            }
+            Request::Clear(clear) => self.clear(peer, &clear, deadline).await,
+            Request::PublishHead(publish) => self.publish(peer, publish, deadline).await,
+            Request::GetHead(get) => {
+                let (ns, _) = self.namespace(peer, get.ns)?;
+                let head = self.bounded(deadline, self.store.get_head(ns, &get.name)).await??;
+                Ok(head.map_or_else(Response::miss, |head| Response::ok(Answer::Head(head))))
+            }
+            Request::Stats => {
+                let text = serde_json::to_vec(&self.store.stats())
+                    .map_err(|error| ServiceError::new(ErrorKind::Internal, error.to_string()))?;
+                Ok(Response::with_payloads(Answer::Stats, vec![text.into()]))
+            }
+            // A door that keeps requests in flight cancels them itself; here nothing is.
+            Request::Cancel { .. } => Ok(Response::ok(Answer::Cancelled)),
+        }
+    }
+
+    async fn open(&self, peer: &Peer, open: Open) -> Answered {
+        if open.protocol_version != PROTOCOL_VERSION {
+            let (asked, spoken) = (open.protocol_version, PROTOCOL_VERSION);
+            return Err(invalid(format!("protocol version {asked} is asked for, this daemon speaks {spoken}")));
+        }
+        if open.tenant != peer.tenant {
+            let message = format!("this session belongs to tenant `{}`, not to `{}`", peer.tenant, open.tenant);
+            return Err(ServiceError::new(ErrorKind::Denied, message));
+        }
+        let (_, id) = self.store.open_namespace(&open.tenant, &open.namespace, open.identity.as_ref()).await?;
+        let parts = open.identity.map(|identity| Arc::from(identity.parts));
+        let opened = OpenNamespace { id, name: open.namespace, parts };
+        let mut sessions = peer.sessions.lock();
+        if sessions.open.iter().flatten().count() >= OPEN_NAMESPACES_MAX {
+            let message = format!("this session holds {OPEN_NAMESPACES_MAX} namespaces open, which is the limit");
+            return Err(ServiceError::busy(message, 0));
+        }
+        let at = sessions.open.iter().position(Option::is_none).unwrap_or_else(|| {
+            sessions.open.push(None);
+            sessions.open.len() - 1
+        });
+        let parts = opened.parts.as_deref().unwrap_or(&[]).to_vec();
+        if let Some(slot) = sessions.open.get_mut(at) {
+            *slot = Some(opened);
+        }
+        let ns = NsHandle(u32::try_from(at).unwrap_or(u32::MAX));
+        Ok(Response::ok(Answer::Opened(Opened {
+            ns,
+            namespace_id: id,
+            protocol_version: PROTOCOL_VERSION,
+            parts,
+            payload_crc: open.payload_crc,
+            limits: SessionLimits {
+                frame_bytes_max: FRAME_BYTES_MAX,
+                payload_bytes_max: self.store.payload_bytes_max(),
+                batch_items_max: BATCH_ITEMS_MAX as u32,
+                requests_inflight_max: REQUESTS_INFLIGHT_MAX,
+            },
+        })))
+    }
+
+    fn namespace(&self, peer: &Peer, ns: NsHandle) -> Result<(NsNum, OpenNamespace), ServiceError> {
+        let sessions = peer.sessions.lock();
+        let open = usize::try_from(ns.0).ok().and_then(|at| sessions.open.get(at)).and_then(Option::as_ref);
+        let open = open.ok_or_else(|| invalid(format!("namespace handle {} is not open in this session", ns.0)))?;
+        let number = self.store.namespace_number(open.id)?;
+        Ok((number, open.clone()))
+    }
+
+    /// The namespace, for an operation on blocks: it must have been opened with a model identity.
+    fn blocks(&self, peer: &Peer, ns: NsHandle) -> Result<(NsNum, Arc<[u16]>), ServiceError> {
+        let (number, open) = self.namespace(peer, ns)?;
+        let parts = open.parts.ok_or_else(|| no_identity(&open.name))?;
+        Ok((number, parts))
+    }
+
+    fn expires_at(&self, ttl_ms: u64) -> Result<u64, ServiceError> {
+        if ttl_ms == 0 {
+            return Ok(0);
+        }
+        let at = self.store.wall_ms().checked_add(ttl_ms);
+        at.ok_or_else(|| invalid(format!("a time to live of {ttl_ms} ms ends after the end of time")))
+    }
+
+    /// Waits for work that goes on by itself, until the deadline.
+    async fn bounded<T>(&self, deadline: Deadline, work: impl Future<Output = T>) -> Result<T, ServiceError> {
+        let left = deadline.0.since(self.now());
+        self.store.within(left, work).await.ok_or_else(|| {
+            ServiceError::new(ErrorKind::Retry, "the deadline passed; the outcome of the request is not known")
+        })
+    }
+
+    async fn put(&self, peer: &Peer, put: Put, body: Vec<Payload>, deadline: Deadline) -> Answered {
+        let (ns, open) = self.namespace(peer, put.ns)?;
+        check_target(&open, &put.target)?;
+        let spec = PutSpec {
+            ns,
+            target: put.target,
+            level: put.level,
+            expires_at_ms: self.expires_at(put.ttl_ms)?,
+            parent: put.parent,
+            sequence: put.sequence,
+        };
+        let payload = body.into_iter().next().unwrap_or_default();
+        let stored = self.bounded(deadline, self.store.put(spec, payload)).await??;
+        Ok(Response::ok(Answer::Stored(stored)))
+    }
+
+    async fn put_sidecar(&self, peer: &Peer, put: PutSidecar, body: Vec<Payload>, deadline: Deadline) -> Answered {
+        let (ns, _) = self.blocks(peer, put.ns)?;
+        let spec = PutSpec {
+            ns,
+            target: Target::Sidecar(put.key),
+            level: put.level,
+            expires_at_ms: 0,
+            parent: Some(put.tip),
+            sequence: 0,
+        };
+        let payload = body.into_iter().next().unwrap_or_default();
+        let stored = self.bounded(deadline, self.store.put(spec, payload)).await??;
+        Ok(Response::ok(Answer::Stored(stored)))
+    }
+
+    async fn put_blocks(&self, peer: &Peer, batch: PutBlocks, body: Vec<Payload>, deadline: Deadline) -> Answered {
+        let (ns, parts) = self.blocks(peer, batch.ns)?;
+        check_batch(batch.blocks.len())?;
+        for block in &batch.blocks {
+            check_part(&parts, block.key)?;
+        }
+        let puts = batch.blocks.iter().zip(body).map(|(block, payload)| {
+            let spec = PutSpec {
+                ns,
+                target: Target::Block(block.key),
+                level: batch.level,
+                expires_at_ms: 0,
+                parent: block.parent,
+                sequence: block.sequence,
+            };
+            (spec, payload)
+        });
+        let stored = self.bounded(deadline, self.store.put_batch(puts.collect())).await??;
+        Ok(Response::ok(Answer::StoredBatch(stored)))
+    }
+
+    fn read_deadline(&self, limits: ReadLimits, deadline: Deadline) -> Deadline {
+        if limits.deadline_ms == 0 {
+            return deadline;
+        }
+        let asked = self.now().plus(Duration::from_millis(limits.deadline_ms.into()));
+        deadline.min(Deadline(asked))
+    }
+
+    async fn get(&self, peer: &Peer, get: Get, deadline: Deadline) -> Answered {
+        let (ns, open) = self.namespace(peer, get.ns)?;
+        if open.parts.is_none() && !matches!(get.target, Target::Plain(_)) {
+            return Ok(Response::miss(MissReason::Identity));
+        }
+        check_target(&open, &get.target)?;
+        let key = Key::of(ns, &get.target);
+        let outcome = self.store.get(&key, self.read_deadline(get.limits, deadline)).await;
+        let (hit, payload) = match outcome {
+            ReadOutcome::Hit { payload, entry, tier } => (hit(&entry, tier), payload),
+            ReadOutcome::Miss(reason) => return Ok(Response::miss(reason)),
+        };
+        let payload = match get.range {
+            None => payload,
+            Some((offset, len)) => {
+                let total = hit.total_len;
+                let behind = || invalid(format!("the range starts at {offset}, the value has {total} bytes"));
+                let left = total.checked_sub(offset).ok_or_else(behind)?;
+                payload.slice(offset, len.min(left)).ok_or_else(behind)?
+            }
+        };
+        Ok(Response::with_payloads(Answer::Hit(hit), vec![payload]))
+    }
+
+    async fn get_sidecar(&self, peer: &Peer, get: GetSidecar, deadline: Deadline) -> Answered {
+        let get = Get { ns: get.ns, target: Target::Sidecar(get.key), range: None, limits: get.limits };
+        self.get(peer, get, deadline).await
+    }
+
+    async fn get_many(&self, peer: &Peer, get: GetMany, deadline: Deadline) -> Answered {
+        let (ns, open) = self.namespace(peer, get.ns)?;
+        check_batch(get.targets.len())?;
+        for target in get.targets.iter().filter(|_| open.parts.is_some()) {
+            check_target(&open, target)?;
+        }
+        let reachable = |target: &Target| open.parts.is_some() || matches!(target, Target::Plain(_));
+        let keys = get.targets.iter().map(|target| reachable(target).then(|| Key::of(ns, target))).collect();
+        let read = self.read_all(keys, self.read_deadline(get.limits, deadline)).await;
+        Ok(items(read))
+    }
+
+    async fn get_blocks(&self, peer: &Peer, get: GetBlocks, deadline: Deadline) -> Answered {
+        let (ns, parts) = self.blocks(peer, get.ns)?;
+        check_batch(get.keys.len())?;
+        for key in &get.keys {
+            check_part(&parts, *key)?;
+        }
+        let keys = get.keys.iter().map(|key| Some(Key::block(ns, *key))).collect();
+        let mut read = self.read_all(keys, self.read_deadline(get.limits, deadline)).await;
+        let miss = read.iter().enumerate().find_map(|(at, outcome)| match outcome {
+            ReadOutcome::Miss(reason) => Some((at, *reason)),
+            ReadOutcome::Hit { .. } => None,
+        });
+        match miss {
+            Some((_, reason)) if !get.leading => Ok(Response::miss(reason)),
+            Some((at, _)) => {
+                read.truncate(at);
+                Ok(items(read))
+            }
+            None => Ok(items(read)),
+        }
+    }
+
+    /// Reads several values at once, in order; `None` stands for one that the session may not reach.
+    async fn read_all(&self, keys: Vec<Option<Key>>, deadline: Deadline) -> Vec<ReadOutcome> {
+        let reads: Vec<_> = keys
+            .into_iter()
+            .map(|key| async move {
+                match key {
+                    Some(key) => self.store.get(&key, deadline).await,
+                    None => ReadOutcome::Miss(MissReason::Identity),
+                }
+            })
+            .collect();
+        stream::iter(reads).buffered(READS_AT_ONCE).collect().await
+    }
+
+    async fn restore(&self, peer: &Peer, restore: Restore, deadline: Deadline) -> Answered {
+        let (ns, parts) = self.blocks(peer, restore.ns)?;
+        check_batch(restore.keys.len())?;
+        for key in &restore.keys {
+            check_part(&parts, *key)?;
+        }
+        let keys = restore.keys.iter().map(|key| Some(Key::block(ns, *key))).collect();
+        let read = self.read_all(keys, self.read_deadline(restore.limits, deadline)).await;
+        let count = read.iter().filter(|outcome| matches!(outcome, ReadOutcome::Hit { .. })).count();
+        Ok(Response::ok(Answer::Warmed { count: u32::try_from(count).unwrap_or(u32::MAX) }))
+    }
+
+    fn exists(&self, peer: &Peer, exists: &Exists) -> Answered {
+        let (ns, open) = self.namespace(peer, exists.ns)?;
+        if open.parts.is_none() && !matches!(exists.target, Target::Plain(_)) {
+            return Ok(Response::miss(MissReason::Identity));
+        }
+        check_target(&open, &exists.target)?;
+        Ok(match self.store.exists(&Key::of(ns, &exists.target)) {
+            Ok(entry) => Response::ok(Answer::Exists { len: entry.raw_len.into(), expires_at_ms: entry.expires_at_ms }),
+            Err(reason) => Response::miss(reason),
+        })
+    }
+
+    fn lookup(&self, peer: &Peer, lookup: &LookupBlockPrefix) -> Answered {
+        let (ns, parts) = self.blocks(peer, lookup.ns)?;
+        if lookup.hashes.len() > LOOKUP_HASHES_MAX {
+            let message = format!("{} hashes are asked for, the limit is {LOOKUP_HASHES_MAX}", lookup.hashes.len());
+            return Err(ServiceError::too_large(message, LOOKUP_HASHES_MAX as u64));
+        }
+        if let Some(ask) = lookup.parts.iter().find(|ask| !parts.contains(&ask.part.0)) {
+            return Err(unknown_part(&parts, ask.part.0));
+        }
+        let all: Vec<PartAsk>;
+        let asked = if lookup.parts.is_empty() {
+            all = Store::<W>::whole_parts(&parts);
+            &all
+        } else {
+            &lookup.parts
+        };
+        let blocks = self.store.longest_prefix(ns, &lookup.hashes, asked);
+        Ok(Response::ok(Answer::Prefix { blocks: u32::try_from(blocks).unwrap_or(u32::MAX) }))
+    }
+
+    async fn clear(&self, peer: &Peer, clear: &Clear, deadline: Deadline) -> Answered {
+        let (ns, open) = self.namespace(peer, clear.ns)?;
+        if clear.tier == Tier::Object && !peer.rights.admin {
+            let message = format!("clearing the object tier of namespace `{}` needs the admin right", open.name);
+            return Err(ServiceError::new(ErrorKind::Denied, message));
+        }
+        let count = self.bounded(deadline, self.store.clear(ns, clear.tier)).await??;
+        Ok(Response::ok(Answer::Removed { count }))
+    }
+
+    async fn publish(&self, peer: &Peer, publish: PublishHead, deadline: Deadline) -> Answered {
+        let (ns, parts) = self.blocks(peer, publish.ns)?;
+        let PublishHead { name, expected, value, chain, .. } = publish;
+        if chain.len() > LOOKUP_HASHES_MAX {
+            let message = format!("the chain has {} blocks, the limit is {LOOKUP_HASHES_MAX}", chain.len());
+            return Err(ServiceError::too_large(message, LOOKUP_HASHES_MAX as u64));
+        }
+        let published = self.store.publish_head(ns, &parts, &name, expected, value.as_ref(), &chain);
+        let generation = self.bounded(deadline, published).await??;
+        Ok(Response::ok(Answer::Published { generation }))
+    }
+}
+
+impl<W: World> Service for StoreService<W> {
+    fn reserve(&self, _peer: &Peer, len: u64) -> Result<Box<dyn WriteBuf>, ServiceError> {
+        Ok(self.store.reserve(len)?)
+    }
+
+    async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {
+        match Box::pin(self.answer(peer, request, body, deadline)).await {
+            Ok(response) => response,
+            Err(error) => Response { outcome: Outcome::Error(error), payloads: Vec::new() },
+        }
+    }
+
+    fn now(&self) -> Mono {
+        self.store.mono()
+    }
+}
+
+fn close(peer: &Peer, ns: NsHandle) -> Answered {
+    let mut sessions = peer.sessions.lock();
+    let slot = usize::try_from(ns.0).ok().and_then(|at| sessions.open.get_mut(at)).filter(|slot| slot.is_some());
+    match slot {
+        Some(slot) => {
+            *slot = None;
+            Ok(Response::ok(Answer::Closed))
+        }
+        None => Err(invalid(format!("namespace handle {} is not open in this session", ns.0))),
+    }
+}
+
+fn check_body(request: &Request, body: &[Payload]) -> Result<(), ServiceError> {
+    let said = request.payload_lens();
+    let got: Vec<u64> = body.iter().map(|payload| payload.len() as u64).collect();
+    if said != got {
+        return Err(invalid(format!("the request says payloads of {said:?} bytes, {got:?} came")));
+    }
+    Ok(())
+}
+
+fn check_batch(items: usize) -> Result<(), ServiceError> {
+    if items == 0 || items > BATCH_ITEMS_MAX {
+        let message = format!("a batch of {items} items is not within 1 to {BATCH_ITEMS_MAX}");
+        return Err(ServiceError::too_large(message, BATCH_ITEMS_MAX as u64));
+    }
+    Ok(())
+}
+
+fn no_identity(name: &str) -> ServiceError {
+    invalid(format!("namespace `{name}` was opened without a model identity: its blocks are not reachable"))
+}
+
+fn unknown_part(parts: &[u16], part: u16) -> ServiceError {
+    invalid(format!("part {part} is not one of the namespace's parts {parts:?}"))
+}
+
+fn check_part(parts: &[u16], key: BlockKey) -> Result<(), ServiceError> {
+    if parts.contains(&key.part.0) { Ok(()) } else { Err(unknown_part(parts, key.part.0)) }
+}
+
+fn check_target(open: &OpenNamespace, target: &Target) -> Result<(), ServiceError> {
+    let parts = || open.parts.as_deref().ok_or_else(|| no_identity(&open.name));
+    match target {
+        Target::Plain(key) if key.is_empty() || key.len() > bettong_wire::limits::PLAIN_KEY_BYTES_MAX => {
+            let (len, limit) = (key.len(), bettong_wire::limits::PLAIN_KEY_BYTES_MAX);
+            Err(invalid(format!("a plain key of {len} bytes is not within 1 to {limit}")))
+        }
+        Target::Plain(_) => Ok(()),
+        Target::Block(key) => check_part(parts()?, *key),
+        Target::Sidecar(SidecarKey(_)) => parts().map(|_| ()),
+    }
+}
+
+fn hit(entry: &Entry, tier: Tier) -> Hit {
+    Hit { total_len: entry.raw_len.into(), put_id: entry.put_id, tier, expires_at_ms: entry.expires_at_ms }
+}
+
+fn items(read: Vec<ReadOutcome>) -> Response {
+    let mut payloads = Vec::new();
+    let outcomes = read
+        .into_iter()
+        .map(|outcome| match outcome {
+            ReadOutcome::Hit { payload, entry, tier } => {
+                payloads.push(payload);
+                ItemOutcome::Hit(hit(&entry, tier))
+            }
+            ReadOutcome::Miss(reason) => ItemOutcome::Miss(reason),
+        })
+        .collect();
+    Response::with_payloads(Answer::Items(outcomes), payloads)
+}

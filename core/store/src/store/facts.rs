@@ -1,0 +1,90 @@
+//! What doors and operators ask of an open store besides its values.
+
+use super::Store;
+use crate::keys::{NamespaceTable, NsNum};
+use crate::race::timeout;
+use crate::world::{Clock, Mono, World};
+use bettong_wire::{NamespaceId, ReserveError, ServiceError, WriteBuf};
+use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+impl<W: World> Store<W> {
+    /// Reserves a destination for payload bytes.
+    pub fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError> {
+        self.shared.block_memory.reserve(len)
+    }
+
+    pub fn payload_bytes_max(&self) -> u64 {
+        self.shared.config.payload_bytes_max
+    }
+
+    pub fn mono(&self) -> Mono {
+        self.shared.world.clock().mono()
+    }
+
+    pub fn wall_ms(&self) -> u64 {
+        self.shared.wall_ms()
+    }
+
+    /// The number of a namespace in this process.
+    pub fn namespace_number(&self, id: NamespaceId) -> Result<NsNum, ServiceError> {
+        let known = self.shared.namespaces.read().get(id);
+        known.or_else(|| self.shared.namespaces.write().number(id)).ok_or_else(|| {
+            let limit = NamespaceTable::MAX;
+            ServiceError::busy(format!("this node holds {limit} namespaces, which is the limit"), 60_000)
+        })
+    }
+
+    /// The output of `work`, or `None` once `bound` has passed; the work is dropped then.
+    pub async fn within<T>(&self, bound: Duration, work: impl Future<Output = T>) -> Option<T> {
+        timeout(&self.shared.world, bound, work).await
+    }
+
+    /// The STATS document. Numbers are of this process, since its start.
+    pub fn stats(&self) -> Value {
+        let shared = &self.shared;
+        let recovery = shared.recovery.lock().clone();
+        let mut document = shared.stats.to_json();
+        let own = json!({
+            "node": {
+                "id": shared.config.node_id,
+                "life_ordinal": shared.life.ordinal,
+                "life": format!("{:016x}", shared.life.life),
+                "conditional_create": shared.conditional_create,
+                "fenced": shared.fate.borrow().is_some(),
+            },
+            "memory": {
+                "payload_bytes": shared.block_memory.bytes_in_use(),
+                "payload_bytes_max": shared.config.memory_bytes,
+                "tier_bytes": shared.memory.bytes(),
+                "tier_bytes_max": shared.memory.capacity(),
+            },
+            "disk": { "bytes_max": shared.disk.as_ref().map_or(0, |disk| disk.bytes()) },
+            "index": {
+                "values": shared.map.len(),
+                "bytes": shared.map.bytes(),
+                "plain_keys": shared.plain.lock().len(),
+                "dead_marks": shared.dead.lock().len(),
+                "peer_hints": shared.hints.load(Ordering::Relaxed),
+                "flights": shared.flights.len(),
+            },
+            "requests": shared.objects.counts.snapshot(),
+            "recovery": {
+                "from": recovery.from,
+                "values": recovery.values,
+                "duration_ms": recovery.duration_ms,
+                "directory_rolled_back": recovery.directory_rolled_back,
+            },
+            "formats": {
+                "envelope": bettong_wire::envelope::VERSION,
+                "index": crate::index::rows::FORMAT,
+                "protocol": crate::service::handler::PROTOCOL_VERSION,
+            },
+        });
+        if let (Some(document), Value::Object(own)) = (document.as_object_mut(), own) {
+            document.extend(own);
+        }
+        document
+    }
+}

@@ -1,0 +1,316 @@
+//! Getting values: memory, then disk, then object, promoting upward. A hit is right or it is a miss with its reason.
+
+use super::{Fate, Store};
+use crate::index::committer::IndexChange;
+use crate::index::{Entry, NodeNum};
+use crate::keys::Key;
+use crate::objects::ObjectError;
+use crate::observe::{Point, State};
+use crate::race::timeout;
+use crate::seal::{Expected, OpenError, open};
+use crate::service::Deadline;
+use crate::stats::{Event, Timed};
+use crate::store::put::PutSpec;
+use crate::world::{Clock, World};
+use bettong_wire::envelope::{HEADER_LEN, Kind};
+use bettong_wire::limits::PLAIN_KEY_BYTES_MAX;
+use bettong_wire::request::{Level, Target, Tier};
+use bettong_wire::{BlockHash, BlockKey, MissReason, Payload, PutId, SidecarKey};
+use bytes::Bytes;
+
+/// How a read ended.
+#[derive(Clone, Debug)]
+pub enum ReadOutcome {
+    Hit { payload: Payload, entry: Entry, tier: Tier },
+    Miss(MissReason),
+}
+
+/// How a flight ended.
+#[derive(Clone, Debug)]
+pub(super) enum Fetched {
+    Good(Payload, Tier),
+    /// No tier has a copy that verifies.
+    Corrupt,
+    /// A newer release's format.
+    Newer,
+    /// The bytes are gone and the entry with them: another node's, or memory's own.
+    Gone,
+    /// The tier that has it does not answer, or there is no room to read it into.
+    Down,
+}
+
+impl Fetched {
+    fn reason(&self) -> MissReason {
+        match self {
+            Self::Good(..) | Self::Gone => MissReason::Absent,
+            Self::Corrupt => MissReason::Corrupt,
+            Self::Newer => MissReason::NewerFormat,
+            Self::Down => MissReason::TierDown,
+        }
+    }
+}
+
+/// Reads of one object before its put id is quarantined: one corrupted response is not a bad object.
+const OBJECT_READS: u32 = 2;
+
+impl<W: World> Store<W> {
+    /// Reads one value, whole, before `deadline`.
+    pub async fn get(&self, key: &Key, deadline: Deadline) -> ReadOutcome {
+        let shared = &self.shared;
+        let began = shared.world.clock().mono();
+        let outcome = self.read(key, deadline).await;
+        let elapsed = shared.world.clock().mono().since(began);
+        match &outcome {
+            ReadOutcome::Hit { payload, tier, .. } => {
+                shared.stats.hit(*tier, payload.len() as u64);
+                let (what, state) = match tier {
+                    Tier::Memory => (Timed::GetMemory, State::HitMemory),
+                    Tier::Disk => (Timed::GetDisk, State::HitDisk),
+                    Tier::Object => (Timed::GetObject, State::HitObject),
+                };
+                shared.world.reached(state);
+                shared.stats.timed(what, elapsed);
+            }
+            ReadOutcome::Miss(reason) => {
+                shared.stats.miss(*reason);
+                shared.world.reached_if(*reason == MissReason::Expired, State::Expired);
+                shared.stats.timed(Timed::GetMiss, elapsed);
+            }
+        }
+        outcome
+    }
+
+    async fn read(&self, key: &Key, deadline: Deadline) -> ReadOutcome {
+        let shared = &self.shared;
+        if matches!(&*shared.fate.borrow(), Some(Fate::Fenced(_))) {
+            return ReadOutcome::Miss(MissReason::TierDown);
+        }
+        let mut tried: Vec<PutId> = Vec::new();
+        let mut failed: Option<MissReason> = None;
+        loop {
+            let entry = match self.candidate(key, &tried) {
+                Ok(entry) => entry,
+                Err(reason) => return ReadOutcome::Miss(failed.unwrap_or(reason)),
+            };
+            if let Some(payload) = shared.memory.get(entry.put_id) {
+                shared.map.touch(key, entry.node, shared.stamp());
+                return ReadOutcome::Hit { payload, entry, tier: Tier::Memory };
+            }
+            match self.board(key, &entry, deadline).await {
+                None => {
+                    shared.world.reached(State::DeadlineDetached);
+                    return ReadOutcome::Miss(MissReason::Deadline);
+                }
+                Some(Fetched::Good(payload, tier)) => {
+                    shared.world.reached_if(entry.node != NodeNum::SELF, State::HitPeer);
+                    if entry.node != NodeNum::SELF {
+                        self.heal_own(key, &entry, &payload);
+                    }
+                    return ReadOutcome::Hit { payload, entry, tier };
+                }
+                Some(Fetched::Gone) => {}
+                Some(other) => failed = Some(failed.map_or(other.reason(), |worst| worst.max(other.reason()))),
+            }
+            tried.push(entry.put_id);
+        }
+    }
+
+    /// The version to read: this node's first, else another node's; or why there is none.
+    fn candidate(&self, key: &Key, tried: &[PutId]) -> Result<Entry, MissReason> {
+        let shared = &self.shared;
+        let wall_ms = shared.wall_ms();
+        let readable =
+            |entry: &Entry| !entry.quarantined && !entry.is_expired(wall_ms) && !tried.contains(&entry.put_id);
+        // The common case without an allocation.
+        if let Some(own) = shared.map.get(key, NodeNum::SELF).filter(readable) {
+            return Ok(own);
+        }
+        let versions = shared.map.versions(key);
+        if let Some(entry) = versions.iter().find(|entry| readable(entry)) {
+            return Ok(*entry);
+        }
+        if versions.iter().any(|entry| entry.quarantined) {
+            return Err(MissReason::Corrupt);
+        }
+        if versions.iter().any(|entry| entry.is_expired(wall_ms)) {
+            return Err(MissReason::Expired);
+        }
+        let evicted = shared.ghosts.lock().contains(key);
+        Err(if evicted { MissReason::Evicted } else { MissReason::Absent })
+    }
+
+    /// Joins or starts the flight of one version and waits for it until the deadline; `None` when that passes first. The
+    /// flight goes on without its waiters.
+    async fn board(&self, key: &Key, entry: &Entry, deadline: Deadline) -> Option<Fetched> {
+        let world = &self.shared.world;
+        let left = deadline.0.since(world.clock().mono());
+        if left.is_zero() {
+            return None;
+        }
+        let (seat, pilot) = self.shared.flights.join(entry.put_id);
+        match pilot {
+            Some(pilot) => {
+                let (store, key, entry) = (self.clone(), *key, *entry);
+                world.spawn(async move {
+                    let fetched = store.fetch(&key, &entry).await;
+                    store.shared.world.reached_if(!pilot.has_passengers(), State::FlightOutlivedWaiter);
+                    pilot.land(fetched);
+                });
+            }
+            None => world.reached(State::FlightShared),
+        }
+        let landed = timeout(world, left, seat.landed()).await?;
+        Some(landed.unwrap_or(Fetched::Down))
+    }
+
+    /// Reads one version from the first tier that has a copy which verifies, and promotes it.
+    async fn fetch(&self, key: &Key, entry: &Entry) -> Fetched {
+        let shared = &self.shared;
+        shared.world.at(Point::BeforeTierRead).await;
+        if entry.level == Level::Memory {
+            // Memory was its only place.
+            shared.hide_entry(key, entry.node, entry.put_id);
+            shared.ghosts.lock().insert(*key, shared.config.ghosts_max);
+            return Fetched::Gone;
+        }
+        let expected = self.expected(key, entry);
+        if let Some(payload) = self.fetch_from_disk(key, &expected).await {
+            self.promote(key, entry, &payload, None).await;
+            return Fetched::Good(payload, Tier::Disk);
+        }
+        self.fetch_from_object(key, entry, &expected).await
+    }
+
+    fn expected(&self, key: &Key, entry: &Entry) -> Expected {
+        let namespace = self.shared.namespace_id(key.ns);
+        Expected { kind: key.kind, namespace, hash: key.hash, part: key.part, put_id: entry.put_id }
+    }
+
+    async fn fetch_from_disk(&self, key: &Key, expected: &Expected) -> Option<Payload> {
+        let shared = &self.shared;
+        let disk = shared.disk.as_ref()?;
+        let disk_key = shared.disk_key(key);
+        let bytes = disk.load(&disk_key).await?;
+        match open(&bytes, expected, shared.block_memory.as_ref()) {
+            Ok((_, payload)) => {
+                shared.stats.count(Event::Verified);
+                return Some(payload);
+            }
+            Err(OpenError::OtherPut { .. }) => {
+                shared.stats.count(Event::StaleDisk);
+                shared.world.reached(State::StaleDiskCopy);
+            }
+            Err(OpenError::Damaged(error)) => {
+                shared.stats.count(Event::CorruptDisk);
+                shared.world.reached(State::CorruptDiskCopy);
+                tracing::warn!(error, "a copy on disk does not verify; it is dropped");
+            }
+            // A newer release's copy is left alone; without memory the object would not fit either.
+            Err(OpenError::Newer(_) | OpenError::Memory(_)) => return None,
+        }
+        disk.remove(&disk_key);
+        None
+    }
+
+    async fn fetch_from_object(&self, key: &Key, entry: &Entry, expected: &Expected) -> Fetched {
+        let shared = &self.shared;
+        let value_key = shared.value_key(key);
+        let path = shared.object_path(&value_key, entry.put_id);
+        let limit = (HEADER_LEN + PLAIN_KEY_BYTES_MAX) as u64 + u64::from(entry.stored_len);
+        for read in 0..OBJECT_READS {
+            let bytes = match shared.objects.get(&path, limit).await {
+                Ok(bytes) => bytes,
+                Err(ObjectError::NotFound) if entry.node != NodeNum::SELF => {
+                    shared.world.reached(State::PeerEntryStale);
+                    shared.hide_entry(key, entry.node, entry.put_id);
+                    return Fetched::Gone;
+                }
+                Err(ObjectError::NotFound | ObjectError::TooLong { .. }) => {
+                    shared.stats.count(Event::CorruptObject);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, %path, "the object store does not answer a get");
+                    return Fetched::Down;
+                }
+            };
+            match open(&bytes, expected, shared.block_memory.as_ref()) {
+                Ok((_, payload)) => {
+                    shared.stats.count(Event::Verified);
+                    shared.world.reached_if(read > 0, State::SecondReadHealed);
+                    self.promote(key, entry, &payload, Some(bytes)).await;
+                    return Fetched::Good(payload, Tier::Object);
+                }
+                Err(OpenError::Newer(_)) => return Fetched::Newer,
+                Err(OpenError::Memory(_)) => return Fetched::Down,
+                Err(error @ (OpenError::Damaged(_) | OpenError::OtherPut { .. })) => {
+                    shared.stats.count(Event::CorruptObject);
+                    tracing::warn!(%error, %path, read, "an object does not verify");
+                }
+            }
+        }
+        self.quarantine(key, entry).await;
+        Fetched::Corrupt
+    }
+
+    /// Never read this version again. A quarantine that cannot be made durable now holds for this process.
+    async fn quarantine(&self, key: &Key, entry: &Entry) {
+        let shared = &self.shared;
+        if entry.node != NodeNum::SELF {
+            shared.map.quarantine(key, entry.node, entry.put_id);
+            return;
+        }
+        shared.map.quarantine(key, NodeNum::SELF, entry.put_id);
+        let coming = self.commits.announce();
+        let change = IndexChange::Quarantine { key: shared.value_key(key), put_id: entry.put_id };
+        if let Err(error) = self.commits.commit(vec![change], coming).await {
+            tracing::warn!(%error, "a quarantine is not durable");
+        }
+    }
+
+    /// Moves a verified copy upward, if the version is still the one that the index names.
+    async fn promote(&self, key: &Key, entry: &Entry, payload: &Payload, envelope: Option<Bytes>) {
+        let shared = &self.shared;
+        shared.world.at(Point::BeforePromote).await;
+        let current = shared.map.while_current(key, entry.node, entry.put_id, || {
+            shared.memory.insert(*key, entry.put_id, payload.clone(), false);
+        });
+        if !current {
+            shared.world.reached(State::PromotionRefused);
+            return;
+        }
+        if let (Some(disk), Some(envelope)) = (&shared.disk, envelope) {
+            disk.store_whole(shared.disk_key(key), envelope);
+        }
+        shared.settle_losses();
+    }
+
+    /// This node's own copy is quarantined and another node's is good: put it again under a new put id.
+    fn heal_own(&self, key: &Key, entry: &Entry, payload: &Payload) {
+        let shared = &self.shared;
+        let own = shared.map.get(key, NodeNum::SELF);
+        if !own.is_some_and(|own| own.quarantined && !own.is_expired(shared.wall_ms())) {
+            return;
+        }
+        let target = match key.kind {
+            Kind::Block => Target::Block(BlockKey { hash: BlockHash(key.hash), part: key.part }),
+            Kind::Sidecar => Target::Sidecar(SidecarKey(key.hash)),
+            Kind::Plain => return,
+        };
+        let spec = PutSpec {
+            ns: key.ns,
+            target,
+            level: Level::Object,
+            expires_at_ms: entry.expires_at_ms,
+            parent: None,
+            sequence: entry.sequence,
+        };
+        let (store, payload) = (self.clone(), payload.clone());
+        shared.world.spawn(async move {
+            if store.put(spec, payload).await.is_ok_and(|stored| !stored.already) {
+                store.shared.stats.count(Event::Healed);
+                store.shared.world.reached(State::Healed);
+            }
+        });
+    }
+}

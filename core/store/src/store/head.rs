@@ -1,0 +1,238 @@
+//! Heads: a caller's name pointing to the tip of a fully stored chain. One sequence of generations for each name, each
+//! created only if it is absent.
+
+use super::Store;
+use crate::keys::{Key, NsNum};
+use crate::objects::names::last_number;
+use crate::objects::{ObjectError, Page};
+use crate::observe::{Point, State};
+use crate::record::{self, RECORD_BYTES_MAX};
+use crate::world::{Clock, World};
+use bettong_wire::request::{HeadValue, Target};
+use bettong_wire::response::Head;
+use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, Part, ServiceError, SidecarKey};
+use serde::{Deserialize, Serialize};
+
+/// What `ns/{id}/head/{hash}/{generation}` holds.
+#[derive(Serialize, Deserialize)]
+struct HeadRecord {
+    name: String,
+    generation: u64,
+    put_id: String,
+    /// Absent for a tombstone.
+    value: Option<HeadFields>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeadFields {
+    tip: String,
+    length: u32,
+    sidecar: Option<String>,
+}
+
+/// Generations of one page of a listing; more than one page only where nobody removed old ones for very long.
+const PAGE: usize = 1000;
+/// Reads of one generation before it counts as damaged.
+const READS: u32 = 2;
+
+impl<W: World> Store<W> {
+    /// Publishes generation `expected + 1`. Refused unless every block of `chain` and the sidecar are durable.
+    pub async fn publish_head(
+        &self,
+        ns: NsNum,
+        parts: &[u16],
+        name: &str,
+        expected: u64,
+        value: Option<&HeadValue>,
+        chain: &[BlockHash],
+    ) -> Result<u64, ServiceError> {
+        let shared = &self.shared;
+        if !shared.conditional_create {
+            let message = "heads need an object store that can create an object only if it is absent; this one cannot";
+            return Err(ServiceError::new(ErrorKind::Unavailable, message));
+        }
+        if let Some(value) = value {
+            self.check_chain(ns, parts, value, chain)?;
+        }
+        let began = shared.world.clock().mono();
+        let id = shared.namespace_id(ns);
+        let newest = self.newest_generation(ns, name).await.map_err(not_readable)?.unwrap_or(0);
+        if newest != expected {
+            shared.world.reached(State::HeadConflict);
+            return Err(conflict(name, newest, expected));
+        }
+        let generation = expected
+            .checked_add(1)
+            .ok_or_else(|| ServiceError::new(ErrorKind::Invalid, format!("generation {expected} has no successor")))?;
+        let put_id = shared.draw_put_id();
+        let held = HeadRecord {
+            name: name.to_owned(),
+            generation,
+            put_id: put_id.to_string(),
+            value: value.map(|value| HeadFields {
+                tip: value.tip.to_hex(),
+                length: value.length,
+                sidecar: value.sidecar.map(|key| key.to_hex()),
+            }),
+        };
+        let bytes = record::encode(&held).map_err(|error| ServiceError::new(ErrorKind::Internal, error))?;
+        shared.world.at(Point::BeforeHeadPut).await;
+        let path = shared.names.head(id, name, generation);
+        let unknown = |why: String| {
+            ServiceError::new(ErrorKind::Retry, format!("whether head `{name}` was published is not known: {why}"))
+        };
+        match shared.objects.create(&path, bytes.into()).await {
+            Ok(()) => {}
+            // Ours when it bears our put id: the acknowledgement of an earlier attempt was lost.
+            Err(ObjectError::AlreadyExists | ObjectError::Unknown(_)) => {
+                let there =
+                    self.read_generation(ns, name, generation).await.map_err(|error| unknown(error.to_string()))?;
+                if there.put_id != put_id.to_string() {
+                    shared.world.reached(State::HeadConflict);
+                    return Err(conflict(name, generation, expected));
+                }
+                shared.world.reached(State::HeadOwnRetry);
+            }
+            Err(error) => return Err(unknown(error.to_string())),
+        }
+        let took = shared.world.clock().mono().since(began);
+        if took > shared.config.head_publish_max {
+            return Err(unknown(format!("it took {took:?}, and older generations may be gone")));
+        }
+        self.remove_old_generations(ns, name.to_owned(), generation);
+        Ok(generation)
+    }
+
+    /// The newest generation of a head.
+    pub async fn get_head(&self, ns: NsNum, name: &str) -> Result<Result<Head, MissReason>, ServiceError> {
+        let Some(generation) = self.newest_generation(ns, name).await.map_err(not_readable)? else {
+            return Ok(Err(MissReason::Absent));
+        };
+        let held = self.read_generation(ns, name, generation).await.map_err(not_readable)?;
+        let damaged = || {
+            ServiceError::new(
+                ErrorKind::Unavailable,
+                format!("generation {generation} of head `{name}` does not verify"),
+            )
+        };
+        if held.name != name || held.generation != generation {
+            return Err(damaged());
+        }
+        let value = match held.value {
+            None => None,
+            Some(fields) => Some(HeadValue {
+                tip: BlockHash::from_hex(&fields.tip).ok_or_else(damaged)?,
+                length: fields.length,
+                sidecar: match fields.sidecar {
+                    None => None,
+                    Some(key) => Some(SidecarKey::from_hex(&key).ok_or_else(damaged)?),
+                },
+            }),
+        };
+        Ok(Ok(Head { generation, value }))
+    }
+
+    fn check_chain(
+        &self,
+        ns: NsNum,
+        parts: &[u16],
+        value: &HeadValue,
+        chain: &[BlockHash],
+    ) -> Result<(), ServiceError> {
+        let refused = |message: String| Err(ServiceError::new(ErrorKind::Invalid, message));
+        if chain.len() != value.length as usize || chain.last() != Some(&value.tip) {
+            let (said, given) = (value.length, chain.len());
+            return refused(format!("the head says {said} blocks ending in {}, the chain has {given}", value.tip));
+        }
+        for (at, hash) in chain.iter().enumerate() {
+            for part in parts {
+                let key = Key::block(ns, BlockKey { hash: *hash, part: Part(*part) });
+                if !self.is_durable(&key) {
+                    return refused(format!(
+                        "block {at} ({hash}) has no durable part {part}: a head is published last"
+                    ));
+                }
+            }
+        }
+        match value.sidecar {
+            Some(sidecar) if !self.is_durable(&Key::of(ns, &Target::Sidecar(sidecar))) => {
+                refused(format!("sidecar {sidecar} is not durable: a head is published last"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The newest generation that exists, read from the bucket every time: other nodes publish too.
+    async fn newest_generation(&self, ns: NsNum, name: &str) -> Result<Option<u64>, ObjectError> {
+        let shared = &self.shared;
+        let id = shared.namespace_id(ns);
+        let known = shared.generations.lock().get(&(ns, *blake3::hash(name.as_bytes()).as_bytes())).copied();
+        // The known generation is listed again: one before it as offset, so that an empty answer means damage, not age.
+        let mut after = known.map(|known| shared.names.head(id, name, known.saturating_sub(1)));
+        let mut newest = None;
+        loop {
+            let Page { objects, more } =
+                shared.objects.list(&shared.names.heads(id, name), after.as_ref(), PAGE).await?;
+            newest = objects.iter().filter_map(|object| last_number(&object.location)).max().max(newest);
+            after = objects.last().map(|object| object.location.clone());
+            if !more {
+                break;
+            }
+        }
+        let newest = newest.max(known);
+        if let Some(newest) = newest {
+            let mut generations = shared.generations.lock();
+            if generations.len() >= GENERATIONS_KNOWN_MAX {
+                generations.pop_first();
+            }
+            generations.insert((ns, *blake3::hash(name.as_bytes()).as_bytes()), newest);
+        }
+        Ok(newest)
+    }
+
+    async fn read_generation(&self, ns: NsNum, name: &str, generation: u64) -> Result<HeadRecord, ObjectError> {
+        let shared = &self.shared;
+        let path = shared.names.head(shared.namespace_id(ns), name, generation);
+        let mut damage = String::new();
+        for _ in 0..READS {
+            let bytes = shared.objects.get(&path, RECORD_BYTES_MAX).await?;
+            match record::decode(&bytes) {
+                Ok(held) => return Ok(held),
+                Err(error) => damage = error,
+            }
+        }
+        Err(ObjectError::Unknown(format!("generation {generation} does not verify: {damage}")))
+    }
+
+    /// Removes generations that are older than the newest and past their time, in the background.
+    fn remove_old_generations(&self, ns: NsNum, name: String, newest: u64) {
+        let store = self.clone();
+        self.shared.world.spawn(async move {
+            let shared = &store.shared;
+            let prefix = shared.names.heads(shared.namespace_id(ns), &name);
+            let Ok(page) = shared.objects.list(&prefix, None, PAGE).await else { return };
+            let kept_ms = i64::try_from(shared.config.head_generations_kept.as_millis()).unwrap_or(i64::MAX);
+            // By the bucket's own clock: the newest generation was written just now.
+            let Some(now) = page.objects.iter().map(|object| object.last_modified).max() else { return };
+            for object in page.objects {
+                let old = (now - object.last_modified).num_milliseconds() > kept_ms;
+                let superseded = last_number(&object.location).is_some_and(|generation| generation < newest);
+                if old && superseded && shared.objects.remove(&object.location).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// Heads whose newest generation is remembered.
+pub(super) const GENERATIONS_KNOWN_MAX: usize = 65_536;
+
+fn conflict(name: &str, newest: u64, expected: u64) -> ServiceError {
+    let message = format!("head `{name}` is at generation {newest}, {expected} was expected: read it again");
+    ServiceError::new(ErrorKind::Retry, message)
+}
+
+fn not_readable(error: ObjectError) -> ServiceError {
+    ServiceError::new(ErrorKind::Unavailable, format!("heads cannot be read now: {error}"))
+}

@@ -1,0 +1,52 @@
+//! The store: one node's blocks in memory, on disk and in the object store.
+
+mod bootstrap;
+mod delete;
+mod facts;
+mod get;
+mod head;
+mod list;
+mod namespace;
+mod open;
+mod peers;
+mod put;
+mod shared;
+
+pub use get::ReadOutcome;
+pub use open::{OpenError, StoreParts};
+pub use put::{PutError, PutSpec};
+
+use crate::index::committer::CommitQueue;
+use crate::life::LifeWatch;
+use crate::locks::KeyLocks;
+use crate::world::World;
+use shared::Shared;
+use std::sync::Arc;
+
+/// An open store. Cheap to clone; closes with `close`.
+pub struct Store<W: World> {
+    shared: Arc<Shared<W>>,
+    commits: CommitQueue,
+    locks: Arc<KeyLocks>,
+    watch: LifeWatch<W>,
+    ended: Arc<tokio::sync::Mutex<Option<tokio::sync::oneshot::Receiver<()>>>>,
+}
+
+impl<W: World> Clone for Store<W> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            commits: self.commits.clone(),
+            locks: self.locks.clone(),
+            watch: self.watch.clone(),
+            ended: self.ended.clone(),
+        }
+    }
+}
+
+/// Why a store ended by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// A newer life of this node id exists. A supervisor must not start this process again.
+    Fenced(String),
+}

@@ -1,0 +1,284 @@
+//! Opening and closing a store: format, capabilities, life, index, tiers, in this order.
+
+use super::shared::{DeadBook, Ghosts, Recovery, Shared};
+use super::{Fate, Store, bootstrap};
+use crate::config::StoreConfig;
+use crate::flight::Flights;
+use crate::index::IndexMap;
+use crate::index::committer::{CommitLimits, Committer, IndexChange};
+use crate::index::db::{Floor, IndexHome};
+use crate::keys::NamespaceTable;
+use crate::life::{self, LifeError, LifeWatch};
+use crate::locks::KeyLocks;
+use crate::objects::counting::{CountingStore, RequestCounts};
+use crate::objects::names::Names;
+use crate::objects::{ObjectError, Objects};
+use crate::observe::{Point, State};
+use crate::race::timeout;
+use crate::record::{self, RECORD_BYTES_MAX};
+use crate::stats::Stats;
+use crate::tiers::disk::{DiskConfig, DiskTier};
+use crate::tiers::memory::MemoryTier;
+use crate::world::{Clock, World};
+use bettong_wire::BlockMemory;
+use object_store::ObjectStore;
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What a store is made of besides its configuration.
+pub struct StoreParts {
+    /// The object store that all hosts share.
+    pub objects: Arc<dyn ObjectStore>,
+    /// A local object store for the index, used where `objects` cannot create an object only if it is absent.
+    pub local_index: Option<Arc<dyn ObjectStore>>,
+    /// Where payloads live in memory; its budget is `StoreConfig::memory_bytes`.
+    pub memory: Arc<dyn BlockMemory>,
+    /// `None` runs without a disk tier.
+    pub disk: Option<DiskConfig>,
+    /// Whether `objects` can replace an object only if it is unchanged.
+    pub conditional_update: bool,
+}
+
+/// Why a store did not open. Nothing is half-started.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("configuration: {0}")]
+    Config(String),
+    #[error("the bucket is in format {bucket}, this release reads {min} to {max}")]
+    Format { bucket: u32, min: u32, max: u32 },
+    #[error("the object store: {0}")]
+    Objects(#[from] ObjectError),
+    #[error(
+        "the object store cannot create an object only if it is absent, and no local index was given: \
+         two nodes on one prefix would overwrite each other"
+    )]
+    NoConditionalCreate,
+    #[error("this prefix belongs to node `{owner}`: on an object store without conditional writes one node is allowed")]
+    OtherOwner { owner: String },
+    #[error(transparent)]
+    Life(#[from] LifeError),
+    #[error("the index: {0}")]
+    Index(String),
+    #[error("the disk tier: {0}")]
+    Disk(String),
+    #[error("a newer life of node `{0}` has started")]
+    Fenced(String),
+}
+
+/// What `{prefix}/format` holds.
+#[derive(Serialize, Deserialize)]
+struct FormatRecord {
+    reader_min: u32,
+    writer_min: u32,
+}
+
+const FORMAT: u32 = 1;
+/// The memory tier takes this share of the memory budget; the rest is for payloads on their way in or out.
+const MEMORY_TIER_SHARE: (u64, u64) = (3, 4);
+
+impl<W: World> Store<W> {
+    /// Opens the store. Ends when it is ready: every value that was acknowledged is found.
+    pub async fn open(world: W, config: StoreConfig, parts: StoreParts) -> Result<Self, OpenError> {
+        config.check().map_err(OpenError::Config)?;
+        let began = world.clock().mono();
+        let names = Names::new(&config.prefix);
+        let counts = Arc::new(RequestCounts::default());
+        let counted: Arc<dyn ObjectStore> = Arc::new(CountingStore::new(parts.objects, counts.clone()));
+        let objects = Objects::new(world.clone(), counted.clone(), counts.clone(), &config);
+
+        check_format(&objects, &names).await?;
+        let conditional_create = probe(&world, &objects, &names, &config.node_id).await?;
+        let index_store = if conditional_create {
+            counted
+        } else {
+            claim_prefix(&objects, &names, &config.node_id).await?;
+            parts.local_index.ok_or(OpenError::NoConditionalCreate)?
+        };
+        let begun = life::begin(&world, &objects, &names, &config.node_id).await?;
+        world.at(Point::BeforeIndexOpen).await;
+
+        let floor = Arc::new(Floor::default());
+        floor.raise(begun.clock_ms);
+        let conditional_update = parts.conditional_update && conditional_create;
+        let home = IndexHome { world: world.clone(), store: index_store, floor, conditional_update };
+        let path = names.index(&config.node_id);
+        let db = home.open(path.clone()).await.map_err(|error| OpenError::Index(error.to_string()))?;
+        let watch = LifeWatch {
+            objects: objects.clone(),
+            names: names.clone(),
+            node_id: config.node_id.clone(),
+            life: begun.life,
+        };
+        let disk = match &parts.disk {
+            Some(disk) => Some(DiskTier::open(disk).await.map_err(OpenError::Disk)?),
+            None => None,
+        };
+        let tier_bytes = config.memory_bytes / MEMORY_TIER_SHARE.1 * MEMORY_TIER_SHARE.0;
+        let shared = Arc::new(Shared {
+            map: IndexMap::new(world.random_u64()),
+            namespaces: RwLock::new(NamespaceTable::default()),
+            identities: Mutex::default(),
+            plain: Mutex::default(),
+            generations: Mutex::default(),
+            dead: Mutex::new(DeadBook::default()),
+            ghosts: Mutex::new(Ghosts::default()),
+            nodes: Mutex::new(vec![config.node_id.clone()]),
+            hints: AtomicU64::new(0),
+            block_memory: parts.memory,
+            memory: MemoryTier::new(tier_bytes),
+            disk,
+            flights: Flights::default(),
+            stats: Stats::default(),
+            fate: watch::Sender::new(None),
+            recovery: Mutex::new(Recovery::default()),
+            counter: AtomicU64::new(0),
+            own_lives: begun.lives.clone(),
+            life: begun.life,
+            conditional_create,
+            home: home.clone(),
+            objects,
+            names,
+            config,
+            world: world.clone(),
+        });
+
+        let found = bootstrap::from_index(&shared, &db).await.map_err(OpenError::Index)?;
+        let rolled_back = found.state.is_some_and(|state| state.life != 0 && !begun.directory.knows(state.life));
+        if rolled_back {
+            world.reached(State::RolledBackDirectory);
+            tracing::warn!(
+                node = shared.config.node_id,
+                "the data directory does not know the last life in the bucket: it was rolled back or replaced; \
+                 the bucket is trusted over it"
+            );
+        }
+        let limits = CommitLimits {
+            wait_max: shared.config.commit_wait_max,
+            batch_max: shared.config.commit_batch_max,
+            queue_max: shared.config.commit_queue_max,
+            change_records_kept: shared.config.change_records_kept,
+        };
+        let (commits, end) = Committer {
+            home,
+            path,
+            db,
+            visible: shared.clone(),
+            succession: watch.clone(),
+            limits,
+            life: begun.life.life,
+            next_sequence: found.state.map_or(1, |state| state.change_sequence),
+            records: VecDeque::from(found.records),
+        }
+        .start();
+        let store = Self {
+            shared,
+            commits,
+            locks: Arc::new(KeyLocks::default()),
+            watch,
+            ended: Arc::new(tokio::sync::Mutex::new(Some(end))),
+        };
+        store.apply_dead_marks(&store.shared.config.node_id).await?;
+        let from = if found.complete {
+            world.reached(State::BootstrapFromIndex);
+            "index"
+        } else if begun.lives.len() > 1 {
+            bootstrap::from_listing(&store).await?;
+            world.reached(State::BootstrapFromListing);
+            "listing"
+        } else {
+            "nothing"
+        };
+        // Also proves that the index takes writes, and tells the next start which life was the last.
+        let done = if found.complete { Vec::new() } else { vec![IndexChange::Complete] };
+        let announced = store.commits.announce();
+        store.commits.commit(done, announced).await.map_err(|error| match &*store.shared.fate.borrow() {
+            Some(Fate::Fenced(_)) => OpenError::Fenced(store.shared.config.node_id.clone()),
+            None => OpenError::Index(error.to_string()),
+        })?;
+        *store.shared.recovery.lock() = Recovery {
+            from,
+            values: store.shared.map.len() as u64,
+            duration_ms: u64::try_from(world.clock().mono().since(began).as_millis()).unwrap_or(u64::MAX),
+            directory_rolled_back: rolled_back,
+        };
+        store.resume_removals();
+        store.start_refresh();
+        Ok(store)
+    }
+
+    /// Finishes what is under way and closes the index, within `bound`. Says whether it finished.
+    pub async fn close(&self, bound: Duration) -> bool {
+        self.commits.close();
+        let end = self.ended.lock().await.take();
+        let finish = async {
+            if let Some(end) = end {
+                let _ = end.await;
+            }
+            if let Some(disk) = &self.shared.disk
+                && let Err(error) = disk.close().await
+            {
+                tracing::warn!(error, "the disk tier did not close cleanly");
+            }
+        };
+        timeout(&self.shared.world, bound, finish).await.is_some()
+    }
+
+    /// Tells when and why the store ended by itself.
+    pub fn fate(&self) -> watch::Receiver<Option<Fate>> {
+        self.shared.fate.subscribe()
+    }
+}
+
+async fn check_format<W: World>(objects: &Objects<W>, names: &Names) -> Result<(), OpenError> {
+    let path = names.format();
+    let text = match objects.get(&path, RECORD_BYTES_MAX).await {
+        Ok(bytes) => bytes,
+        Err(ObjectError::NotFound) => {
+            let held =
+                record::encode(&FormatRecord { reader_min: FORMAT, writer_min: FORMAT }).map_err(OpenError::Config)?;
+            // The same bytes from every node: whoever is first, and however often.
+            return Ok(objects.put_unique(&path, held.into()).await?);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let held: FormatRecord = record::decode(&text)
+        .map_err(|error| ObjectError::Denied(format!("{path} is not a format record: {error}")))?;
+    let needed = held.reader_min.max(held.writer_min);
+    if needed > FORMAT {
+        return Err(OpenError::Format { bucket: needed, min: FORMAT, max: FORMAT });
+    }
+    Ok(())
+}
+
+/// Whether the object store really creates an object only if it is absent: asked twice, the second must be refused.
+async fn probe<W: World>(world: &W, objects: &Objects<W>, names: &Names, node_id: &str) -> Result<bool, OpenError> {
+    let path = names.probe(node_id, world.random_u64());
+    let create = || objects.create(&path, bytes::Bytes::from_static(b"probe").into());
+    let able = match create().await {
+        Err(ObjectError::Unsupported(_)) => return Ok(false),
+        Ok(()) | Err(ObjectError::AlreadyExists) => match create().await {
+            Err(ObjectError::AlreadyExists) => true,
+            Ok(()) => false,
+            Err(error) => return Err(error.into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
+    if let Err(error) = objects.remove(&path).await {
+        tracing::debug!(%error, %path, "a probe object stays behind");
+    }
+    Ok(able)
+}
+
+/// On a store without conditional writes the prefix is one node's: the first that came.
+async fn claim_prefix<W: World>(objects: &Objects<W>, names: &Names, node_id: &str) -> Result<(), OpenError> {
+    let nodes = objects.folders(&names.nodes()).await?;
+    match nodes.into_iter().find(|other| other != node_id) {
+        Some(owner) => Err(OpenError::OtherOwner { owner }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,310 @@
+//! Putting values. Nothing is visible to look-ups before it is safe at its level; a failed or unknown put is whole or
+//! absent, never a part.
+
+use super::{Fate, Store};
+use crate::index::committer::{CommitError, IndexChange};
+use crate::index::rows::ValueRow;
+use crate::index::{Entry, NodeNum};
+use crate::keys::{Key, NsNum};
+use crate::objects::ObjectError;
+use crate::observe::{Point, State};
+use crate::seal::{SealMeta, Sealed, seal};
+use crate::stats::{Event, Timed};
+use crate::world::{Clock, World};
+use bettong_wire::envelope::Kind;
+use bettong_wire::request::{Level, Target};
+use bettong_wire::response::Stored;
+use bettong_wire::{BlockHash, ErrorKind, Payload, PutId, ServiceError};
+use futures::{StreamExt, stream};
+use tokio::sync::oneshot;
+
+/// Objects of one batch that are uploaded at once.
+const UPLOADS_AT_ONCE: usize = 16;
+
+/// What is to be put.
+#[derive(Clone, Debug)]
+pub struct PutSpec {
+    pub ns: NsNum,
+    pub target: Target,
+    pub level: Level,
+    /// Unix milliseconds; zero means never.
+    pub expires_at_ms: u64,
+    pub parent: Option<BlockHash>,
+    pub sequence: u32,
+}
+
+/// Why a put was not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PutError {
+    /// Refused before anything was attempted: never served.
+    #[error("{0}")]
+    Refused(ServiceError),
+    /// After an attempt: whole or absent.
+    #[error("the outcome of the put is not known: {0}")]
+    Unknown(String),
+}
+
+impl From<PutError> for ServiceError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Refused(error) => error,
+            PutError::Unknown(_) => Self::new(ErrorKind::Retry, error.to_string()),
+        }
+    }
+}
+
+impl PutError {
+    fn refused(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self::Refused(ServiceError::new(kind, message))
+    }
+}
+
+/// First four bytes of a parent's hash: enough of a hint for eviction order.
+pub(super) fn tag(parent: &BlockHash) -> u32 {
+    let [a, b, c, d, ..] = parent.0;
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// A put that has its put id and its envelope.
+struct Prepared {
+    key: Key,
+    sealed: Sealed,
+    payload: Payload,
+    row: ValueRow,
+    /// The version that it replaces.
+    old: Option<Entry>,
+}
+
+impl<W: World> Store<W> {
+    /// Puts one value. The work goes on when the returned future is dropped.
+    pub async fn put(&self, spec: PutSpec, payload: Payload) -> Result<Stored, PutError> {
+        let mut stored = self.put_batch(vec![(spec, payload)]).await?;
+        stored.pop().ok_or_else(|| PutError::refused(ErrorKind::Internal, "a put without an answer"))
+    }
+
+    /// Puts several values: all or nothing in the index. All must ask for the same level. The work goes on when the
+    /// returned future is dropped.
+    pub async fn put_batch(&self, puts: Vec<(PutSpec, Payload)>) -> Result<Vec<Stored>, PutError> {
+        self.admit(&puts)?;
+        let began = self.shared.world.clock().mono();
+        let (answer, result) = oneshot::channel();
+        let store = self.clone();
+        let level = puts.first().map_or(Level::Memory, |(spec, _)| spec.level);
+        self.shared.world.spawn(async move {
+            let result = store.put_locked(puts).await;
+            if result.is_err() {
+                store.shared.stats.count(Event::PutsFailed);
+            }
+            let _ = answer.send(result);
+        });
+        let result = result.await.unwrap_or_else(|_| Err(PutError::Unknown("the store is closing".to_owned())));
+        let what = if level == Level::Memory { Timed::PutMemory } else { Timed::PutObject };
+        self.shared.stats.timed(what, self.shared.world.clock().mono().since(began));
+        result
+    }
+
+    /// Everything that can be refused before an attempt.
+    fn admit(&self, puts: &[(PutSpec, Payload)]) -> Result<(), PutError> {
+        let shared = &self.shared;
+        if let Some(Fate::Fenced(why)) = &*shared.fate.borrow() {
+            return Err(PutError::refused(ErrorKind::Unavailable, format!("this node takes no puts: {why}")));
+        }
+        for (spec, payload) in puts {
+            if spec.level == Level::Journal {
+                let message = "level `journal` is not available on this node: it has no journal";
+                return Err(PutError::refused(ErrorKind::Unavailable, message));
+            }
+            let (len, limit) = (payload.len() as u64, shared.config.payload_bytes_max);
+            if len > limit {
+                let message = format!("a payload of {len} bytes is over the limit of {limit} bytes");
+                return Err(PutError::Refused(ServiceError::too_large(message, limit)));
+            }
+        }
+        let (held, limit) = (shared.map.len(), shared.config.index_entries_max);
+        if held.saturating_add(puts.len()) > limit {
+            let message = format!("the index holds {held} values, the limit is {limit}");
+            return Err(PutError::Refused(ServiceError::busy(message, 1000)));
+        }
+        let (held, limit) = (shared.plain.lock().len(), shared.config.plain_keys_max);
+        if puts.iter().any(|(spec, _)| matches!(spec.target, Target::Plain(_))) && held >= limit {
+            let message = format!("{held} plain keys are held, the limit is {limit}");
+            return Err(PutError::Refused(ServiceError::busy(message, 1000)));
+        }
+        Ok(())
+    }
+
+    async fn put_locked(&self, puts: Vec<(PutSpec, Payload)>) -> Result<Vec<Stored>, PutError> {
+        let shared = &self.shared;
+        let keys: Vec<Key> = puts.iter().map(|(spec, _)| Key::of(spec.ns, &spec.target)).collect();
+        let _guard = self.locks.lock(keys.iter().copied()).await;
+        let level = puts.first().map_or(Level::Memory, |(spec, _)| spec.level);
+        let mut stored = Vec::with_capacity(puts.len());
+        let mut fresh: Vec<Prepared> = Vec::new();
+        for ((spec, payload), key) in puts.into_iter().zip(keys) {
+            let held = shared.map.get(&key, NodeNum::SELF);
+            if let Some(put_id) = held.as_ref().and_then(|held| self.satisfies(&key, held, level)) {
+                stored.push(Stored { put_id, already: true });
+                continue;
+            }
+            if let Some(twin) = fresh.iter().find(|twin| twin.key == key && key.kind != Kind::Plain) {
+                stored.push(Stored { put_id: twin.row.entry.put_id, already: true });
+                continue;
+            }
+            let prepared = self.prepare(spec, key, payload, held);
+            stored.push(Stored { put_id: prepared.row.entry.put_id, already: false });
+            fresh.push(prepared);
+        }
+        let already = (stored.len() - fresh.len()) as u64;
+        shared.stats.add(Event::PutsAlready, already);
+        shared.world.reached_if(already > 0, State::PutAlreadyStored);
+        match level {
+            Level::Memory => self.put_in_memory(&fresh).await?,
+            Level::Journal | Level::Object => self.put_in_objects(&fresh).await?,
+        }
+        shared.stats.add(Event::PutsStored, fresh.len() as u64);
+        shared.stats.add(Event::PutBytes, fresh.iter().map(|put| put.payload.len() as u64).sum());
+        Ok(stored)
+    }
+
+    /// The put id of an entry that makes this put unnecessary: blocks and sidecars are immutable. Another node's entry
+    /// never satisfies a put, and neither does one whose bytes are gone.
+    fn satisfies(&self, key: &Key, held: &Entry, level: Level) -> Option<PutId> {
+        let there = held.level > Level::Memory || self.shared.memory.contains(held.put_id);
+        let good = key.kind != Kind::Plain
+            && !held.quarantined
+            && !held.is_expired(self.shared.wall_ms())
+            && held.level >= level
+            && there;
+        good.then_some(held.put_id)
+    }
+
+    fn prepare(&self, spec: PutSpec, key: Key, payload: Payload, old: Option<Entry>) -> Prepared {
+        let shared = &self.shared;
+        let put_id = shared.draw_put_id();
+        let plain_key = match spec.target {
+            Target::Plain(key) => key,
+            Target::Block(_) | Target::Sidecar(_) => String::new(),
+        };
+        let meta = SealMeta {
+            kind: key.kind,
+            namespace: shared.namespace_id(key.ns),
+            hash: key.hash,
+            part: key.part,
+            plain_key: plain_key.clone(),
+            sequence: spec.sequence,
+            put_id,
+            parent: spec.parent,
+            created_at_ms: shared.wall_ms(),
+            expires_at_ms: spec.expires_at_ms,
+        };
+        let sealed = seal(&meta, &payload, shared.config.compression);
+        let entry = Entry {
+            put_id,
+            level: spec.level,
+            raw_len: u32::try_from(sealed.header.raw_len).unwrap_or(u32::MAX),
+            stored_len: u32::try_from(sealed.header.stored_len).unwrap_or(u32::MAX),
+            sequence: spec.sequence,
+            parent_tag: spec.parent.as_ref().map_or(0, tag),
+            expires_at_ms: spec.expires_at_ms,
+            node: NodeNum::SELF,
+            quarantined: false,
+        };
+        Prepared { key, sealed, payload, row: ValueRow { entry, plain_key }, old }
+    }
+
+    /// Level `memory`: visible as soon as the bytes are in the tier. A durable older version is durably deleted first,
+    /// so that it does not come back at a restart.
+    async fn put_in_memory(&self, fresh: &[Prepared]) -> Result<(), PutError> {
+        let durable: Vec<&Prepared> =
+            fresh.iter().filter(|put| put.old.is_some_and(|old| old.level > Level::Memory)).collect();
+        if !durable.is_empty() {
+            let coming = self.commits.announce();
+            let changes = durable.iter().flat_map(|put| self.bury(put, true)).collect();
+            self.commits.commit(changes, coming).await.map_err(commit_failed)?;
+            durable.iter().for_each(|put| self.remove_object_later(put));
+        }
+        for Prepared { key, payload, row, old, .. } in fresh {
+            self.shared.memory.insert(*key, row.entry.put_id, payload.clone(), true);
+            self.shared.show_entry(key, &row.entry, &row.plain_key);
+            if let Some(old) = old {
+                self.shared.memory.remove(old.put_id);
+            }
+        }
+        self.shared.settle_losses();
+        Ok(())
+    }
+
+    /// Level `object`: every payload object is confirmed, then one durable index batch names them all.
+    async fn put_in_objects(&self, fresh: &[Prepared]) -> Result<(), PutError> {
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let shared = &self.shared;
+        let coming = self.commits.announce();
+        let uploads = stream::iter(fresh.iter().map(|put| self.upload(put)).collect::<Vec<_>>());
+        let mut uploads = uploads.buffered(UPLOADS_AT_ONCE);
+        while let Some(uploaded) = uploads.next().await {
+            uploaded.map_err(|error| self.upload_failed(&error))?;
+        }
+        shared.world.at(Point::BetweenObjectAndIndex).await;
+        let changes = fresh
+            .iter()
+            .flat_map(|put| {
+                let named = IndexChange::Put { key: shared.value_key(&put.key), row: put.row.clone() };
+                std::iter::once(named).chain(self.bury(put, false))
+            })
+            .collect();
+        // In memory before it is visible, so that the first look-up finds it there.
+        for Prepared { key, payload, row, .. } in fresh {
+            shared.memory.insert(*key, row.entry.put_id, payload.clone(), false);
+        }
+        if let Err(error) = self.commits.commit(changes, coming).await {
+            fresh.iter().for_each(|put| shared.memory.remove(put.row.entry.put_id));
+            shared.world.reached(State::PutUnknown);
+            return Err(commit_failed(error));
+        }
+        for put in fresh {
+            if let Some(disk) = &shared.disk {
+                disk.store(shared.disk_key(&put.key), &put.sealed);
+            }
+            self.remove_object_later(put);
+        }
+        shared.settle_losses();
+        Ok(())
+    }
+
+    async fn upload(&self, put: &Prepared) -> Result<(), ObjectError> {
+        let shared = &self.shared;
+        let point = if put.key.kind == Kind::Sidecar { Point::BeforeSidecarPut } else { Point::BeforeObjectPut };
+        shared.world.at(point).await;
+        let path = shared.object_path(&shared.value_key(&put.key), put.row.entry.put_id);
+        shared.objects.put_unique(&path, put.sealed.to_put_payload()).await
+    }
+
+    fn upload_failed(&self, error: &ObjectError) -> PutError {
+        self.shared.world.reached(State::PutUnknown);
+        PutError::Unknown(error.to_string())
+    }
+
+    /// Names the replaced durable version dead, so that its object goes whatever happens next.
+    fn bury(&self, put: &Prepared, remove_row: bool) -> Vec<IndexChange> {
+        let Some(old) = put.old.filter(|old| old.level > Level::Memory) else { return Vec::new() };
+        let (key, put_id) = (self.shared.value_key(&put.key), old.put_id);
+        let dead = IndexChange::Dead { key, put_id, wall_ms: self.shared.wall_ms() };
+        let removed = remove_row.then_some(IndexChange::Remove { key, put_id });
+        removed.into_iter().chain([dead]).collect()
+    }
+
+    fn remove_object_later(&self, put: &Prepared) {
+        if let Some(old) = put.old.filter(|old| old.level > Level::Memory) {
+            self.remove_objects(vec![(self.shared.value_key(&put.key), old.put_id)]);
+        }
+    }
+}
+
+fn commit_failed(error: CommitError) -> PutError {
+    match error {
+        CommitError::QueueFull { .. } => PutError::Refused(ServiceError::busy(error.to_string(), 10)),
+        CommitError::Failed(_) | CommitError::Closed(_) => PutError::Unknown(error.to_string()),
+    }
+}

@@ -1,0 +1,303 @@
+//! What the parts of an open store share.
+
+use super::Fate;
+use crate::config::StoreConfig;
+use crate::flight::Flights;
+use crate::index::committer::{IndexChange, Visible};
+use crate::index::db::IndexHome;
+use crate::index::rows::{ValueKey, ValueRow};
+use crate::index::{Entry, IndexMap, NodeNum};
+use crate::keys::{Key, NamespaceTable, NsNum};
+use crate::life::Life;
+use crate::objects::Objects;
+use crate::objects::names::{Names, PayloadName};
+use crate::observe::State;
+use crate::stats::{Event, Stats};
+use crate::store::get::Fetched;
+use crate::tiers::disk::{DiskKey, DiskTier};
+use crate::tiers::memory::MemoryTier;
+use crate::world::{Clock, World};
+use bettong_wire::envelope::Kind;
+use bettong_wire::{BlockMemory, ModelIdentity, NamespaceId, PutId};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+pub(super) struct Shared<W: World> {
+    pub world: W,
+    pub config: StoreConfig,
+    pub names: Names,
+    pub objects: Objects<W>,
+    pub home: IndexHome<W>,
+    pub life: Life,
+    /// Life to ordinal, of this node's lives.
+    pub own_lives: BTreeMap<u64, u64>,
+    pub counter: AtomicU64,
+    /// Whether the object store can create an object only if it is absent.
+    pub conditional_create: bool,
+    pub map: IndexMap,
+    pub namespaces: RwLock<NamespaceTable>,
+    pub identities: Mutex<BTreeMap<NamespaceId, Arc<ModelIdentity>>>,
+    /// The plain keys that this node holds, by namespace, in order.
+    pub plain: Mutex<PlainNames>,
+    /// The newest generation of a head that this process has seen, by the hash of its name.
+    pub generations: Mutex<BTreeMap<(NsNum, [u8; 32]), u64>>,
+    pub dead: Mutex<DeadBook>,
+    pub ghosts: Mutex<Ghosts>,
+    pub nodes: Mutex<Vec<String>>,
+    pub hints: AtomicU64,
+    pub block_memory: Arc<dyn BlockMemory>,
+    pub memory: MemoryTier,
+    pub disk: Option<DiskTier>,
+    pub flights: Flights<Fetched>,
+    pub stats: Stats,
+    pub fate: watch::Sender<Option<Fate>>,
+    pub recovery: Mutex<Recovery>,
+}
+
+/// What the last start found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recovery {
+    pub from: &'static str,
+    pub values: u64,
+    pub duration_ms: u64,
+    pub directory_rolled_back: bool,
+}
+
+/// The plain keys that this node holds, by namespace in order, and by the key's hash.
+#[derive(Debug, Default)]
+pub(super) struct PlainNames {
+    ordered: BTreeMap<(NsNum, Arc<str>), Key>,
+    names: BTreeMap<Key, Arc<str>>,
+}
+
+impl PlainNames {
+    fn insert(&mut self, key: Key, name: &str) {
+        let name: Arc<str> = name.into();
+        self.names.insert(key, name.clone());
+        self.ordered.insert((key.ns, name), key);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(name) = self.names.remove(key) {
+            self.ordered.remove(&(key.ns, name));
+        }
+    }
+
+    /// Names of `ns` from `from` on, in order.
+    pub fn range(&self, ns: NsNum, from: Bound<&str>) -> impl Iterator<Item = (&Arc<str>, &Key)> {
+        let from = from.map(|name| (ns, Arc::from(name)));
+        let all = self.ordered.range((from, Bound::Unbounded));
+        all.take_while(move |((held, _), _)| *held == ns).map(|((_, name), key)| (name, key))
+    }
+
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+}
+
+/// The put ids that are dead, by id and by key.
+#[derive(Debug, Default)]
+pub(super) struct DeadBook {
+    ids: BTreeMap<PutId, (ValueKey, u64)>,
+    keys: BTreeSet<(ValueKey, PutId)>,
+}
+
+impl DeadBook {
+    pub fn insert(&mut self, put_id: PutId, key: ValueKey, wall_ms: u64) {
+        self.ids.insert(put_id, (key, wall_ms));
+        self.keys.insert((key, put_id));
+    }
+
+    pub fn remove(&mut self, put_id: PutId) {
+        if let Some((key, _)) = self.ids.remove(&put_id) {
+            self.keys.remove(&(key, put_id));
+        }
+    }
+
+    pub fn contains(&self, put_id: PutId) -> bool {
+        self.ids.contains_key(&put_id)
+    }
+
+    pub fn of_key(&self, key: &ValueKey) -> Vec<PutId> {
+        let none = PutId::default();
+        let last = PutId { life: u64::MAX, counter: u64::MAX };
+        self.keys.range((*key, none)..=(*key, last)).map(|(_, put_id)| *put_id).collect()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = (ValueKey, PutId)> + '_ {
+        self.ids.iter().map(|(put_id, (key, _))| (*key, *put_id))
+    }
+
+    /// Marks older than `before_ms`.
+    pub fn older_than(&self, before_ms: u64) -> Vec<PutId> {
+        self.ids.iter().filter(|(_, (_, at))| *at < before_ms).map(|(put_id, _)| *put_id).collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+/// Names of values that were evicted, bounded, oldest forgotten first.
+#[derive(Debug, Default)]
+pub(super) struct Ghosts {
+    order: VecDeque<Key>,
+    names: BTreeSet<Key>,
+}
+
+impl Ghosts {
+    pub fn insert(&mut self, key: Key, max: usize) {
+        if max == 0 || !self.names.insert(key) {
+            return;
+        }
+        self.order.push_back(key);
+        while self.order.len() > max {
+            if let Some(oldest) = self.order.pop_front() {
+                self.names.remove(&oldest);
+            }
+        }
+    }
+
+    /// Forgets a name: the value is there again, or was deleted by name.
+    pub fn remove(&mut self, key: &Key) {
+        if self.names.remove(key) {
+            self.order.retain(|held| held != key);
+        }
+    }
+
+    pub fn contains(&self, key: &Key) -> bool {
+        self.names.contains(key)
+    }
+}
+
+impl<W: World> Shared<W> {
+    pub fn wall_ms(&self) -> u64 {
+        self.world.clock().wall_ms()
+    }
+
+    /// The put id of the next write.
+    pub fn draw_put_id(&self) -> PutId {
+        PutId { life: self.life.life, counter: self.counter.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    pub fn namespace_id(&self, ns: NsNum) -> NamespaceId {
+        self.namespaces.read().id(ns).unwrap_or(NamespaceId([0; 32]))
+    }
+
+    pub fn value_key(&self, key: &Key) -> ValueKey {
+        ValueKey { kind: key.kind, namespace: self.namespace_id(key.ns), hash: key.hash, part: key.part }
+    }
+
+    /// The key of a row, giving its namespace a number; `None` where the namespace table is full.
+    pub fn key(&self, key: &ValueKey) -> Option<Key> {
+        let known = self.namespaces.read().get(key.namespace);
+        let ns = known.or_else(|| self.namespaces.write().number(key.namespace))?;
+        Some(Key { ns, kind: key.kind, part: key.part, hash: key.hash })
+    }
+
+    pub fn object_path(&self, key: &ValueKey, put_id: PutId) -> object_store::path::Path {
+        let ValueKey { kind, namespace, hash, part } = *key;
+        self.names.payload(&PayloadName { namespace, kind, hash, part, put_id })
+    }
+
+    pub fn disk_key(&self, key: &Key) -> DiskKey {
+        DiskKey::new(&self.namespace_id(key.ns), key)
+    }
+
+    /// A coarse stamp for recency: seconds of monotone time.
+    pub fn stamp(&self) -> u32 {
+        u32::try_from(self.world.clock().mono().0 / 1_000_000_000).unwrap_or(u32::MAX)
+    }
+
+    pub fn is_own_life(&self, life: u64) -> bool {
+        self.own_lives.contains_key(&life)
+    }
+
+    /// Orders two versions of one key that this node wrote: by life, then by counter.
+    pub fn order(&self, put_id: PutId) -> (u64, u64) {
+        (self.own_lives.get(&put_id.life).copied().unwrap_or(0), put_id.counter)
+    }
+
+    /// Shows an entry of this node.
+    pub fn show_entry(&self, key: &Key, entry: &Entry, plain_key: &str) {
+        self.map.set(key, entry, self.stamp());
+        self.ghosts.lock().remove(key);
+        if key.kind == Kind::Plain {
+            self.plain.lock().insert(*key, plain_key);
+        }
+    }
+
+    /// Takes an entry of `put_id` out of the map and its bytes out of memory.
+    pub fn hide_entry(&self, key: &Key, node: NodeNum, put_id: PutId) -> bool {
+        let hidden = self.map.remove(key, node, put_id);
+        self.memory.remove(put_id);
+        if hidden && node != NodeNum::SELF {
+            self.hints.fetch_sub(1, Ordering::Relaxed);
+        }
+        if hidden && node == NodeNum::SELF && key.kind == Kind::Plain {
+            self.plain.lock().remove(key);
+        }
+        hidden
+    }
+
+    /// Notes the volatile values that memory evicted since the last call: they are nowhere now.
+    pub fn settle_losses(&self) {
+        for (key, put_id) in self.memory.take_losses() {
+            if self.hide_entry(&key, NodeNum::SELF, put_id) {
+                self.ghosts.lock().insert(key, self.config.ghosts_max);
+            }
+        }
+    }
+}
+
+impl<W: World> Visible for Shared<W> {
+    fn show(&self, change: &IndexChange) {
+        match change {
+            IndexChange::Put { key, row } => {
+                if let Some(map_key) = self.key(key) {
+                    if let Some(old) = self.map.get(&map_key, NodeNum::SELF) {
+                        self.memory.remove(old.put_id);
+                    }
+                    let ValueRow { entry, plain_key } = row;
+                    self.show_entry(&map_key, entry, plain_key);
+                }
+            }
+            IndexChange::Remove { key, put_id } => {
+                if let Some(map_key) = self.key(key) {
+                    self.hide_entry(&map_key, NodeNum::SELF, *put_id);
+                }
+            }
+            IndexChange::Dead { key, put_id, wall_ms } => {
+                self.dead.lock().insert(*put_id, *key, *wall_ms);
+                self.memory.remove(*put_id);
+                if let Some(map_key) = self.key(key) {
+                    for version in self.map.versions(&map_key).into_iter().filter(|held| held.put_id == *put_id) {
+                        self.hide_entry(&map_key, version.node, *put_id);
+                    }
+                }
+            }
+            IndexChange::Forget { put_id } => self.dead.lock().remove(*put_id),
+            IndexChange::Quarantine { key, put_id } => {
+                self.stats.count(Event::Quarantined);
+                self.world.reached(State::Quarantined);
+                if let Some(map_key) = self.key(key) {
+                    self.map.quarantine(&map_key, NodeNum::SELF, *put_id);
+                }
+            }
+            IndexChange::Complete => {}
+        }
+    }
+
+    fn fenced(&self, why: &str) {
+        self.world.reached(State::FencedByNewerLife);
+        self.fate.send_if_modified(|fate| {
+            let first = fate.is_none();
+            fate.get_or_insert_with(|| Fate::Fenced(why.to_owned()));
+            first
+        });
+    }
+}
