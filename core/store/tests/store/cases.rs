@@ -1,0 +1,356 @@
+use super::rig::{Bucket, block, config, identity, plain};
+use bettong_wire::request::{
+    GetBlocks, GetHead, HeadValue, Level, List, ListKind, LookupBlockPrefix, PartAsk, PublishHead, PutBlocks,
+    PutSidecar, ReadLimits, Target, Tier,
+};
+use bettong_wire::response::{Answer, ItemOutcome, ListName, Outcome};
+use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, ModelIdentity, Part, Request, SidecarKey};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+async fn paths(bucket: &Bucket, prefix: &str) -> Vec<Path> {
+    let list = bucket.objects.list(Some(&Path::from(prefix)));
+    list.map_ok(|object| object.location).try_collect().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_value_is_found_as_it_was_put_in_part_and_whole() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    for level in [Level::Memory, Level::Object] {
+        node.put(plain("key"), level, b"0123456789").await.unwrap();
+        node.put(block(1, 0), level, b"abcdef").await.unwrap();
+        assert_eq!(node.get(plain("key")).await, Ok(b"0123456789".to_vec()));
+        assert_eq!(node.get_range(plain("key"), Some((3, 4))).await, Ok(b"3456".to_vec()));
+        assert_eq!(node.get_range(plain("key"), Some((8, 40))).await, Ok(b"89".to_vec()));
+        assert_eq!(node.get_range(plain("key"), Some((10, 1))).await, Ok(Vec::new()));
+        assert_eq!(node.get(block(1, 0)).await, Ok(b"abcdef".to_vec()));
+        assert_eq!(node.get(block(1, 1)).await, Err(MissReason::Absent));
+    }
+    assert!(node.exists(plain("key")).await);
+    assert_eq!(node.delete(plain("key")).await, 1);
+    assert_eq!(node.delete(plain("key")).await, 0);
+    assert!(!node.exists(plain("key")).await);
+    assert_eq!(node.get(plain("key")).await, Err(MissReason::Absent));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_keeps_what_was_acknowledged_at_level_object_and_nothing_else() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    node.put(plain("old"), Level::Object, b"1").await.unwrap();
+    node.put(plain("old"), Level::Object, b"2").await.unwrap();
+    node.put(plain("scratch"), Level::Memory, b"3").await.unwrap();
+    node.put(plain("replaced"), Level::Object, b"4").await.unwrap();
+    node.put(plain("replaced"), Level::Memory, b"5").await.unwrap();
+    node.put(plain("gone"), Level::Object, b"6").await.unwrap();
+    node.delete(plain("gone")).await;
+    node.put(block(1, 0), Level::Object, b"block").await.unwrap();
+    node.stop().await;
+
+    let node = bucket.node("a").await;
+    assert_eq!(node.get(plain("old")).await, Ok(b"2".to_vec()));
+    assert_eq!(node.get(plain("scratch")).await, Err(MissReason::Absent));
+    assert_eq!(node.get(plain("replaced")).await, Err(MissReason::Absent));
+    assert_eq!(node.get(plain("gone")).await, Err(MissReason::Absent));
+    assert_eq!(node.get(block(1, 0)).await, Ok(b"block".to_vec()));
+    node.until(async |_| paths(&bucket, "ns").await.len() == 3).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_index_is_rebuilt_from_a_listing_without_what_was_deleted() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    for n in 0..20 {
+        node.put(block(n, 1), Level::Object, &[n; 100]).await.unwrap();
+    }
+    node.put(plain("key/1"), Level::Object, b"one").await.unwrap();
+    node.delete(block(3, 1)).await;
+    node.stop().await;
+    for path in paths(&bucket, "node/a/index").await {
+        bucket.objects.delete(&path).await.unwrap();
+    }
+
+    let node = bucket.node("a").await;
+    assert_eq!(node.service.store().stats()["recovery"]["from"], "listing");
+    for n in 0..20 {
+        let expected = if n == 3 { Err(MissReason::Absent) } else { Ok(vec![n; 100]) };
+        assert_eq!(node.get(block(n, 1)).await, expected);
+    }
+    assert_eq!(node.get(plain("key/1")).await, Ok(b"one".to_vec()));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_object_is_a_miss_and_a_new_put_replaces_it() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    node.put(block(1, 0), Level::Object, &[7; 1000]).await.unwrap();
+    node.stop().await;
+    let path = paths(&bucket, "ns").await.into_iter().find(|path| path.as_ref().contains("/block/")).unwrap();
+    let mut bytes = bucket.objects.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+    bytes[600] ^= 1;
+    bucket.objects.put(&path, bytes.into()).await.unwrap();
+
+    // The disk tier still has a good copy: without it the object is all there is.
+    let node = bucket.node("a").await;
+    assert_eq!(node.get(block(1, 0)).await, Ok(vec![7; 1000]), "the disk tier survives a restart");
+    node.ok(clear(node.ns, Tier::Memory), Vec::new()).await.unwrap();
+    node.ok(clear(node.ns, Tier::Disk), Vec::new()).await.unwrap();
+    assert_eq!(node.get(block(1, 0)).await, Err(MissReason::Corrupt));
+    assert!(!node.exists(block(1, 0)).await);
+    node.stop().await;
+
+    let node = bucket.node("a").await;
+    assert_eq!(node.get(block(1, 0)).await, Err(MissReason::Corrupt), "a quarantine survives a restart");
+    node.put(block(1, 0), Level::Object, &[7; 1000]).await.unwrap();
+    assert_eq!(node.get(block(1, 0)).await, Ok(vec![7; 1000]));
+    node.stop().await;
+}
+
+fn clear(ns: bettong_wire::request::NsHandle, tier: Tier) -> Request {
+    Request::Clear(bettong_wire::request::Clear { ns, tier })
+}
+
+#[tokio::test]
+async fn two_nodes_on_one_bucket_serve_and_delete_each_others_blocks() {
+    let bucket = Bucket::new();
+    let (a, b) = (bucket.node("a").await, bucket.node("b").await);
+    a.put(block(1, 0), Level::Object, b"from a").await.unwrap();
+    a.put(plain("private"), Level::Object, b"of a").await.unwrap();
+    b.until(async |b| b.get(block(1, 0)).await == Ok(b"from a".to_vec())).await;
+    assert_eq!(b.get(plain("private")).await, Err(MissReason::Absent));
+
+    assert_eq!(b.delete(block(1, 0)).await, 1);
+    assert_eq!(b.get(block(1, 0)).await, Err(MissReason::Absent));
+    a.until(async |a| a.get(block(1, 0)).await == Err(MissReason::Absent)).await;
+    a.until(async |_| !paths(&bucket, "ns").await.iter().any(|path| path.as_ref().contains("/block/"))).await;
+
+    // Put again, under a new put id: visible again everywhere.
+    a.put(block(1, 0), Level::Object, b"again").await.unwrap();
+    b.until(async |b| b.get(block(1, 0)).await == Ok(b"again".to_vec())).await;
+    let nodes = b.service.store().nodes().await.unwrap();
+    assert_eq!(nodes.iter().map(|node| node.node_id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_process_with_the_same_node_id_fences_the_first() {
+    let bucket = Bucket::new();
+    let first = bucket.node("a").await;
+    first.put(block(1, 0), Level::Object, b"1").await.unwrap();
+    let second = bucket.node("a").await;
+    first.until(async |first| first.service.store().ended().is_some()).await;
+    let refused = first.put(block(2, 0), Level::Object, b"2").await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused}");
+    assert_eq!(first.get(block(1, 0)).await, Err(MissReason::TierDown));
+    second.put(block(2, 0), Level::Object, b"3").await.unwrap();
+    assert_eq!(second.get(block(1, 0)).await, Ok(b"1".to_vec()));
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn another_model_identity_is_refused_with_both_values() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    let other = ModelIdentity { kv_dtype: "fp8_e4m3".to_owned(), ..identity() };
+    let refused = node.open("chat", Some(other)).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::IdentityMismatch);
+    assert_eq!(refused.message, "kv_dtype is fp8_e4m3, namespace `chat` holds bf16");
+    let absent = ModelIdentity { adapter: Some("(absent)".to_owned()), ..identity() };
+    assert_eq!(node.open("chat", Some(absent)).await.unwrap_err().kind, ErrorKind::IdentityMismatch);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_look_up_counts_blocks_whose_parts_are_all_there() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    let hashes: Vec<BlockHash> = (0..6).map(|n| BlockHash([n; 32])).collect();
+    for n in 0..5 {
+        node.put(block(n, 0), Level::Object, b"x").await.unwrap();
+        if n != 1 && n != 4 {
+            node.put(block(n, 1), Level::Object, b"y").await.unwrap();
+        }
+    }
+    let lookup = async |parts: Vec<PartAsk>| {
+        let lookup = LookupBlockPrefix { ns: node.ns, hashes: hashes.clone(), parts };
+        match node.ok(Request::LookupBlockPrefix(lookup), Vec::new()).await.unwrap() {
+            Answer::Prefix { blocks } => blocks,
+            other => panic!("{other:?}"),
+        }
+    };
+    let ask = |part, last_n| PartAsk { part: Part(part), last_n };
+    assert_eq!(lookup(Vec::new()).await, 1);
+    assert_eq!(lookup(vec![ask(0, 0)]).await, 5);
+    assert_eq!(lookup(vec![ask(0, 0), ask(1, 1)]).await, 4);
+    assert_eq!(lookup(vec![ask(0, 0), ask(1, 2)]).await, 4);
+    assert_eq!(lookup(vec![ask(0, 0), ask(1, 3)]).await, 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_whole_or_by_its_leading_blocks() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    let key = |n: u8| BlockKey { hash: BlockHash([n; 32]), part: Part(0) };
+    let put = |n: u8| bettong_wire::request::BlockPut { key: key(n), parent: None, sequence: u32::from(n), len: 3 };
+    let batch = PutBlocks { ns: node.ns, level: Level::Object, blocks: (0..3).map(put).collect() };
+    let body = (0..3).map(|n| vec![n; 3].into()).collect();
+    let Ok(Answer::StoredBatch(stored)) = node.ok(Request::PutBlocks(batch.clone()), body).await else { panic!() };
+    assert!(stored.iter().all(|stored| !stored.already));
+    let body = (0..3).map(|n| vec![n; 3].into()).collect();
+    let Ok(Answer::StoredBatch(again)) = node.ok(Request::PutBlocks(batch), body).await else { panic!() };
+    assert!(again.iter().all(|stored| stored.already));
+
+    let get = |leading| GetBlocks {
+        ns: node.ns,
+        keys: [0, 1, 9, 2].map(key).to_vec(),
+        leading,
+        limits: ReadLimits::default(),
+    };
+    let whole = node.call(Request::GetBlocks(get(false)), Vec::new()).await;
+    assert_eq!(whole.outcome, Outcome::Miss(MissReason::Absent));
+    let leading = node.call(Request::GetBlocks(get(true)), Vec::new()).await;
+    assert!(matches!(&leading.outcome, Outcome::Ok(Answer::Items(items)) if items.len() == 2));
+    assert_eq!(leading.payloads.iter().map(|p| p.as_ref().to_vec()).collect::<Vec<_>>(), [vec![0; 3], vec![1; 3]]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn get_many_answers_each_for_itself() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    node.put(plain("one"), Level::Memory, b"1").await.unwrap();
+    node.put(block(1, 0), Level::Object, b"2").await.unwrap();
+    let targets = vec![plain("one"), plain("none"), block(1, 0)];
+    let get = bettong_wire::request::GetMany { ns: node.ns, targets, limits: ReadLimits::default() };
+    let response = node.call(Request::GetMany(get), Vec::new()).await;
+    let Outcome::Ok(Answer::Items(items)) = response.outcome else { panic!() };
+    assert!(matches!(items[1], ItemOutcome::Miss(MissReason::Absent)));
+    assert_eq!(response.payloads.len(), 2);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn pages_hold_every_name_once() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    for n in 0..25u8 {
+        node.put(plain(&format!("k/{n:02}")), Level::Memory, b"x").await.unwrap();
+        node.put(block(n, 0), Level::Memory, b"x").await.unwrap();
+    }
+    node.put(plain("other"), Level::Memory, b"x").await.unwrap();
+    for (kind, prefix) in [(ListKind::Plain, "k/"), (ListKind::Blocks, "")] {
+        let mut names: Vec<ListName> = Vec::new();
+        let mut cursor = Vec::new();
+        loop {
+            let list = List { ns: node.ns, kind, prefix: prefix.to_owned(), cursor, limit: 7 };
+            let Ok(Answer::Page(page)) = node.ok(Request::List(list), Vec::new()).await else { panic!() };
+            assert!(page.entries.len() <= 7);
+            names.extend(page.entries.into_iter().map(|entry| entry.name));
+            cursor = page.cursor;
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(names.len(), 25, "{kind:?}");
+        if kind == ListKind::Plain {
+            assert!(names.is_sorted_by_key(|name| match name {
+                ListName::Plain(name) => name.clone(),
+                other => panic!("{other:?}"),
+            }));
+        }
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_is_published_last_and_one_generation_at_a_time() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    let chain: Vec<BlockHash> = (1..4).map(|n| BlockHash([n; 32])).collect();
+    let sidecar = SidecarKey::derive(&chain[2], b"tail");
+    let value = HeadValue { tip: chain[2], length: 3, sidecar: Some(sidecar) };
+    let publish = |expected, value: Option<HeadValue>, chain: &[BlockHash]| {
+        let (ns, name, chain) = (node.ns, "talk".to_owned(), chain.to_vec());
+        Request::PublishHead(PublishHead { ns, name, expected, value, chain })
+    };
+    let refused = node.ok(publish(0, Some(value.clone()), &chain), Vec::new()).await.unwrap_err();
+    assert!(refused.message.contains("has no durable part"), "{refused}");
+    for n in 1..4 {
+        for part in 0..2 {
+            node.put(block(n, part), Level::Object, b"x").await.unwrap();
+        }
+    }
+    let refused = node.ok(publish(0, Some(value.clone()), &chain), Vec::new()).await.unwrap_err();
+    assert!(refused.message.contains("sidecar"), "{refused}");
+    let put = PutSidecar { ns: node.ns, key: sidecar, tip: chain[2], level: Level::Object, len: 4 };
+    node.ok(Request::PutSidecar(put), vec![b"tail".to_vec().into()]).await.unwrap();
+    assert_eq!(
+        node.ok(publish(0, Some(value.clone()), &chain), Vec::new()).await,
+        Ok(Answer::Published { generation: 1 })
+    );
+    let conflict = node.ok(publish(0, Some(value.clone()), &chain), Vec::new()).await.unwrap_err();
+    assert_eq!(conflict.kind, ErrorKind::Retry, "{conflict}");
+    let get = Request::GetHead(GetHead { ns: node.ns, name: "talk".to_owned() });
+    let Ok(Answer::Head(head)) = node.ok(get.clone(), Vec::new()).await else { panic!() };
+    assert_eq!((head.generation, head.value), (1, Some(value)));
+    assert_eq!(node.ok(publish(1, None, &[]), Vec::new()).await, Ok(Answer::Published { generation: 2 }));
+    let Ok(Answer::Head(head)) = node.ok(get, Vec::new()).await else { panic!() };
+    assert_eq!((head.generation, head.value), (2, None));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_expired_or_out_of_bounds_is_said_so() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    node.put_ttl(plain("short"), Level::Memory, b"x", 1).await.unwrap();
+    node.until(async |node| node.get(plain("short")).await == Err(MissReason::Expired)).await;
+    let too_large = node.put(plain("big"), Level::Memory, &vec![0; (1 << 20) + 1]).await.unwrap_err();
+    assert_eq!((too_large.kind, too_large.limit), (ErrorKind::TooLarge, 1 << 20));
+    let journal = node.put(plain("j"), Level::Journal, b"x").await.unwrap_err();
+    assert_eq!(journal.kind, ErrorKind::Unavailable);
+    let part = node.put(block(1, 7), Level::Object, b"x").await.unwrap_err();
+    assert_eq!(part.message, "part 7 is not one of the namespace's parts [0, 1]");
+    let key = node.put(Target::Plain("k".repeat(1025)), Level::Memory, b"x").await.unwrap_err();
+    assert_eq!(key.kind, ErrorKind::Invalid);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_memory_evicts_at_level_memory_is_evicted_and_not_counted() {
+    let bucket = Bucket::new();
+    let node = bucket.node_with(config("a")).await;
+    for n in 0..40u8 {
+        node.put(block(n, 0), Level::Memory, &vec![n; 500_000]).await.unwrap();
+    }
+    let there = async |n| node.get(block(n, 0)).await;
+    assert_eq!(there(0).await, Err(MissReason::Evicted));
+    assert!(!node.exists(block(0, 0)).await);
+    assert_eq!(there(39).await, Ok(vec![39; 500_000]));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn compressed_and_raw_contents_live_side_by_side() {
+    use bettong_wire::envelope::Algorithm;
+    let bucket = Bucket::new();
+    let mut n = 0;
+    for compression in [Algorithm::Zstd, Algorithm::None, Algorithm::Lz4] {
+        let node = bucket.node_with(bettong_core::StoreConfig { compression, ..config("a") }).await;
+        node.put(block(n, 0), Level::Object, &vec![n; 50_000]).await.unwrap();
+        n += 1;
+        node.ok(clear(node.ns, Tier::Memory), Vec::new()).await.unwrap();
+        node.ok(clear(node.ns, Tier::Disk), Vec::new()).await.unwrap();
+        for held in 0..n {
+            assert_eq!(node.get(block(held, 0)).await, Ok(vec![held; 50_000]));
+        }
+        node.stop().await;
+    }
+}

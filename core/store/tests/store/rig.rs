@@ -1,0 +1,178 @@
+//! A bucket in memory and nodes on real directories around it.
+
+use bettong_core::real::RealWorld;
+use bettong_core::service::handler::{PROTOCOL_VERSION, StoreService};
+use bettong_core::tiers::disk::DiskConfig;
+use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreConfig, StoreParts};
+use bettong_wire::memory::HeapMemory;
+use bettong_wire::request::{Delete, Exists, Get, Level, NsHandle, Open, Put, ReadLimits, Target};
+use bettong_wire::response::{Answer, Opened, Outcome};
+use bettong_wire::{BlockHash, BlockKey, MissReason, ModelIdentity, Part, Payload, Request, Response, ServiceError};
+use object_store::memory::InMemory;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub struct Bucket {
+    pub objects: Arc<InMemory>,
+    root: tempfile::TempDir,
+}
+
+pub struct Node {
+    pub service: StoreService<RealWorld>,
+    pub peer: Peer,
+    pub ns: NsHandle,
+}
+
+pub fn identity() -> ModelIdentity {
+    ModelIdentity {
+        model: "tiny".to_owned(),
+        kv_dtype: "bf16".to_owned(),
+        layout: "NHD".to_owned(),
+        block_tokens: 16,
+        parts: vec![0, 1],
+        ..ModelIdentity::default()
+    }
+}
+
+pub fn config(node_id: &str) -> StoreConfig {
+    StoreConfig {
+        memory_bytes: 8 << 20,
+        payload_bytes_max: 1 << 20,
+        peer_refresh: Duration::from_millis(50),
+        object_backoff: Duration::from_millis(1),
+        ..StoreConfig::new(node_id)
+    }
+}
+
+impl Bucket {
+    pub fn new() -> Self {
+        Self { objects: Arc::new(InMemory::new()), root: tempfile::tempdir().unwrap() }
+    }
+
+    pub async fn store(&self, config: StoreConfig) -> Result<Store<RealWorld>, bettong_core::store::OpenError> {
+        let dir = self.root.path().join(&config.node_id);
+        std::fs::create_dir_all(&dir).unwrap();
+        let world = RealWorld::new(dir.clone(), tokio::runtime::Handle::current()).unwrap();
+        let disk =
+            DiskConfig { dir: dir.join("cache"), bytes: 16 << 20, region_bytes: 2 << 20, write_buffer_bytes: 4 << 20 };
+        let parts = StoreParts {
+            objects: self.objects.clone(),
+            local_index: None,
+            memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
+            disk: Some(disk),
+            conditional_update: true,
+        };
+        Store::open(world, config, parts).await
+    }
+
+    pub async fn node(&self, node_id: &str) -> Node {
+        self.node_with(config(node_id)).await
+    }
+
+    pub async fn node_with(&self, config: StoreConfig) -> Node {
+        Node::of(self.store(config).await.unwrap()).await
+    }
+}
+
+impl Node {
+    pub async fn of(store: Store<RealWorld>) -> Self {
+        let service = StoreService::new(store);
+        let peer = Peer::new("tenant", Rights { admin: true }, "test");
+        let mut node = Self { service, peer, ns: NsHandle(0) };
+        node.ns = node.open("chat", Some(identity())).await.unwrap().ns;
+        node
+    }
+
+    pub async fn call(&self, request: Request, body: Vec<Payload>) -> Response {
+        let deadline = Deadline(self.service.now().plus(Duration::from_secs(20)));
+        self.service.call(&self.peer, request, body, deadline).await
+    }
+
+    pub async fn ok(&self, request: Request, body: Vec<Payload>) -> Result<Answer, ServiceError> {
+        match self.call(request, body).await.outcome {
+            Outcome::Ok(answer) => Ok(answer),
+            Outcome::Error(error) => Err(error),
+            Outcome::Miss(reason) => panic!("a miss: {reason:?}"),
+        }
+    }
+
+    pub async fn open(&self, namespace: &str, identity: Option<ModelIdentity>) -> Result<Opened, ServiceError> {
+        let open = Open {
+            protocol_version: PROTOCOL_VERSION,
+            tenant: "tenant".to_owned(),
+            token: String::new(),
+            namespace: namespace.to_owned(),
+            identity,
+            payload_crc: false,
+        };
+        match self.ok(Request::Open(open), Vec::new()).await? {
+            Answer::Opened(opened) => Ok(opened),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn put(&self, target: Target, level: Level, bytes: &[u8]) -> Result<Answer, ServiceError> {
+        self.put_ttl(target, level, bytes, 0).await
+    }
+
+    pub async fn put_ttl(
+        &self,
+        target: Target,
+        level: Level,
+        bytes: &[u8],
+        ttl_ms: u64,
+    ) -> Result<Answer, ServiceError> {
+        let len = bytes.len() as u64;
+        let put = Put { ns: self.ns, target, level, ttl_ms, parent: None, sequence: 0, len };
+        self.ok(Request::Put(put), vec![bytes.to_vec().into()]).await
+    }
+
+    pub async fn get(&self, target: Target) -> Result<Vec<u8>, MissReason> {
+        self.get_range(target, None).await
+    }
+
+    pub async fn get_range(&self, target: Target, range: Option<(u64, u64)>) -> Result<Vec<u8>, MissReason> {
+        let get = Get { ns: self.ns, target, range, limits: ReadLimits::default() };
+        let response = self.call(Request::Get(get), Vec::new()).await;
+        match response.outcome {
+            Outcome::Ok(Answer::Hit(_)) => Ok(response.payloads[0].as_ref().to_vec()),
+            Outcome::Miss(reason) => Err(reason),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn exists(&self, target: Target) -> bool {
+        let response = self.call(Request::Exists(Exists { ns: self.ns, target }), Vec::new()).await;
+        matches!(response.outcome, Outcome::Ok(Answer::Exists { .. }))
+    }
+
+    pub async fn delete(&self, target: Target) -> u64 {
+        match self.ok(Request::Delete(Delete { ns: self.ns, target }), Vec::new()).await {
+            Ok(Answer::Removed { count }) => count,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits, in steps of one refresh, until `done` says so.
+    pub async fn until(&self, mut done: impl AsyncFnMut(&Self) -> bool) {
+        for _ in 0..400 {
+            if done(self).await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("it did not come to pass within 10 s");
+    }
+
+    pub async fn stop(self) {
+        assert!(self.service.store().close(Duration::from_secs(10)).await);
+    }
+}
+
+pub fn plain(key: &str) -> Target {
+    Target::Plain(key.to_owned())
+}
+
+pub fn block(n: u8, part: u16) -> Target {
+    Target::Block(BlockKey { hash: BlockHash([n; 32]), part: Part(part) })
+}

@@ -1,0 +1,147 @@
+//! The kinds of fault, by the names that plans and reports use.
+
+use crate::plan::Operation;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum FaultKind {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl FaultKind {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+
+            pub fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($text => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// An operation takes longer, by `delay`.
+    ObjectLatency = "object-latency",
+    /// A body arrives in pieces, `delay` apart.
+    ObjectSlowStream = "object-slow-stream",
+    /// Refused with a hint to come back; nothing happened.
+    ObjectThrottle = "object-throttle",
+    /// A write fails; `effect` says whether it happened.
+    ObjectPutError = "object-put-error",
+    /// A read fails.
+    ObjectGetError = "object-get-error",
+    /// A delete fails; `effect` says whether it happened.
+    ObjectDeleteError = "object-delete-error",
+    /// A write or delete answers, and happens once more after `delay`.
+    ObjectRepeat = "object-repeat",
+    /// An answer never comes; `effect` says whether it happened.
+    ObjectSilence = "object-silence",
+    /// A conditional write loses against a conflict that resolves to nothing.
+    ObjectConflict = "object-conflict",
+    /// Nothing answers, for as long as it `lasts`.
+    ObjectUnavailable = "object-unavailable",
+    /// Everything is forbidden, for as long as it `lasts`.
+    ObjectForbidden = "object-forbidden",
+    /// One bit of a body is wrong, in this response only.
+    ObjectCorruptBody = "object-corrupt-body",
+    /// A body ends early, in this response only.
+    ObjectTruncateBody = "object-truncate-body",
+    /// The stored object itself is damaged.
+    ObjectRot = "object-rot",
+    /// A listing takes `delay` for each page.
+    ObjectSlowList = "object-slow-list",
+    /// A listing breaks off with an error.
+    ObjectPartialList = "object-partial-list",
+    /// A disk operation fails.
+    DiskError = "disk-error",
+    /// No space is left.
+    DiskNoSpace = "disk-no-space",
+    /// A sync takes `delay`.
+    DiskSlowSync = "disk-slow-sync",
+    /// A sync fails once and the unsynced data is gone, though the next sync succeeds.
+    DiskSyncLost = "disk-sync-lost",
+    /// At a crash the directory goes back to an older, valid state.
+    DiskRollback = "disk-rollback",
+    /// The process is killed.
+    KillNode = "kill-node",
+    /// The process stands still for as long as it `lasts`.
+    PauseNode = "pause-node",
+    /// At a crash some pages of the cache's device files go back to an older state.
+    CacheRollback = "cache-rollback",
+    /// At a crash bits of the cache's device files flip.
+    CacheRot = "cache-rot",
+    /// At a crash the node's index disappears from the bucket.
+    IndexLost = "index-lost",
+    /// The wall clock jumps, forward or back, by up to `delay`.
+    ClockJump = "clock-jump",
+    /// The network between a client and a node is cut, for as long as it `lasts`.
+    NetCut = "net-cut",
+}
+
+impl FaultKind {
+    /// Whether the kind strikes operations of this sort.
+    pub fn strikes(self, operation: Operation) -> bool {
+        use Operation::{Append, Copy, Delete, Get, Head, List, Put, Read, Sync};
+        match self {
+            Self::ObjectLatency
+            | Self::ObjectThrottle
+            | Self::ObjectSilence
+            | Self::ObjectUnavailable
+            | Self::ObjectForbidden => matches!(operation, Put | Get | Head | List | Delete | Copy),
+            Self::ObjectSlowStream | Self::ObjectCorruptBody | Self::ObjectTruncateBody | Self::ObjectRot => {
+                operation == Get
+            }
+            Self::ObjectPutError | Self::ObjectConflict => operation == Put,
+            Self::ObjectGetError => matches!(operation, Get | Head | List),
+            Self::ObjectDeleteError => operation == Delete,
+            Self::ObjectRepeat => matches!(operation, Put | Delete),
+            Self::ObjectSlowList | Self::ObjectPartialList => operation == List,
+            Self::DiskError => matches!(operation, Append | Read | Sync),
+            Self::DiskNoSpace => operation == Append,
+            Self::DiskSlowSync | Self::DiskSyncLost => operation == Sync,
+            _ => false,
+        }
+    }
+
+    pub fn of_object_store(self) -> bool {
+        self.as_str().starts_with("object-")
+    }
+
+    pub fn of_disk(self) -> bool {
+        matches!(self, Self::DiskError | Self::DiskNoSpace | Self::DiskSlowSync | Self::DiskSyncLost)
+    }
+
+    /// Strikes a node as a whole, not one of its operations.
+    pub fn strikes_nodes(self) -> bool {
+        !self.of_object_store() && !self.of_disk()
+    }
+
+    /// Strikes when a node reaches a protocol point.
+    pub fn strikes_at_points(self) -> bool {
+        matches!(self, Self::KillNode | Self::PauseNode)
+    }
+
+    /// Strikes a node that is down.
+    pub fn strikes_the_dead(self) -> bool {
+        matches!(self, Self::DiskRollback | Self::CacheRollback | Self::CacheRot | Self::IndexLost)
+    }
+
+    /// Goes on for a while once it has struck.
+    pub fn lasts(self) -> bool {
+        matches!(self, Self::ObjectUnavailable | Self::ObjectForbidden)
+    }
+
+    /// `effect` has a meaning.
+    pub fn takes_effect(self) -> bool {
+        matches!(self, Self::ObjectPutError | Self::ObjectDeleteError | Self::ObjectSilence)
+    }
+}

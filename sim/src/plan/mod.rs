@@ -1,0 +1,139 @@
+//! Fault plans: which faults may strike, where, when.
+
+mod parse;
+mod values;
+
+pub use parse::PlanError;
+pub use values::Glob;
+
+use crate::faults::FaultKind;
+use bettong_core::observe::Point;
+use std::ops::Range;
+use std::time::Duration;
+
+/// A plan, as its TOML file says it.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub name: String,
+    pub workload: Workload,
+    /// Store nodes; drawn by the seed where the plan leaves it open.
+    pub nodes: Option<u32>,
+    pub faults: Vec<FaultSpec>,
+}
+
+/// What the clients do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workload {
+    /// Everything at once, redrawn for each seed.
+    Swarm,
+    /// Prompts are saved (blocks, sidecar, head) and restored by name.
+    ChainSaveRestore,
+    /// Several nodes put, evict, delete and read the same few keys, with different bytes and lengths.
+    FewKeys,
+    /// A second daemon starts under the first one's node id.
+    TwoDaemons,
+    /// Nodes are filled, killed and started again, with and without their index.
+    Bootstrap,
+    /// SlateDB and foyer alone, without the store: is the world itself deterministic?
+    Engines,
+}
+
+impl Workload {
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("swarm", Self::Swarm),
+        ("chain-save-restore", Self::ChainSaveRestore),
+        ("few-keys", Self::FewKeys),
+        ("two-daemons", Self::TwoDaemons),
+        ("bootstrap", Self::Bootstrap),
+        ("engines", Self::Engines),
+    ];
+}
+
+/// One fault of a plan.
+#[derive(Debug, Clone)]
+pub struct FaultSpec {
+    pub kind: FaultKind,
+    pub trigger: Trigger,
+    /// Only on this node; on any where absent.
+    pub node: Option<String>,
+    /// Only for this operation.
+    pub operation: Option<Operation>,
+    /// Only for objects or files whose path matches.
+    pub path: Option<Glob>,
+    /// Whether a failing write happened nevertheless.
+    pub effect: Effect,
+    /// How long it delays, or how late it lands.
+    pub delay: Option<Range<Duration>>,
+    /// How long it lasts.
+    pub lasts: Option<Range<Duration>>,
+    /// How long a killed node stays down.
+    pub restart_after: Option<Range<Duration>>,
+    /// Strikes at most; unbounded for a probability, once otherwise.
+    pub count: u64,
+}
+
+#[derive(Debug, Clone)]
+pub enum Trigger {
+    /// A named step of the protocol is reached for the n-th time, from 1.
+    Point { point: Point, nth: u64 },
+    /// The n-th matching operation, from 1.
+    Nth(u64),
+    /// The first opportunity after this much virtual time, counted again from each strike.
+    Time(Range<Duration>),
+    /// Each opportunity, with this probability.
+    Probability(f64),
+}
+
+/// An operation of a seam that a fault can single out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    Put,
+    Get,
+    Head,
+    List,
+    Delete,
+    Copy,
+    Append,
+    Read,
+    Sync,
+}
+
+impl Operation {
+    pub const ALL: [(&'static str, Self); 9] = [
+        ("put", Self::Put),
+        ("get", Self::Get),
+        ("head", Self::Head),
+        ("list", Self::List),
+        ("delete", Self::Delete),
+        ("copy", Self::Copy),
+        ("append", Self::Append),
+        ("read", Self::Read),
+        ("sync", Self::Sync),
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(_, operation)| *operation == self).map_or("?", |(name, _)| name)
+    }
+}
+
+/// What became of a write whose caller hears an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// It happened.
+    Applied,
+    /// It happens later, perhaps after its retry and after other operations.
+    Late,
+}
+
+impl Effect {
+    pub const ALL: [(&'static str, Self); 3] = [("none", Self::None), ("applied", Self::Applied), ("late", Self::Late)];
+}
+
+impl Plan {
+    /// A plan without faults.
+    pub fn calm(workload: Workload) -> Self {
+        Self { name: "calm".to_owned(), workload, nodes: None, faults: Vec::new() }
+    }
+}

@@ -1,0 +1,278 @@
+//! The nodes of a run: their lives, deaths and everything that outlives them.
+
+use super::{Command, Options, Run};
+use crate::faults::FaultKind;
+use crate::object_store::{Cause, Service, SimObjectStore};
+use crate::random::Stream;
+use crate::world::{SimDisk, SimWorld, WallClock};
+use futures::future::{BoxFuture, Either, select};
+use madsim::runtime::{Handle, NodeHandle};
+use madsim::task::NodeId;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How often faults by time are asked whether they strike.
+const TICK: Duration = Duration::from_millis(20);
+/// The unit in which a cache's device files go back to an older state.
+const PAGE_BYTES: usize = 4096;
+
+/// What a node's process gets when it starts.
+#[derive(Clone)]
+pub struct Life {
+    pub node: String,
+    /// Counts the lives of this node, from 1.
+    pub number: u64,
+    pub world: SimWorld,
+    pub store: SimObjectStore,
+    pub cache_dir: PathBuf,
+}
+
+/// What a node's process does.
+pub type Program = Arc<dyn Fn(Life) -> BoxFuture<'static, ()> + Send + Sync>;
+
+struct Slot {
+    id: NodeId,
+    program: Program,
+    disk: SimDisk,
+    wall: WallClock,
+    lives: u64,
+    up: bool,
+    random: Stream,
+    cache_dir: PathBuf,
+    /// The device files as they were when this life began.
+    cache_before: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+pub struct Cluster {
+    run: Run,
+    options: Options,
+    scratch: PathBuf,
+    service: Arc<Service>,
+    slots: Mutex<BTreeMap<String, Slot>>,
+}
+
+impl Cluster {
+    pub fn new(run: &Run, scratch: PathBuf, options: Options) -> Self {
+        let node = Handle::current().create_node().name("object-store").build();
+        let mut random = Stream::new(run.seed(), "cluster");
+        let slowest = random.within(2..30);
+        let latency = Duration::from_millis(1)..Duration::from_millis(slowest);
+        let service = Arc::new(Service::new(run, node, latency));
+        Self { run: run.clone(), options, scratch, service, slots: Mutex::default() }
+    }
+
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// Adds a node that runs `program`, and starts it.
+    pub fn add(&self, name: &str, program: Program) {
+        let number = self.slots.lock().len() as u8 + 1;
+        let ip = std::net::IpAddr::from([10, 0, 1, number]);
+        let handle = Handle::current().create_node().name(name).ip(ip).build();
+        let mut random = Stream::new(self.run.seed(), &format!("node/{name}"));
+        let wall = WallClock::new(random.within(0..20_000) as i64 - 10_000, random.within(0..200) as i64 - 100);
+        let slot = Slot {
+            id: handle.id(),
+            program,
+            disk: SimDisk::new(&self.run, name),
+            wall,
+            lives: 0,
+            up: false,
+            random,
+            cache_dir: self.scratch.join(name),
+            cache_before: BTreeMap::new(),
+        };
+        self.slots.lock().insert(name.to_owned(), slot);
+        self.start(name);
+    }
+
+    /// Starts the node's next life, unless it is up.
+    pub fn start(&self, name: &str) {
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.get_mut(name).filter(|slot| !slot.up) else { return };
+        let sim = Handle::current();
+        if slot.lives > 0 {
+            sim.restart(slot.id);
+        }
+        let Some(handle) = sim.get_node(slot.id) else { return };
+        slot.lives += 1;
+        slot.up = true;
+        slot.cache_before = read_files(&slot.cache_dir);
+        self.run.trace(name, format_args!("life {} begins", slot.lives));
+        let (program, node) = (slot.program.clone(), name.to_owned());
+        let (run, number, wall, disk) = (self.run.clone(), slot.lives, slot.wall.clone(), slot.disk.clone());
+        let (store, cache_dir) = (SimObjectStore::new(self.service.clone(), name), slot.cache_dir.clone());
+        let on = handle.clone();
+        drop(handle.spawn(async move {
+            let world = SimWorld::new(&run, &node, number, on, wall, disk);
+            program(Life { node, number, world, store, cache_dir }).await;
+        }));
+    }
+
+    /// Kills the node; it stays down until `start`.
+    pub fn kill(&self, name: &str) {
+        if let Some(slot) = self.slots.lock().get(name).filter(|slot| slot.up) {
+            Handle::current().kill(slot.id);
+        }
+        self.bury(name);
+    }
+
+    pub fn is_up(&self, name: &str) -> bool {
+        self.slots.lock().get(name).is_some_and(|slot| slot.up)
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.slots.lock().keys().cloned().collect()
+    }
+
+    pub fn handle_of(&self, name: &str) -> Option<NodeHandle> {
+        let id = self.slots.lock().get(name)?.id;
+        Handle::current().get_node(id)
+    }
+
+    /// Decides what the dead node leaves behind.
+    fn bury(&self, name: &str) {
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.get_mut(name).filter(|slot| slot.up) else { return };
+        slot.up = false;
+        self.run.count(|counters| counters.kills += 1);
+        self.run.trace(name, format_args!("life {} ends", slot.lives));
+        slot.disk.crash(&mut slot.random);
+        for kind in FaultKind::ALL.iter().filter(|kind| kind.strikes_the_dead()) {
+            let Some(strike) = self.run.fault_event(name, *kind) else { continue };
+            let changed = match kind {
+                FaultKind::DiskRollback => slot.disk.roll_back(strike.choice),
+                FaultKind::CacheRollback => roll_back_pages(&slot.cache_before, &mut slot.random),
+                FaultKind::CacheRot => rot(&slot.cache_dir, strike.choice),
+                _ => self.lose_index(name),
+            };
+            if changed {
+                self.run.fault_changed(&strike.key);
+            }
+        }
+    }
+
+    /// Removes the objects of the node's index from the bucket.
+    fn lose_index(&self, name: &str) -> bool {
+        let mut bucket = self.service.bucket().lock();
+        let below = format!("node/{name}/index/");
+        let lost: Vec<_> = bucket.objects().keys().filter(|path| path.contains(&below)).cloned().collect();
+        let origin = self.service.origin("simulator", Cause::Injected);
+        lost.iter().for_each(|path| bucket.delete(path, &origin));
+        !lost.is_empty()
+    }
+
+    /// Buries and restarts nodes, and strikes with the faults that go by time. Runs as long as the run does.
+    pub async fn supervise(self: Arc<Self>, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        loop {
+            let next = match select(pin!(inbox.recv()), pin!(madsim::time::sleep(TICK))).await {
+                Either::Left((command, _)) => command,
+                Either::Right(_) => None,
+            };
+            match next {
+                Some(Command::Killed { node, restart_after }) => {
+                    self.bury(&node);
+                    let cluster = self.clone();
+                    drop(madsim::task::spawn(async move {
+                        madsim::time::sleep(restart_after).await;
+                        cluster.start(&node);
+                    }));
+                }
+                Some(Command::Paused { node, lasts }) => {
+                    let cluster = self.clone();
+                    drop(madsim::task::spawn(async move {
+                        madsim::time::sleep(lasts).await;
+                        if cluster.is_up(&node) {
+                            Handle::current().resume(node.as_str());
+                        }
+                    }));
+                }
+                None => self.tick(),
+            }
+        }
+    }
+
+    fn tick(&self) {
+        for name in self.names() {
+            if !self.is_up(&name) {
+                continue;
+            }
+            if let Some(strike) = self.run.fault_event(&name, FaultKind::ClockJump) {
+                let reach_ms = i64::try_from(strike.delay.as_millis()).unwrap_or(i64::MAX);
+                let by_ms = if strike.choice.is_multiple_of(2) { reach_ms } else { -reach_ms };
+                if let Some(slot) = self.slots.lock().get(&name) {
+                    slot.wall.jump(by_ms);
+                }
+                self.run.fault_changed(&strike.key);
+            }
+            if let Some(strike) = self.run.fault_event(&name, FaultKind::PauseNode) {
+                self.run.fault_changed(&strike.key);
+                self.run.pause(&name, strike.delay);
+            }
+            if let Some(strike) = self.run.fault_event(&name, FaultKind::KillNode) {
+                self.run.fault_changed(&strike.key);
+                self.run.kill(&name, strike.restart_after);
+            }
+        }
+    }
+}
+
+fn read_files(dir: &PathBuf) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.path(), std::fs::read(entry.path()).ok()?))).collect()
+}
+
+/// Puts a random subset of pages back to what they held before.
+fn roll_back_pages(before: &BTreeMap<PathBuf, Vec<u8>>, random: &mut Stream) -> bool {
+    let mut changed = false;
+    for (path, old) in before {
+        let Ok(mut now) = std::fs::read(path) else { continue };
+        for (page, old) in now.chunks_mut(PAGE_BYTES).zip(old.chunks(PAGE_BYTES)) {
+            if page.len() == old.len() && page != old && random.chance(0.5) {
+                page.copy_from_slice(old);
+                changed = true;
+            }
+        }
+        if std::fs::write(path, now).is_err() {
+            return false;
+        }
+    }
+    changed
+}
+
+/// Flips some bits of the device files.
+fn rot(dir: &PathBuf, choice: u64) -> bool {
+    let mut random = Stream::new(choice, "cache-rot");
+    let mut changed = false;
+    for (path, mut bytes) in read_files(dir) {
+        for page in bytes.chunks_mut(PAGE_BYTES) {
+            let written = page.iter().take(64).any(|byte| *byte != 0);
+            if !(written && random.chance(0.3)) {
+                continue;
+            }
+            let position = random.below(page.len() as u64) as usize;
+            if let Some(byte) = page.get_mut(position) {
+                *byte ^= 1 << random.below(8);
+                changed = true;
+            }
+        }
+        if std::fs::write(&path, bytes).is_err() {
+            return false;
+        }
+    }
+    changed
+}

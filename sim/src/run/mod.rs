@@ -1,0 +1,203 @@
+//! One run: a seed, a plan, and everything that is recorded about them.
+
+mod cluster;
+mod execute;
+mod report;
+
+pub use cluster::{Cluster, Life};
+pub use execute::{Options, execute};
+pub use report::{Report, Verdict};
+
+use crate::faults::{Activation, FaultKind, Faults, Strike};
+use crate::plan::{Operation, Plan};
+use crate::trace::Trace;
+use crate::world::elapsed;
+use bettong_core::observe::Point;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+
+/// What a fault asks of whoever runs the nodes.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// The node is dead already; it wants burying, and a new life after this time.
+    Killed { node: String, restart_after: Duration },
+    /// The node stands still already, for this time.
+    Paused { node: String, lasts: Duration },
+}
+
+/// The record of one run; cheap to clone, all clones are the same run.
+#[derive(Clone)]
+pub struct Run(Arc<Inner>);
+
+struct Inner {
+    seed: u64,
+    plan: Plan,
+    trace: Mutex<Trace>,
+    faults: Mutex<Faults>,
+    reached: Mutex<BTreeMap<String, u64>>,
+    failure: Mutex<Option<Verdict>>,
+    failed: Notify,
+    commands: mpsc::UnboundedSender<Command>,
+    counters: Mutex<Counters>,
+}
+
+/// Totals of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counters {
+    /// Client operations that were answered.
+    pub operations: u64,
+    pub kills: u64,
+}
+
+impl Run {
+    /// A run, and the inbox of whoever runs its nodes.
+    pub fn new(seed: u64, plan: Plan, keep_trace: bool) -> (Self, mpsc::UnboundedReceiver<Command>) {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let inner = Inner {
+            seed,
+            trace: Mutex::new(Trace::new(keep_trace)),
+            faults: Mutex::new(Faults::new(seed, &plan)),
+            plan,
+            reached: Mutex::default(),
+            failure: Mutex::default(),
+            failed: Notify::new(),
+            commands,
+            counters: Mutex::default(),
+        };
+        (Self(Arc::new(inner)), inbox)
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.0.seed
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.0.plan
+    }
+
+    /// Records an event of the semantic trace.
+    pub fn trace(&self, who: &str, what: std::fmt::Arguments<'_>) {
+        self.0.trace.lock().event(elapsed(), who, what);
+    }
+
+    /// The faults that strike one operation of a seam.
+    pub fn fault_operation(
+        &self,
+        node: &str,
+        operation: Operation,
+        path: &str,
+        wanted: impl Fn(FaultKind) -> bool,
+    ) -> Vec<Strike> {
+        let strikes = self.0.faults.lock().operation(node, operation, path, elapsed(), wanted);
+        for strike in &strikes {
+            self.trace(node, format_args!("fault {} strikes {} {path}", strike.key, operation.as_str()));
+        }
+        strikes
+    }
+
+    /// The fault of this kind that strikes `node` now.
+    pub fn fault_event(&self, node: &str, kind: FaultKind) -> Option<Strike> {
+        let strike = self.0.faults.lock().event(node, kind, elapsed());
+        if let Some(strike) = &strike {
+            self.trace(node, format_args!("fault {} strikes", strike.key));
+        }
+        strike
+    }
+
+    /// The struck call's own result differs because of the fault.
+    pub fn fault_changed(&self, key: &str) {
+        self.0.faults.lock().changed(key);
+    }
+
+    /// From now on nothing strikes.
+    pub fn stop_faults(&self) {
+        self.0.faults.lock().stop();
+        self.trace("run", format_args!("faults stop"));
+    }
+
+    pub fn faults_stopped(&self) -> bool {
+        self.0.faults.lock().stopped()
+    }
+
+    pub fn activations(&self) -> BTreeMap<String, Activation> {
+        self.0.faults.lock().counts().clone()
+    }
+
+    /// A protocol point is reached on `node`. True where the node dies of it.
+    pub fn point_reached(&self, node: &str, point: Point) -> bool {
+        self.state_reached(&format!("point {}", point.as_str()));
+        let strikes = self.0.faults.lock().point(node, point, elapsed());
+        let mut dies = false;
+        for strike in strikes {
+            self.trace(node, format_args!("fault {} strikes at {}", strike.key, point.as_str()));
+            self.fault_changed(&strike.key);
+            match strike.kind {
+                FaultKind::PauseNode => self.pause(node, strike.delay),
+                _ => {
+                    self.kill(node, strike.restart_after);
+                    dies = true;
+                }
+            }
+        }
+        dies
+    }
+
+    /// Kills the node at once: none of its tasks is polled again.
+    pub fn kill(&self, node: &str, restart_after: Duration) {
+        madsim::runtime::Handle::current().kill(node);
+        // The receiver lives as long as the run.
+        let _ = self.0.commands.send(Command::Killed { node: node.to_owned(), restart_after });
+    }
+
+    pub fn pause(&self, node: &str, lasts: Duration) {
+        madsim::runtime::Handle::current().pause(node);
+        let _ = self.0.commands.send(Command::Paused { node: node.to_owned(), lasts });
+    }
+
+    /// An interesting state is met.
+    pub fn state_reached(&self, name: &str) {
+        *self.0.reached.lock().entry(name.to_owned()).or_default() += 1;
+    }
+
+    pub fn reached(&self) -> BTreeMap<String, u64> {
+        self.0.reached.lock().clone()
+    }
+
+    /// An oracle says no. The first failure ends the run.
+    pub fn fail(&self, oracle: &str, what: String) {
+        self.end(Verdict::Safety { oracle: oracle.to_owned(), what });
+    }
+
+    /// What should have finished has not.
+    pub fn stuck(&self, what: String) {
+        self.end(Verdict::Liveness { what });
+    }
+
+    fn end(&self, verdict: Verdict) {
+        self.trace("run", format_args!("{verdict}"));
+        self.0.failure.lock().get_or_insert(verdict);
+        self.0.failed.notify_one();
+    }
+
+    pub fn failure(&self) -> Option<Verdict> {
+        self.0.failure.lock().clone()
+    }
+
+    /// Completes once the run has failed.
+    pub async fn failed(&self) {
+        while self.failure().is_none() {
+            self.0.failed.notified().await;
+        }
+    }
+
+    pub fn count(&self, change: impl FnOnce(&mut Counters)) {
+        change(&mut self.0.counters.lock());
+    }
+
+    pub fn counters(&self) -> Counters {
+        *self.0.counters.lock()
+    }
+}

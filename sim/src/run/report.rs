@@ -1,0 +1,84 @@
+//! What a run has to say for itself.
+
+use crate::faults::Activation;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "lowercase")]
+pub enum Verdict {
+    Green,
+    /// An oracle said no.
+    Safety {
+        oracle: String,
+        what: String,
+    },
+    /// Something did not finish after faults had stopped.
+    Liveness {
+        what: String,
+    },
+    /// A panic, or a process that ended by itself.
+    Crash {
+        what: String,
+    },
+}
+
+impl Verdict {
+    pub fn is_green(&self) -> bool {
+        *self == Self::Green
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Green => f.write_str("green"),
+            Self::Safety { oracle, what } => write!(f, "SAFETY {oracle}: {what}"),
+            Self::Liveness { what } => write!(f, "LIVENESS: {what}"),
+            Self::Crash { what } => write!(f, "CRASH: {what}"),
+        }
+    }
+}
+
+/// The record of one run, as workers hand it back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    pub seed: u64,
+    pub plan: String,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    pub trace_hash: String,
+    pub trace_events: u64,
+    /// Virtual nanoseconds.
+    pub simulated_ns: u64,
+    /// Nanoseconds of processor time of the run's thread.
+    pub cpu_ns: u64,
+    pub operations: u64,
+    pub kills: u64,
+    pub faults: BTreeMap<String, Activation>,
+    pub reached: BTreeMap<String, u64>,
+    /// The last events before a failure.
+    pub tail: Vec<String>,
+}
+
+impl Report {
+    /// The report of a run that ended before it could write one.
+    pub fn crashed(seed: u64, plan: &str, what: String) -> Self {
+        Self {
+            seed,
+            plan: plan.to_owned(),
+            verdict: Verdict::Crash { what },
+            trace_hash: String::new(),
+            trace_events: 0,
+            simulated_ns: 0,
+            cpu_ns: 0,
+            operations: 0,
+            kills: 0,
+            faults: BTreeMap::new(),
+            reached: BTreeMap::new(),
+            tail: Vec::new(),
+        }
+    }
+}

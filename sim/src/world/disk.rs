@@ -1,0 +1,290 @@
+//! A disk that keeps only what was synced, and at a crash decides by the sector what else it keeps.
+
+use crate::faults::FaultKind;
+use crate::plan::Operation;
+use crate::random::Stream;
+use crate::run::Run;
+use bettong_core::world::{Disk, DiskError};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The unit that a torn write keeps or loses whole.
+const SECTOR_BYTES: usize = 512;
+/// Older states that a rollback can go back to.
+const SNAPSHOTS_MAX: usize = 8;
+
+/// The disk of one node; it outlives the node's lives.
+#[derive(Clone)]
+pub struct SimDisk {
+    run: Run,
+    node: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Contents {
+    bytes: Vec<u8>,
+    /// So many leading bytes are durable.
+    synced: usize,
+}
+
+/// A change of a directory that is not durable yet.
+#[derive(Debug, Clone)]
+enum Pending {
+    Link { name: String, file: u64 },
+    Rename { from: String, to: String, file: u64 },
+    Unlink { name: String },
+}
+
+type Names = BTreeMap<String, u64>;
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    files: BTreeMap<u64, Contents>,
+    files_made: u64,
+    names: Names,
+    durable_names: Names,
+    pending: Vec<Pending>,
+    /// Durable states of before: names, and the bytes of the files.
+    snapshots: Vec<(Names, BTreeMap<u64, Contents>)>,
+}
+
+fn directory(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+fn valid(name: &str) -> Result<(), DiskError> {
+    let ordinary = |component: &str| !matches!(component, "" | "." | "..") && !component.contains(['\0', '\\']);
+    if name.split('/').all(ordinary) {
+        return Ok(());
+    }
+    Err(DiskError::Io { path: name.escape_default().to_string(), detail: "not a name of this disk".to_owned() })
+}
+
+fn not_found(name: &str) -> DiskError {
+    DiskError::NotFound { path: name.to_owned() }
+}
+
+impl Pending {
+    fn apply(&self, names: &mut Names) {
+        match self {
+            Self::Link { name, file } => {
+                names.insert(name.clone(), *file);
+            }
+            Self::Rename { from, to, file } => {
+                names.remove(from);
+                names.insert(to.clone(), *file);
+            }
+            Self::Unlink { name } => {
+                names.remove(name);
+            }
+        }
+    }
+
+    /// The directory whose sync makes it durable: for a rename, that of the new name.
+    fn directory(&self) -> &str {
+        match self {
+            Self::Link { name, .. } | Self::Unlink { name } => directory(name),
+            Self::Rename { to, .. } => directory(to),
+        }
+    }
+}
+
+impl State {
+    fn file(&self, name: &str) -> Result<&Contents, DiskError> {
+        self.names.get(name).and_then(|file| self.files.get(file)).ok_or_else(|| not_found(name))
+    }
+
+    fn file_mut(&mut self, name: &str) -> Result<&mut Contents, DiskError> {
+        self.names.get(name).and_then(|file| self.files.get_mut(file)).ok_or_else(|| not_found(name))
+    }
+
+    fn change(&mut self, change: Pending) {
+        change.apply(&mut self.names);
+        self.pending.push(change);
+    }
+
+    fn remember(&mut self) {
+        if self.snapshots.len() == SNAPSHOTS_MAX {
+            self.snapshots.remove(0);
+        }
+        let durable = |contents: &Contents| {
+            let bytes = contents.bytes.iter().take(contents.synced).copied().collect();
+            Contents { bytes, synced: contents.synced }
+        };
+        let files = self.files.iter().map(|(file, contents)| (*file, durable(contents))).collect();
+        self.snapshots.push((self.durable_names.clone(), files));
+    }
+
+    /// What is left after a power failure.
+    fn crash(&mut self, random: &mut Stream) {
+        for change in std::mem::take(&mut self.pending) {
+            if random.chance(0.5) {
+                change.apply(&mut self.durable_names);
+            }
+        }
+        self.names = self.durable_names.clone();
+        for contents in self.files.values_mut() {
+            tear(contents, random);
+        }
+    }
+}
+
+/// Of the unsynced bytes a random length is kept, and of its sectors a random subset; lost ones read as zeros.
+fn tear(contents: &mut Contents, random: &mut Stream) {
+    let unsynced = contents.bytes.len() - contents.synced;
+    let kept = contents.synced + random.below(unsynced as u64 + 1) as usize;
+    contents.bytes.truncate(kept);
+    let synced = contents.synced;
+    for (index, sector) in contents.bytes.chunks_mut(SECTOR_BYTES).enumerate() {
+        let start = index * SECTOR_BYTES;
+        if start + sector.len() > synced && random.chance(0.3) {
+            let unsynced = sector.iter_mut().skip(synced.saturating_sub(start));
+            unsynced.for_each(|byte| *byte = 0);
+        }
+    }
+    contents.synced = contents.bytes.len();
+}
+
+impl SimDisk {
+    pub fn new(run: &Run, node: &str) -> Self {
+        Self { run: run.clone(), node: node.to_owned(), state: Arc::default() }
+    }
+
+    /// The node's power fails: what was not synced is lost, torn or reordered. Call it when the node is dead.
+    pub fn crash(&self, random: &mut Stream) {
+        let mut state = self.state.lock();
+        state.crash(random);
+        state.remember();
+    }
+
+    /// Goes back to an older durable state. False where there is none.
+    pub fn roll_back(&self, choice: u64) -> bool {
+        let mut state = self.state.lock();
+        let older = state.snapshots.len().saturating_sub(1);
+        let Some(at) = choice.checked_rem(older as u64) else { return false };
+        let Some((names, files)) = state.snapshots.get(at as usize).cloned() else { return false };
+        state.names.clone_from(&names);
+        state.durable_names = names;
+        state.files = files;
+        state.pending.clear();
+        true
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.state.lock().files.values().map(|contents| contents.bytes.len() as u64).sum()
+    }
+
+    /// An operation takes a moment, and may fail.
+    async fn strike(&self, operation: Operation, name: &str) -> Result<bool, DiskError> {
+        valid(name)?;
+        let strikes = self.run.fault_operation(&self.node, operation, name, FaultKind::of_disk);
+        let mut lost = false;
+        for strike in strikes {
+            let path = name.to_owned();
+            match strike.kind {
+                FaultKind::DiskSlowSync => madsim::time::sleep(strike.delay).await,
+                FaultKind::DiskSyncLost => lost = true,
+                FaultKind::DiskNoSpace => {
+                    self.run.fault_changed(&strike.key);
+                    return Err(DiskError::NoSpace { path, detail: "the simulated disk is full".to_owned() });
+                }
+                _ => {
+                    self.run.fault_changed(&strike.key);
+                    return Err(DiskError::Io { path, detail: "simulated EIO".to_owned() });
+                }
+            }
+            self.run.fault_changed(&strike.key);
+        }
+        Ok(lost)
+    }
+}
+
+impl Disk for SimDisk {
+    async fn create(&self, name: &str) -> Result<(), DiskError> {
+        valid(name)?;
+        let mut state = self.state.lock();
+        if state.names.contains_key(name) {
+            return Err(DiskError::Exists { path: name.to_owned() });
+        }
+        state.files_made += 1;
+        let file = state.files_made;
+        state.files.insert(file, Contents::default());
+        state.change(Pending::Link { name: name.to_owned(), file });
+        Ok(())
+    }
+
+    async fn append(&self, name: &str, bytes: Bytes) -> Result<(), DiskError> {
+        self.strike(Operation::Append, name).await?;
+        self.state.lock().file_mut(name)?.bytes.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn read_at(&self, name: &str, offset: u64, len: u64) -> Result<Bytes, DiskError> {
+        self.strike(Operation::Read, name).await?;
+        let state = self.state.lock();
+        let contents = state.file(name)?;
+        let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(contents.bytes.len());
+        let (start, end) = (bound(offset), bound(offset.saturating_add(len)));
+        Ok(Bytes::copy_from_slice(contents.bytes.get(start..end).unwrap_or_default()))
+    }
+
+    async fn len(&self, name: &str) -> Result<u64, DiskError> {
+        valid(name)?;
+        Ok(self.state.lock().file(name)?.bytes.len() as u64)
+    }
+
+    async fn sync(&self, name: &str) -> Result<(), DiskError> {
+        self.state.lock().file(name)?;
+        // A sync takes its time: a crash can come in between.
+        madsim::time::sleep(Duration::from_millis(1)).await;
+        let lost = self.strike(Operation::Sync, name).await?;
+        let mut state = self.state.lock();
+        let contents = state.file_mut(name)?;
+        if lost {
+            contents.bytes.truncate(contents.synced);
+            return Err(DiskError::Io { path: name.to_owned(), detail: "simulated EIO: the data is gone".to_owned() });
+        }
+        contents.synced = contents.bytes.len();
+        Ok(())
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+        valid(from)?;
+        valid(to)?;
+        let mut state = self.state.lock();
+        let file = *state.names.get(from).ok_or_else(|| not_found(from))?;
+        state.change(Pending::Rename { from: from.to_owned(), to: to.to_owned(), file });
+        Ok(())
+    }
+
+    async fn list(&self, dir: &str) -> Result<Vec<String>, DiskError> {
+        let state = self.state.lock();
+        let here = state.names.keys().filter(|name| directory(name) == dir);
+        Ok(here.map(|name| name.rsplit('/').next().unwrap_or(name).to_owned()).collect())
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), DiskError> {
+        valid(name)?;
+        let mut state = self.state.lock();
+        state.file(name)?;
+        state.change(Pending::Unlink { name: name.to_owned() });
+        Ok(())
+    }
+
+    async fn sync_dir(&self, dir: &str) -> Result<(), DiskError> {
+        madsim::time::sleep(Duration::from_millis(1)).await;
+        let mut state = self.state.lock();
+        let changes = std::mem::take(&mut state.pending);
+        let (durable, pending): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.directory() == dir);
+        state.pending = pending;
+        for change in durable {
+            change.apply(&mut state.durable_names);
+        }
+        Ok(())
+    }
+}
