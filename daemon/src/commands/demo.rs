@@ -41,7 +41,8 @@ pub async fn run(args: &DemoArgs) -> Outcome {
             format!("{} holds a store already; the demo wants a fresh folder", dir.display()),
         ));
     }
-    let report = Demo { dir, block_bytes }.play(requests).await?;
+    let program = std::env::current_exe().or_exit(Exit::Failed, "this program's path")?;
+    let report = Demo { program, dir, block_bytes }.play(requests).await?;
     render::line(&report.table())?;
     match report.held() {
         true => Ok(()),
@@ -50,6 +51,7 @@ pub async fn run(args: &DemoArgs) -> Outcome {
 }
 
 struct Demo {
+    program: PathBuf,
     dir: PathBuf,
     block_bytes: usize,
 }
@@ -58,6 +60,7 @@ impl Demo {
     fn setup(&self, node: &str) -> Setup {
         let objects = std::path::absolute(self.objects()).unwrap_or_else(|_| self.objects());
         Setup {
+            program: self.program.clone(),
             data_dir: self.dir.join(node),
             store: format!("file://{}", objects.display()),
             values: vec!["peer_refresh_ms=500ms".to_owned(), "disk_bytes=1GiB".to_owned()],
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn two_nodes_share_the_objects_and_nothing_else() {
-        let demo = Demo { dir: "/d".into(), block_bytes: 1 };
+        let demo = Demo { program: "/bettong".into(), dir: "/d".into(), block_bytes: 1 };
         let (first, second) = (demo.setup("first"), demo.setup("second"));
         assert_eq!((first.store.as_str(), second.store.as_str()), ("file:///d/objects", "file:///d/objects"));
         assert_ne!(first.data_dir, second.data_dir);

@@ -18,6 +18,8 @@ pub struct Daemon {
 /// What a daemon is started with.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    /// The `bettong` binary.
+    pub program: PathBuf,
     pub data_dir: PathBuf,
     pub store: String,
     /// `name=value` pairs of the configuration.
@@ -25,14 +27,13 @@ pub struct Setup {
 }
 
 impl Daemon {
-    /// Starts this very program as a daemon and waits until it says that it is ready, or ends.
+    /// Starts a daemon and waits until it says that it is ready, or ends.
     pub fn start(setup: &Setup) -> Outcome<Self> {
-        let program = std::env::current_exe().or_exit(Exit::Failed, "this program's path")?;
         std::fs::create_dir_all(&setup.data_dir).or_exit(Exit::DataDir, setup.data_dir.display())?;
         let log_path = setup.data_dir.join("daemon.log");
         let log =
             File::options().create(true).append(true).open(&log_path).or_exit(Exit::DataDir, log_path.display())?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(&setup.program);
         command.arg("serve").arg("--data-dir").arg(&setup.data_dir).args([
             "--store",
             &setup.store,
@@ -70,6 +71,12 @@ impl Daemon {
         self.child.kill().or_exit(Exit::Failed, "SIGKILL")?;
         self.child.wait().or_exit(Exit::Failed, "waiting for a killed daemon")?;
         Ok(())
+    }
+
+    /// Waits until it ends by itself; its exit code, unless a signal ended it.
+    pub fn wait(mut self) -> Outcome<Option<i32>> {
+        let status = self.child.wait().or_exit(Exit::Failed, "waiting for a daemon")?;
+        Ok(status.code())
     }
 
     /// SIGTERM, and the daemon's own orderly end.
