@@ -1,1 +1,43 @@
+//! The Rust client of bettong.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), bettong_client::Error> {
+//! use bettong_client::{Client, Got, Level, Options, ReadLimits};
+//!
+//! let client = Client::connect("tcp://127.0.0.1:7450", Options::default()).await?;
+//! let notes = client.open_namespace("notes", None).await?;
+//! notes.put_plain("greeting", b"hello".to_vec(), Level::Object, None).await?;
+//! match notes.get_plain("greeting", ReadLimits::default()).await? {
+//!     Got::Hit(value) => println!("{} bytes", value.bytes.len()),
+//!     Got::Miss(reason) => println!("a miss: {}", reason.as_str()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **What a caller sees.** Every call ends within its time limit (`Options::call_timeout`). A lost connection is made
+//! again in the background, and the namespaces are opened again on it. Reads, and puts of blocks and sidecars, are
+//! repeated by the library, because repeating them changes nothing; a put of a plain key, a delete, a publish, a clear
+//! whose outcome is unknown ends with `ErrorKind::Retry`, and the caller decides.
+//!
+//! The same client runs in the simulator: it reads no clock but tokio's and draws randomness only from `Options::seed`.
 #![forbid(unsafe_code)]
+
+#[cfg(not(madsim))]
+pub mod blocking;
+mod call;
+mod chain;
+mod client;
+mod namespace;
+mod options;
+mod session;
+
+pub use bettong_wire::request::{HeadValue, Level, ListKind, PartAsk, ReadLimits, Target, Tier};
+pub use bettong_wire::response::{Head, ListEntry, ListName, ListPage, MissReason, Stored};
+pub use bettong_wire::{
+    BlockHash, BlockKey, ErrorKind, ModelIdentity, NamespaceId, Part, Payload, PutId, ServiceError as Error, SidecarKey,
+};
+pub use chain::chain;
+pub use client::Client;
+pub use namespace::{BlockToPut, Existing, Got, Namespace, Place, Value};
+pub use options::Options;

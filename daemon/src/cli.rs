@@ -1,6 +1,8 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use crate::config::scalar::{Bytes, Millis};
+use bettong_wire::request::Level;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -40,6 +42,31 @@ pub struct Global {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Run the daemon until SIGTERM or SIGINT.
+    Serve(ConfigArgs),
+    /// Store a file, or standard input, under a key.
+    Put(PutArgs),
+    /// Write a key's value to standard output.
+    Get { key: String },
+    /// Say whether a key is there, and its length.
+    Exists { key: String },
+    /// Delete a key.
+    Rm { key: String },
+    /// List keys, blocks or sidecars.
+    Ls(LsArgs),
+    /// Say how many leading blocks of a chain are there.
+    Lookup(LookupArgs),
+    /// Show the daemon's counters.
+    Stats,
+    /// Measure a running daemon, beside a running redis or a plain disk where asked.
+    Bench(BenchArgs),
+    /// Replay a trace of prompts against a running daemon and verify every byte.
+    Replay(ReplayArgs),
+    /// Show what bettong promises: real daemons, a kill, a ledger, attacks.
+    Demo(DemoArgs),
+    /// The nodes that share a store.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Show every configuration value, its origin, unit and meaning.
     Config(ConfigArgs),
 }
@@ -68,6 +95,150 @@ pub struct ConfigArgs {
     /// Any other value, by its name in `bettong config`; can be given several times.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub set: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct PutArgs {
+    pub key: String,
+    /// The file to store; `-` reads standard input.
+    pub file: PathBuf,
+    /// When the put is acknowledged.
+    #[arg(long, value_enum, default_value_t)]
+    pub level: PutLevel,
+    /// The value expires after this, e.g. 90s or 1h.
+    #[arg(long, value_name = "DURATION")]
+    pub ttl: Option<Millis>,
+}
+
+/// When a put is acknowledged.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PutLevel {
+    /// The bytes are in the memory tier.
+    Memory,
+    /// The object store confirmed the bytes and the index entry is durable.
+    #[default]
+    Object,
+}
+
+impl From<PutLevel> for Level {
+    fn from(level: PutLevel) -> Self {
+        match level {
+            PutLevel::Memory => Self::Memory,
+            PutLevel::Object => Self::Object,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct LsArgs {
+    /// Only plain keys that start with this.
+    #[arg(default_value = "")]
+    pub prefix: String,
+    /// What to list.
+    #[arg(long, value_enum, default_value_t)]
+    pub kind: LsKind,
+    /// A JSON file with the model identity; blocks and sidecars need it.
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+}
+
+/// What `ls` walks over.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LsKind {
+    #[default]
+    Keys,
+    Blocks,
+    Sidecars,
+}
+
+#[derive(Args, Debug)]
+pub struct LookupArgs {
+    /// The chain's block hashes in order, 64 hexadecimal digits each.
+    #[arg(required = true)]
+    pub hashes: Vec<String>,
+    /// A JSON file with the model identity.
+    #[arg(long, value_name = "FILE")]
+    pub identity: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// What to measure.
+    #[arg(long, value_enum, default_value_t)]
+    pub op: BenchOp,
+    /// Bytes of one value.
+    #[arg(long, default_value = "4KiB", value_name = "BYTES")]
+    pub size: Bytes,
+    /// Connections, each with one request in flight.
+    #[arg(long, default_value_t = 8)]
+    pub concurrency: u32,
+    /// Length of one run.
+    #[arg(long, default_value = "2s", value_name = "DURATION")]
+    pub duration: Millis,
+    /// Interleaved runs; the median counts.
+    #[arg(long, default_value_t = 5)]
+    pub runs: u32,
+    /// Level of the puts that are measured.
+    #[arg(long, value_enum, default_value_t)]
+    pub level: PutLevel,
+    /// Measure beside it: redis://HOST:PORT, or disk:DIR (write and sync the same bytes, and one BLAKE3 pass).
+    #[arg(long, value_name = "WHAT")]
+    pub compare: Option<String>,
+    /// Process id of the daemon, where it is not found by its port.
+    #[arg(long)]
+    pub pid: Option<u32>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BenchOp {
+    Put,
+    #[default]
+    Get,
+    Exists,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct ReplayArgs {
+    /// The trace, in Mooncake's format; without it a small generated one.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Bytes of one block.
+    #[arg(long, default_value = "16KiB", value_name = "BYTES")]
+    pub block_bytes: Bytes,
+    /// Blocks that are kept; beyond it the least recently used are deleted. Without it everything is kept.
+    #[arg(long, value_name = "BLOCKS")]
+    pub capacity: Option<u64>,
+    /// Requests under way at a time.
+    #[arg(long, default_value_t = 1)]
+    pub concurrency: u32,
+    /// Trace seconds in one second; without it as fast as it goes.
+    #[arg(long, value_name = "FACTOR")]
+    pub speed: Option<f64>,
+    /// Level of the puts.
+    #[arg(long, value_enum, default_value_t)]
+    pub level: PutLevel,
+    /// Only the first requests of the trace.
+    #[arg(long, value_name = "REQUESTS")]
+    pub limit: Option<usize>,
+}
+
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// A trace in Mooncake's format; without it a small generated one.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Bytes of one block.
+    #[arg(long, default_value = "16KiB", value_name = "BYTES")]
+    pub block_bytes: Bytes,
+    /// Work here and keep it; without it a temporary folder.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum NodeCommand {
+    /// List the nodes of the store's prefix, with their lives.
+    Ls(ConfigArgs),
 }
 
 fn long_help() -> String {

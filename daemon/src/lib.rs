@@ -7,19 +7,45 @@ pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod demo;
 pub mod exit;
 pub mod objects;
 pub mod process;
+pub mod remote;
 pub mod render;
+pub mod replay;
 pub mod trace;
 
-use cli::{Cli, Command};
-use exit::Outcome;
+use cli::{Cli, Command, NodeCommand};
+use exit::{Exit, OrExit, Outcome};
 
 /// Runs one command to its end.
-pub fn run(cli: Cli) -> Outcome {
+pub fn run(cli: &Cli) -> Outcome {
+    match &cli.command {
+        // The daemon makes its own runtimes.
+        Command::Serve(args) => commands::serve::run(args),
+        Command::Config(args) => commands::config::run(args, cli.global.json),
+        _ => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.or_exit(Exit::Failed, "runtime")?.block_on(against_a_daemon(cli))
+        }
+    }
+}
+
+async fn against_a_daemon(cli: &Cli) -> Outcome {
     let global = &cli.global;
     match &cli.command {
-        Command::Config(args) => commands::config::run(args, global.json),
+        Command::Serve(_) | Command::Config(_) => Ok(()),
+        Command::Put(args) => commands::keys::put(args, global).await,
+        Command::Get { key } => commands::keys::get(key, global).await,
+        Command::Exists { key } => commands::keys::exists(key, global).await,
+        Command::Rm { key } => commands::keys::rm(key, global).await,
+        Command::Ls(args) => commands::ls::run(args, global).await,
+        Command::Lookup(args) => commands::keys::lookup(args, global).await,
+        Command::Stats => commands::stats::run(global).await,
+        Command::Bench(args) => commands::bench::run(args, global).await,
+        Command::Replay(args) => commands::replay::run(args, global).await,
+        Command::Demo(args) => commands::demo::run(args).await,
+        Command::Node(NodeCommand::Ls(args)) => commands::node::ls(args, global.json).await,
     }
 }

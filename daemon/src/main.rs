@@ -7,7 +7,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match bettong::run(Cli::parse()) {
+    match bettong::run(&Cli::parse()) {
         Ok(()) => ExitCode::from(Exit::Ok as u8),
         Err(failure) => {
             eprintln!("bettong: {failure}");

@@ -1,4 +1,4 @@
-//! As much of the Redis protocol as measuring a redis needs: SET and GET, one request in flight.
+//! As much of the Redis protocol as measuring a redis needs: one request in flight.
 
 use bytes::{Buf, Bytes};
 use std::io;
@@ -53,6 +53,25 @@ impl Resp {
         match self.value.strip_suffix(b"\r\n") {
             Some(value) => Ok(Some(value)),
             None => Err(broken("a value does not end where its length says")),
+        }
+    }
+
+    /// Deletes the key, whether or not it is there.
+    pub async fn del(&mut self, key: &str) -> io::Result<()> {
+        self.send(&["DEL", key], None).await?;
+        match self.reply_line().await? {
+            ":0" | ":1" => Ok(()),
+            other => Err(broken(format!("DEL was answered {other}"))),
+        }
+    }
+
+    /// Whether the key is there.
+    pub async fn exists(&mut self, key: &str) -> io::Result<bool> {
+        self.send(&["EXISTS", key], None).await?;
+        match self.reply_line().await? {
+            ":1" => Ok(true),
+            ":0" => Ok(false),
+            other => Err(broken(format!("EXISTS was answered {other}"))),
         }
     }
 

@@ -1,3 +1,11 @@
 //! One file a command.
 
+pub mod bench;
 pub mod config;
+pub mod demo;
+pub mod keys;
+pub mod ls;
+pub mod node;
+pub mod replay;
+pub mod serve;
+pub mod stats;

@@ -33,6 +33,8 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
     require(config.peer_refresh_ms.0 >= 100, || {
         format!("peer_refresh_ms is {}, it must be at least 100", config.peer_refresh_ms.0)
     })?;
+    let (disk, disk_min) = (config.disk_bytes.0, crate::process::storage::DISK_BYTES_MIN);
+    require(disk == 0 || disk >= disk_min, || format!("disk_bytes is {disk}, it must be 0 or at least {disk_min}"))?;
     require(config.deadline_default_ms <= config.deadline_max_ms, || {
         format!(
             "deadline_default_ms is {}, over deadline_max_ms of {}",

@@ -77,6 +77,7 @@ values! { machine;
     frame_bytes_max: Bytes = Bytes(256 << 20), "bytes", "one TCP frame";
     deadline_default_ms: Millis = Millis(30_000), "ms", "a request's deadline where it names none";
     deadline_max_ms: Millis = Millis(600_000), "ms", "the longest deadline that a request may name";
+    stall_ms: Millis = Millis(30_000), "ms", "how long a connection may owe a byte and move none";
     drain_ms: Millis = Millis(10_000), "ms", "how long SIGTERM waits for what is under way";
     payload_bytes_max: Bytes = Bytes(bettong_wire::limits::BLOCK_BYTES_MAX), "bytes", "one block or value";
     memory_bytes: Bytes = machine.pool_default(), "bytes", "payload memory: the memory tier and what is on its way; the default is a quarter of the smaller of RAM and the control group's limit";
@@ -98,7 +99,7 @@ values! { machine;
     s3_secret_access_key: Text = text(""), "text", "S3 secret key; empty means AWS_SECRET_ACCESS_KEY", secret;
     s3_instance_role: Switch = Switch(false), "switch", "take S3 credentials from the machine's role instead of keys";
     s3_path_style: Switch = Switch(false), "switch", "address buckets as a path, as most S3 servers of one's own need";
-    log: Text = text("info"), "filter", "what is logged to standard error, e.g. info or bettong_core=debug";
+    log: Text = text("warn,bettong=info,bettong_core=info"), "filter", "what is logged to standard error: levels by module";
 }
 
 impl Config {

@@ -3,4 +3,7 @@
 pub mod data_dir;
 pub mod logs;
 pub mod reactors;
+pub mod ready;
 pub mod signals;
+pub mod storage;
+pub mod tokens;

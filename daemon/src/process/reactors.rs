@@ -47,6 +47,8 @@ fn shared(address: SocketAddr) -> std::io::Result<StdListener> {
 pub struct Reactors {
     threads: Vec<JoinHandle<()>>,
     stop: watch::Sender<Stop>,
+    permits: Arc<Semaphore>,
+    connections_max: u32,
 }
 
 /// How far the daemon's end has come.
@@ -63,13 +65,13 @@ pub enum Stop {
 impl Reactors {
     /// Starts one thread a listener. `serve` drives one connection to its end on the reactor that accepted it; at most
     /// `connections_max` at a time in all, one more is closed at once.
-    pub fn start<F, S>(listeners: Listeners, connections_max: usize, serve: F) -> Outcome<Self>
+    pub fn start<F, S>(listeners: Listeners, connections_max: u32, serve: F) -> Outcome<Self>
     where
-        F: Fn(TcpStream, SocketAddr) -> S + Clone + Send + 'static,
+        F: Fn(TcpStream, SocketAddr, watch::Receiver<Stop>) -> S + Clone + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
         let (stop, stopped) = watch::channel(Stop::No);
-        let permits = Arc::new(Semaphore::new(connections_max));
+        let permits = Arc::new(Semaphore::new(usize::try_from(connections_max).unwrap_or(Semaphore::MAX_PERMITS)));
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let mut threads = Vec::new();
         for (index, socket) in listeners.sockets.into_iter().enumerate() {
@@ -87,12 +89,17 @@ impl Reactors {
             let thread = std::thread::Builder::new().name(format!("reactor-{index}")).spawn(run);
             threads.push(thread.or_exit(Exit::Failed, "reactor")?);
         }
-        Ok(Self { threads, stop })
+        Ok(Self { threads, stop, permits, connections_max })
     }
 
     /// Asks every reactor to go on with its end.
     pub fn stop(&self, stop: Stop) {
         self.stop.send_replace(stop);
+    }
+
+    /// Completes when no connection is left.
+    pub async fn finished(&self) {
+        let _ = self.permits.acquire_many(self.connections_max).await;
     }
 
     /// Drops what is left and waits for the threads.
@@ -113,7 +120,7 @@ async fn accept<F, S>(
     serve: F,
 ) -> std::io::Result<()>
 where
-    F: Fn(TcpStream, SocketAddr) -> S,
+    F: Fn(TcpStream, SocketAddr, watch::Receiver<Stop>) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::from_std(socket)?;
@@ -145,7 +152,7 @@ where
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let served = serve(stream, origin);
+        let served = serve(stream, origin, stopped.clone());
         connections.spawn(async move {
             served.await;
             drop(permit);
@@ -167,8 +174,8 @@ mod tests {
     use std::io::Read;
     use tokio::io::AsyncWriteExt;
 
-    fn echo_nothing(listeners: Listeners, connections_max: usize) -> Reactors {
-        let serve = |mut stream: TcpStream, _| async move {
+    fn echo_nothing(listeners: Listeners, connections_max: u32) -> Reactors {
+        let serve = |mut stream: TcpStream, _, _| async move {
             let _ = stream.write_all(b"hello").await;
             std::future::pending::<()>().await;
         };

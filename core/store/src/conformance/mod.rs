@@ -5,6 +5,7 @@ pub mod block_memory;
 pub mod clock;
 pub mod disk;
 pub mod object_store;
+pub mod service;
 
 /// What an implementation broke, in words; `Ok` where it keeps its promises.
 pub type Verdict = Result<(), String>;

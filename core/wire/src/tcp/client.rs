@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io::IoSlice;
 
 /// Requests that may be unanswered before OPEN has said how many.
-const INFLIGHT_AT_START: u32 = 16;
+const INFLIGHT_AT_START: u32 = 1;
 /// Answers in several frames that the daemon may interleave.
 const UNFINISHED_MAX: usize = 65_536;
 

@@ -1,8 +1,4 @@
-//! The store through its service, on real directories and a bucket in memory. Faults are the simulator's; here is what
-//! must hold when nothing fails.
-
-mod rig;
-
+use super::rig::{Bucket, block, config, identity, plain};
 use bettong_wire::request::{
     GetBlocks, GetHead, HeadValue, Level, List, ListKind, LookupBlockPrefix, PartAsk, PublishHead, PutBlocks,
     PutSidecar, ReadLimits, Target, Tier,
@@ -12,7 +8,6 @@ use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, ModelIdentity, Pa
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use rig::{Bucket, block, config, identity, plain};
 
 async fn paths(bucket: &Bucket, prefix: &str) -> Vec<Path> {
     let list = bucket.objects.list(Some(&Path::from(prefix)));

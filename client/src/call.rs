@@ -1,0 +1,102 @@
+//! One call on its way to the session: what it asks, and how it ended.
+
+use bettong_wire::request::{Open, Target};
+use bettong_wire::response::Opened;
+use bettong_wire::{Payload, Request, Response, ServiceError};
+use tokio::sync::{mpsc, oneshot};
+
+/// Names a namespace for as long as the client lives, whatever handle the current connection gave it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct NamespaceKey(pub u64);
+
+/// Names a call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct CallKey(pub u64);
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub error: ServiceError,
+    /// Whether the daemon may have acted on it.
+    pub may_have_acted: bool,
+}
+
+/// Why a namespace is not open.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    Refused(ServiceError),
+    /// The connection ended first.
+    Lost,
+}
+
+pub(crate) type Answered = Result<Response, Lost>;
+
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub key: CallKey,
+    pub namespace: Option<NamespaceKey>,
+    pub request: Request,
+    pub payloads: Vec<Payload>,
+    pub reply: oneshot::Sender<Answered>,
+}
+
+/// What callers tell the session.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Call(Box<Call>),
+    Open {
+        key: NamespaceKey,
+        open: Box<Open>,
+        reply: oneshot::Sender<Result<Opened, Opening>>,
+    },
+    /// Nobody uses this namespace any more.
+    Forget {
+        key: NamespaceKey,
+    },
+    /// Nobody waits for this call any more.
+    Abandon {
+        key: CallKey,
+        timed_out: bool,
+    },
+}
+
+/// Tells the session, when dropped, that nobody waits for a call any more.
+pub(crate) struct AbandonOnDrop {
+    pub key: CallKey,
+    pub timed_out: bool,
+    pub commands: Option<mpsc::UnboundedSender<Command>>,
+}
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        if let Some(commands) = self.commands.take() {
+            // Where the session is gone, so is the call.
+            let _ = commands.send(Command::Abandon { key: self.key, timed_out: self.timed_out });
+        }
+    }
+}
+
+/// Whether doing it twice is the same as doing it once.
+pub(crate) fn is_repeatable(request: &Request) -> bool {
+    match request {
+        Request::Put(put) => !matches!(put.target, Target::Plain(_)),
+        Request::PutBlocks(_) | Request::PutSidecar(_) => true,
+        Request::Ping
+        | Request::Get(_)
+        | Request::Exists(_)
+        | Request::Stats
+        | Request::Restore(_)
+        | Request::GetMany(_)
+        | Request::List(_)
+        | Request::LookupBlockPrefix(_)
+        | Request::GetBlocks(_)
+        | Request::Open(_)
+        | Request::GetSidecar(_)
+        | Request::GetHead(_) => true,
+        Request::Clear(_)
+        | Request::Close { .. }
+        | Request::Delete(_)
+        | Request::PublishHead(_)
+        | Request::Cancel { .. } => false,
+    }
+}

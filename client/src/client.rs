@@ -1,0 +1,232 @@
+//! The client: makes calls, repeats what may be repeated, and keeps every call within its time.
+
+use crate::call::{AbandonOnDrop, Call, CallKey, Command, Lost, NamespaceKey, Opening, is_repeatable};
+use crate::namespace::Namespace;
+use crate::options::{Address, Options};
+use crate::session;
+use bettong_wire::limits::PROTOCOL_VERSION;
+use bettong_wire::request::Open;
+use bettong_wire::response::{Answer, Opened, Outcome};
+use bettong_wire::{ErrorKind, ModelIdentity, Payload, Request, Response, ServiceError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+/// A connection to one daemon, kept up in the background. Cheap to clone; closed when the last clone and the last
+/// namespace are dropped.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    commands: mpsc::UnboundedSender<Command>,
+    options: Options,
+    payload_crc: bool,
+    next_key: AtomicU64,
+    calls: AtomicUsize,
+    trouble: Trouble,
+}
+
+/// Why there is no connection at the moment, for the texts of errors.
+#[derive(Clone, Default)]
+pub(crate) struct Trouble(Arc<Mutex<Option<String>>>);
+
+impl Trouble {
+    pub fn set(&self, trouble: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Counts a call for as long as it is under way.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Client {
+    /// Connects to `tcp://HOST:PORT`. Tries once: a daemon that is not there is an error at once; one that leaves later
+    /// is waited for.
+    pub async fn connect(url: &str, options: Options) -> Result<Self, ServiceError> {
+        let address = Address::parse(url)?;
+        let stream = session::connect(&address, options.connect_timeout).await?;
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let trouble = Trouble::default();
+        let payload_crc = options.payload_crc.unwrap_or(!address.is_loopback);
+        tokio::spawn(session::run(stream, address, options.clone(), receiver, trouble.clone()));
+        let (next_key, calls) = (AtomicU64::new(1), AtomicUsize::new(0));
+        Ok(Self { shared: Arc::new(Shared { commands, options, payload_crc, next_key, calls, trouble }) })
+    }
+
+    /// Whether the daemon answers. Answers how long it took.
+    pub async fn ping(&self) -> Result<Duration, ServiceError> {
+        let start = Instant::now();
+        let response = self.call(None, Request::Ping, Vec::new()).await?;
+        match response.outcome {
+            Outcome::Ok(Answer::Pong) => Ok(start.elapsed()),
+            other => Err(unexpected("a ping", other)),
+        }
+    }
+
+    /// Opens the namespace `name` of the client's tenant. With a model identity its blocks are reachable, and the daemon
+    /// refuses an identity that differs from the one the namespace was made with; without, plain keys only.
+    pub async fn open_namespace(&self, name: &str, identity: Option<ModelIdentity>) -> Result<Namespace, ServiceError> {
+        let options = &self.shared.options;
+        let open = Open {
+            protocol_version: PROTOCOL_VERSION,
+            tenant: options.tenant.clone(),
+            token: options.token.clone(),
+            namespace: name.to_owned(),
+            identity,
+            payload_crc: self.shared.payload_crc,
+        };
+        bettong_wire::validate::request(&Request::Open(open.clone()))?;
+        let key = NamespaceKey(self.shared.next_key.fetch_add(1, Ordering::Relaxed));
+        let opened = self.open(key, open).await;
+        if opened.is_err() {
+            self.forget(key);
+        }
+        Ok(Namespace::new(self.clone(), key, opened?))
+    }
+
+    async fn open(&self, key: NamespaceKey, open: Open) -> Result<Opened, ServiceError> {
+        let until = Instant::now() + self.shared.options.call_timeout;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.tell(Command::Open { key, open: Box::new(open.clone()), reply })?;
+            match timeout(until.saturating_duration_since(Instant::now()), answer).await {
+                Ok(Ok(Ok(opened))) => return Ok(opened),
+                // The connection was lost on the way; opening twice is the same as opening once.
+                Ok(Ok(Err(Opening::Lost))) => sleep(self.shared.options.backoff).await,
+                Ok(Ok(Err(Opening::Refused(error)))) => return Err(error),
+                Ok(Err(_)) => return Err(gone()),
+                Err(_) => return Err(self.timed_out()),
+            }
+        }
+    }
+
+    pub(crate) fn forget(&self, key: NamespaceKey) {
+        // Where the session is gone, so is the namespace.
+        let _ = self.shared.commands.send(Command::Forget { key });
+    }
+
+    fn tell(&self, command: Command) -> Result<(), ServiceError> {
+        self.shared.commands.send(command).map_err(|_| gone())
+    }
+
+    /// Makes one call, repeating it where that changes nothing. `request` names any handle; the session puts in the one
+    /// that the current connection gave the namespace.
+    pub(crate) async fn call(
+        &self,
+        namespace: Option<NamespaceKey>,
+        request: Request,
+        payloads: Vec<Payload>,
+    ) -> Result<Response, ServiceError> {
+        bettong_wire::validate::request(&request)?;
+        let options = &self.shared.options;
+        let _counted = self.count()?;
+        let until = Instant::now() + options.call_timeout;
+        let repeatable = is_repeatable(&request);
+        let (mut attempts, mut pause) = (0, options.backoff);
+        loop {
+            let remaining = until.saturating_duration_since(Instant::now());
+            let wait = match self.attempt(namespace, request.clone(), payloads.clone(), remaining).await? {
+                Ok(response) => {
+                    attempts += 1;
+                    match again_after(&response, pause) {
+                        Some(wait) if repeatable && attempts < options.attempts_max => wait,
+                        _ => return outcome(response),
+                    }
+                }
+                Err(Lost { may_have_acted: true, error }) if !repeatable => return Err(error),
+                Err(Lost { .. }) => Duration::ZERO,
+            };
+            if wait >= until.saturating_duration_since(Instant::now()) {
+                return Err(self.timed_out());
+            }
+            if wait > Duration::ZERO {
+                sleep(wait).await;
+            }
+            pause = (pause * 2).min(options.backoff_max);
+        }
+    }
+
+    fn count(&self) -> Result<Counted<'_>, ServiceError> {
+        let limit = self.shared.options.calls_max;
+        let counted = Counted(&self.shared.calls);
+        let before = counted.0.fetch_add(1, Ordering::Relaxed);
+        if before >= limit {
+            let text = format!("{before} calls of this client are under way, the limit is {limit}");
+            return Err(ServiceError { limit: limit as u64, ..ServiceError::busy(text, 10) });
+        }
+        Ok(counted)
+    }
+
+    async fn attempt(
+        &self,
+        namespace: Option<NamespaceKey>,
+        request: Request,
+        payloads: Vec<Payload>,
+        remaining: Duration,
+    ) -> Result<Result<Response, Lost>, ServiceError> {
+        let key = CallKey(self.shared.next_key.fetch_add(1, Ordering::Relaxed));
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Call(Box::new(Call { key, namespace, request, payloads, reply })))?;
+        let commands = Some(self.shared.commands.clone());
+        let mut abandon = AbandonOnDrop { key, timed_out: false, commands };
+        match timeout(remaining, answer).await {
+            Ok(answered) => {
+                abandon.commands = None;
+                answered.map_err(|_| gone())
+            }
+            Err(_) => {
+                abandon.timed_out = true;
+                Err(self.timed_out())
+            }
+        }
+    }
+
+    fn timed_out(&self) -> ServiceError {
+        let waited = self.shared.options.call_timeout;
+        let text = match self.shared.trouble.get() {
+            Some(trouble) => format!("no answer within {waited:?}: {trouble}"),
+            None => format!("no answer within {waited:?}"),
+        };
+        ServiceError::new(ErrorKind::Retry, text)
+    }
+}
+
+/// How long to wait before a call that was answered is made again; `None` where the answer is final.
+fn again_after(response: &Response, pause: Duration) -> Option<Duration> {
+    match &response.outcome {
+        Outcome::Error(error) if error.kind == ErrorKind::Busy => {
+            Some(pause.max(Duration::from_millis(u64::from(error.retry_after_ms))))
+        }
+        Outcome::Error(error) if error.kind == ErrorKind::Retry => Some(pause),
+        _ => None,
+    }
+}
+
+fn outcome(response: Response) -> Result<Response, ServiceError> {
+    match response.outcome {
+        Outcome::Error(error) => Err(error),
+        _ => Ok(response),
+    }
+}
+
+fn gone() -> ServiceError {
+    ServiceError::new(ErrorKind::Unavailable, "the client's connection task has ended")
+}
+
+pub(crate) fn unexpected(what: &str, outcome: Outcome) -> ServiceError {
+    ServiceError::new(ErrorKind::Internal, format!("{what} was answered {outcome:?}"))
+}

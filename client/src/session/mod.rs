@@ -1,0 +1,157 @@
+//! The task behind a client: connects, opens the namespaces, carries calls, and connects again.
+
+mod carry;
+
+use crate::call::{Call, Command, Lost, NamespaceKey, Opening};
+use crate::client::Trouble;
+use crate::options::{Address, Options};
+use bettong_wire::memory::HeapMemory;
+use bettong_wire::request::Open;
+use bettong_wire::response::Opened;
+use bettong_wire::{ErrorKind, Response, ServiceError, limits};
+use carry::Carrier;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+
+/// What outlives a connection.
+pub(crate) struct State {
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// Every namespace in use, to be opened again on the next connection.
+    namespaces: BTreeMap<NamespaceKey, Open>,
+    /// Namespaces that somebody waits for, not yet asked for on this connection.
+    opening: VecDeque<(NamespaceKey, oneshot::Sender<Result<Opened, Opening>>)>,
+    /// Calls that are not sent yet.
+    queued: VecDeque<Call>,
+    memory: HeapMemory,
+}
+
+/// How a connection ended.
+enum Ended {
+    /// Nobody is left who could call.
+    NobodyCalls,
+    Lost(ServiceError),
+}
+
+/// Connects, within `limit`.
+pub(crate) async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, ServiceError> {
+    let unreachable = |why: String| {
+        ServiceError::new(ErrorKind::Unavailable, format!("cannot connect to tcp://{}: {why}", address.host_port))
+    };
+    let stream = timeout(limit, TcpStream::connect(address.host_port.as_str()))
+        .await
+        .map_err(|_| unreachable(format!("no answer within {limit:?}")))?
+        .map_err(|error| unreachable(error.to_string()))?;
+    stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+    Ok(stream)
+}
+
+/// Carries calls until nobody is left who could make one.
+pub(crate) async fn run(
+    stream: TcpStream,
+    address: Address,
+    options: Options,
+    commands: mpsc::UnboundedReceiver<Command>,
+    trouble: Trouble,
+) {
+    let memory = HeapMemory::new(options.received_bytes_max, limits::BLOCK_BYTES_MAX);
+    let (namespaces, opening, queued) = (BTreeMap::new(), VecDeque::new(), VecDeque::new());
+    let mut state = State { commands, namespaces, opening, queued, memory };
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    let mut pause = options.backoff;
+    let mut connected = Some(stream);
+    loop {
+        let lost = match connected.take() {
+            Some(stream) => {
+                trouble.set(None);
+                let mut carrier = Carrier::new(stream, &mut state);
+                match carrier.run(options.call_timeout).await {
+                    Ended::NobodyCalls => return,
+                    Ended::Lost(error) => {
+                        if carrier.has_carried() {
+                            pause = options.backoff;
+                        }
+                        carrier.give_up(&error);
+                        error
+                    }
+                }
+            }
+            None => match connect(&address, options.connect_timeout).await {
+                Ok(stream) => {
+                    connected = Some(stream);
+                    continue;
+                }
+                Err(error) => error,
+            },
+        };
+        if lost.kind == ErrorKind::Denied {
+            state.refuse_queued(&lost);
+        }
+        trouble.set(Some(lost.message));
+        if state.is_deserted() {
+            return;
+        }
+        sleep(jittered(pause, &mut rng)).await;
+        pause = (pause * 2).min(options.backoff_max);
+    }
+}
+
+/// Half of `pause`, and up to another half, so that clients of a restarted daemon do not come all at once.
+fn jittered(pause: Duration, rng: &mut ChaCha8Rng) -> Duration {
+    let half = pause / 2;
+    let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);
+    half + Duration::from_nanos(rng.next_u64() % nanos)
+}
+
+impl State {
+    /// Whether nobody is left who could call, or waits for an answer.
+    fn is_deserted(&mut self) -> bool {
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.note(command),
+                Err(mpsc::error::TryRecvError::Empty) => return false,
+                Err(mpsc::error::TryRecvError::Disconnected) => return true,
+            };
+        }
+    }
+
+    /// The daemon does not let this client in: waiting would not change that.
+    fn refuse_queued(&mut self, error: &ServiceError) {
+        for call in self.queued.drain(..) {
+            // Who does not wait any more needs no telling.
+            let _ = call.reply.send(Ok(Response::error(error.clone())));
+        }
+    }
+
+    /// Takes a command that concerns no connection. Answers the one that does.
+    fn note(&mut self, command: Command) -> Option<Command> {
+        match command {
+            Command::Call(call) => self.queued.push_back(*call),
+            Command::Open { key, open, reply } => {
+                self.namespaces.insert(key, *open);
+                self.opening.push_back((key, reply));
+            }
+            Command::Forget { key } => {
+                self.namespaces.remove(&key);
+                return Some(Command::Forget { key });
+            }
+            Command::Abandon { key, timed_out } => {
+                let before = self.queued.len();
+                self.queued.retain(|call| call.key != key);
+                if self.queued.len() == before {
+                    return Some(Command::Abandon { key, timed_out });
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Tells a caller that its call has no answer; a caller that does not wait any more needs no telling.
+fn lose(reply: oneshot::Sender<Result<Response, Lost>>, error: ServiceError, may_have_acted: bool) {
+    let _ = reply.send(Err(Lost { error, may_have_acted }));
+}

@@ -1,0 +1,174 @@
+//! The client against a small server over real sockets: one that keeps its promises, and one that does not.
+#![cfg(not(madsim))]
+
+mod server;
+
+use bettong_client::*;
+use server::{Mood, Server};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+fn options() -> Options {
+    Options { payload_crc: Some(true), backoff: Duration::from_millis(1), ..Options::default() }
+}
+
+async fn opened(server: &Server) -> (Client, Namespace) {
+    let client = Client::connect(&server.url, options()).await.unwrap();
+    let namespace = client.open_namespace("chat", None).await.unwrap();
+    (client, namespace)
+}
+
+fn limits() -> ReadLimits {
+    ReadLimits::default()
+}
+
+#[tokio::test]
+async fn values_of_any_size_come_back_whole() {
+    let server = Server::start().await;
+    let (client, namespace) = opened(&server).await;
+    client.ping().await.unwrap();
+    for len in [0, 1, 4096, 1 << 20, 5_000_000] {
+        let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        let stored = namespace.put_plain("k", bytes.clone(), Level::Memory, None).await.unwrap();
+        assert!(!stored.already);
+        let value = namespace.get_plain("k", limits()).await.unwrap().hit().unwrap();
+        assert!(value.bytes.as_ref() == bytes, "{len} bytes");
+        assert_eq!(value.total_len, len as u64);
+    }
+    let range = namespace.get_range(Target::Plain("k".into()), 10, 5, limits()).await.unwrap().hit().unwrap();
+    assert_eq!(range.bytes.as_ref(), [10, 11, 12, 13, 14]);
+    assert_eq!(namespace.get_plain("other", limits()).await.unwrap(), Got::Miss(MissReason::Absent));
+}
+
+#[tokio::test]
+async fn many_calls_share_a_connection() {
+    let server = Server::start().await;
+    let (_client, namespace) = opened(&server).await;
+    let calls = (0..500).map(|i| {
+        let namespace = namespace.clone();
+        tokio::spawn(async move {
+            let key = format!("k{i}");
+            namespace.put_plain(&key, vec![i as u8; 3000], Level::Memory, None).await.unwrap();
+            namespace.get_plain(&key, ReadLimits::default()).await.unwrap().hit().unwrap()
+        })
+    });
+    for (i, call) in calls.collect::<Vec<_>>().into_iter().enumerate() {
+        assert_eq!(call.await.unwrap().bytes.as_ref(), vec![i as u8; 3000]);
+    }
+    assert_eq!(server.connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_made_again_and_reads_are_repeated() {
+    let server = Server::start().await;
+    let (_client, namespace) = opened(&server).await;
+    namespace.put_plain("k", b"v".to_vec(), Level::Memory, None).await.unwrap();
+    for lost in 1..=5 {
+        server.set(Mood::DropNext);
+        let value = namespace.get_plain("k", limits()).await.unwrap().hit().unwrap();
+        assert_eq!(value.bytes.as_ref(), b"v");
+        assert_eq!(server.connections.load(Ordering::Relaxed), lost + 1, "one new connection for each lost one");
+    }
+    let key = BlockKey { hash: BlockHash([1; 32]), part: Part(0) };
+    server.set(Mood::DropNext);
+    namespace.put_block(key, Place::default(), vec![1; 100], Level::Memory, None).await.unwrap();
+    assert_eq!(namespace.get_block(key, limits()).await.unwrap().hit().unwrap().bytes.len(), 100);
+}
+
+#[tokio::test]
+async fn what_must_not_happen_twice_is_not_repeated() {
+    let server = Server::start().await;
+    let (_client, namespace) = opened(&server).await;
+    server.set(Mood::DropNext);
+    let error = namespace.put_plain("k", b"v".to_vec(), Level::Memory, None).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Retry);
+    server.set(Mood::DropNext);
+    assert_eq!(namespace.delete(Target::Plain("k".into())).await.unwrap_err().kind, ErrorKind::Retry);
+    server.set(Mood::DropNext);
+    let publish = namespace.publish_head("h", 0, None, vec![]).await;
+    assert_eq!(publish.unwrap_err().kind, ErrorKind::Retry);
+    assert_eq!(server.puts.load(Ordering::Relaxed), 0);
+    namespace.put_plain("k", b"v".to_vec(), Level::Memory, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_busy_daemon_is_asked_again_where_that_changes_nothing() {
+    let server = Server::start().await;
+    let (_client, namespace) = opened(&server).await;
+    server.set(Mood::BusyNext);
+    assert_eq!(namespace.get_plain("k", limits()).await.unwrap(), Got::Miss(MissReason::Absent));
+    server.set(Mood::BusyNext);
+    let error = namespace.put_plain("k", b"v".to_vec(), Level::Memory, None).await.unwrap_err();
+    assert_eq!((error.kind, error.retry_after_ms), (ErrorKind::Busy, 1));
+}
+
+#[tokio::test]
+async fn a_daemon_that_falls_silent_never_hangs_a_call() {
+    let server = Server::start().await;
+    let (_client, namespace) = opened(&server).await;
+    server.set(Mood::Silent);
+    tokio::time::pause();
+    let error = namespace.get_plain("k", limits()).await.unwrap_err();
+    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Retry, "no answer within 30s"));
+    tokio::time::resume();
+    server.set(Mood::Well);
+    let miss = namespace.get_plain("k", limits()).await.unwrap();
+    assert_eq!(miss, Got::Miss(MissReason::Absent));
+    assert_eq!(server.connections.load(Ordering::Relaxed), 2, "a connection without a word is given up");
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_not_there_is_an_error_at_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = Client::connect(&url, options()).await.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert!(error.message.starts_with(&format!("cannot connect to {url}")), "{error}");
+}
+
+#[tokio::test]
+async fn refusals_come_through_as_they_are() {
+    let server = Server::start().await;
+    let (client, namespace) = opened(&server).await;
+    let identity = ModelIdentity {
+        model: "m".into(),
+        kv_dtype: "fp8_e4m3".into(),
+        layout: "NHD".into(),
+        block_tokens: 16,
+        parts: vec![0],
+        ..ModelIdentity::default()
+    };
+    let error = client.open_namespace("chat", Some(identity)).await.err().unwrap();
+    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::IdentityMismatch, "kv_dtype differs"));
+    let error = namespace.put_plain(&"k".repeat(1025), vec![], Level::Memory, None).await.unwrap_err();
+    assert_eq!((error.kind, error.limit), (ErrorKind::TooLarge, 1024));
+
+    let wrong = Options { token: "wrong".into(), ..options() };
+    let client = Client::connect(&server.url, wrong).await.unwrap();
+    let error = client.open_namespace("chat", None).await.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn a_closed_namespace_stays_closed() {
+    let server = Server::start().await;
+    let (client, namespace) = opened(&server).await;
+    let clone = namespace.clone();
+    namespace.close().await.unwrap();
+    assert_eq!(clone.get_plain("k", limits()).await.unwrap_err().kind, ErrorKind::Invalid);
+    let again = client.open_namespace("chat", None).await.unwrap();
+    assert_eq!(again.get_plain("k", limits()).await.unwrap(), Got::Miss(MissReason::Absent));
+}
+
+#[test]
+fn the_blocking_client_does_the_same() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = runtime.block_on(Server::start());
+    let client = blocking::Client::connect(&server.url, options()).unwrap();
+    let namespace = client.open_namespace("chat", None).unwrap();
+    namespace.put_plain("k", vec![7; 100_000], Level::Memory, None).unwrap();
+    server.set(Mood::DropNext);
+    assert_eq!(namespace.get_plain("k", limits()).unwrap().hit().unwrap().bytes.as_ref(), vec![7; 100_000]);
+    namespace.close().unwrap();
+}

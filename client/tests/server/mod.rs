@@ -1,0 +1,169 @@
+//! A daemon made of the server's state machine and a map, with moods.
+
+use bettong_client::{Level, Target};
+use bettong_wire::request::NsHandle;
+use bettong_wire::response::{Answer, Hit, MissReason, Opened, SessionLimits, Stored};
+use bettong_wire::tcp::{ServerConnection, ServerEvent, ServerLimits};
+use bettong_wire::{
+    BlockMemory, ErrorKind, NamespaceId, Payload, PutId, Request, Response, ServiceError, memory::HeapMemory,
+};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mood {
+    Well,
+    /// The next call that is no OPEN costs the connection.
+    DropNext,
+    /// The next call that is no OPEN is answered BUSY.
+    BusyNext,
+    /// Nothing is answered.
+    Silent,
+}
+
+pub struct Server {
+    pub url: String,
+    pub connections: Arc<AtomicUsize>,
+    pub puts: Arc<AtomicUsize>,
+    mood: Arc<Mutex<Mood>>,
+}
+
+#[derive(Clone, Default)]
+struct Shared {
+    values: Arc<Mutex<BTreeMap<Target, Payload>>>,
+    puts: Arc<AtomicUsize>,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("tcp://{}", listener.local_addr().unwrap());
+        let (connections, mood) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Mood::Well)));
+        let shared = Shared::default();
+        let server = Self { url, connections: connections.clone(), puts: shared.puts.clone(), mood: mood.clone() };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(serve(stream, shared.clone(), mood.clone()));
+            }
+        });
+        server
+    }
+
+    pub fn set(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+}
+
+/// Serves one connection until it ends, or the mood ends it.
+async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
+    let frame_bytes_max = bettong_wire::limits::FRAME_BYTES_MIN;
+    let mut wire = ServerConnection::new(ServerLimits { frame_bytes_max, ..ServerLimits::default() });
+    let memory = HeapMemory::new(1 << 30, 1 << 30);
+    let mut open = Vec::new();
+    loop {
+        match wire.next_event() {
+            ServerEvent::Closing { .. } => return flush(&mut stream, &mut wire).await.unwrap_or_default(),
+            ServerEvent::Reserve { lens, .. } => {
+                wire.fill(lens.iter().map(|len| memory.reserve(*len).unwrap()).collect())
+            }
+            ServerEvent::Request { id, request, body } => {
+                let mut mood = mood.lock().unwrap();
+                match (*mood, &request) {
+                    (Mood::Silent, _) => continue,
+                    (_, Request::Open(_)) | (Mood::Well, _) => {}
+                    (Mood::DropNext, _) => {
+                        *mood = Mood::Well;
+                        return;
+                    }
+                    (Mood::BusyNext, _) => {
+                        *mood = Mood::Well;
+                        wire.answer(id, Response::error(ServiceError::busy("too much", 1)));
+                        continue;
+                    }
+                }
+                let response = answer(&shared, &mut open, request, body);
+                if matches!(response.outcome, bettong_wire::response::Outcome::Ok(Answer::Opened(_))) {
+                    wire.set_authenticated();
+                }
+                wire.answer(id, response);
+            }
+            ServerEvent::NeedBytes => {
+                if flush(&mut stream, &mut wire).await.is_err() {
+                    return;
+                }
+                let read = std::future::poll_fn(|cx| {
+                    let mut into = wire.read_into();
+                    std::pin::pin!(stream.read_buf(&mut into)).poll(cx)
+                });
+                match read.await {
+                    Ok(n) if n > 0 => wire.advance_read(n),
+                    _ => return,
+                }
+            }
+        }
+    }
+}
+
+async fn flush(stream: &mut TcpStream, wire: &mut ServerConnection) -> std::io::Result<()> {
+    while wire.has_unsent() {
+        let n = stream.write_vectored(&wire.slices()).await?;
+        wire.advance_written(n);
+    }
+    Ok(())
+}
+
+fn answer(shared: &Shared, open: &mut Vec<bool>, request: Request, mut body: Vec<Payload>) -> Response {
+    let mut request = request;
+    if let Some(ns) = request.namespace_mut()
+        && open.get(ns.0 as usize) != Some(&true)
+    {
+        return Response::error(ServiceError::new(ErrorKind::Invalid, "the namespace is not open"));
+    }
+    let put_id = PutId { life: 1, counter: 1 };
+    let tier = bettong_client::Tier::Memory;
+    match request {
+        Request::Ping => Response::ok(Answer::Pong),
+        Request::Cancel { .. } => Response::ok(Answer::Cancelled),
+        Request::Open(asked) if asked.token == "wrong" => {
+            Response::error(ServiceError::new(ErrorKind::Denied, "the token is not known"))
+        }
+        Request::Open(asked) if asked.identity.is_some() => {
+            Response::error(ServiceError::new(ErrorKind::IdentityMismatch, "kv_dtype differs"))
+        }
+        Request::Open(asked) => {
+            open.push(true);
+            Response::ok(Answer::Opened(Opened {
+                ns: NsHandle(open.len() as u32 - 1),
+                namespace_id: NamespaceId::derive(&asked.tenant, &asked.namespace),
+                protocol_version: 1,
+                parts: vec![],
+                payload_crc: false,
+                limits: SessionLimits::default(),
+            }))
+        }
+        Request::Close { ns } => {
+            open[ns.0 as usize] = false;
+            Response::ok(Answer::Closed)
+        }
+        Request::Put(put) => {
+            assert_eq!(put.level, Level::Memory);
+            shared.puts.fetch_add(1, Ordering::Relaxed);
+            shared.values.lock().unwrap().insert(put.target, body.remove(0));
+            Response::ok(Answer::Stored(Stored { put_id, already: false }))
+        }
+        Request::Get(get) => match shared.values.lock().unwrap().get(&get.target) {
+            None => Response::miss(MissReason::Absent),
+            Some(payload) => {
+                let hit = Hit { total_len: payload.len() as u64, put_id, tier, expires_at_ms: 0 };
+                let (offset, len) = get.range.unwrap_or((0, payload.len() as u64));
+                Response::with_payloads(Answer::Hit(hit), vec![payload.slice(offset, len).unwrap()])
+            }
+        },
+        other => Response::error(ServiceError::new(ErrorKind::Internal, format!("{other:?}"))),
+    }
+}

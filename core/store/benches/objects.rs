@@ -1,0 +1,192 @@
+//! Puts at level `object` and cold gets through the embedded library over a local file store, each beside the plain
+//! work that cannot be avoided: writing and syncing the same bytes, or reading them, plus one BLAKE3 pass.
+//!
+//! `cargo bench -p bettong-core --bench objects [DIRECTORY]`: five interleaved runs, medians, spread and ratio.
+
+use bettong_core::keys::{Key, NsNum};
+use bettong_core::real::RealWorld;
+use bettong_core::store::{PutSpec, ReadOutcome};
+use bettong_core::{Deadline, Store, StoreConfig, StoreParts};
+use bettong_wire::memory::HeapMemory;
+use bettong_wire::request::{Level, Target};
+use bettong_wire::{BlockHash, BlockKey, Part, Payload};
+use futures::{StreamExt, stream};
+use object_store::local::LocalFileSystem;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const BLOCK_BYTES: usize = 1 << 20;
+const BLOCKS_A_RUN: u64 = 64;
+const CONCURRENCY: usize = 16;
+const RUNS: usize = 5;
+
+fn main() {
+    let root = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
+    let root = match root {
+        Some(root) => tempfile::tempdir_in(root),
+        None => tempfile::tempdir_in("."),
+    };
+    let root = root.expect("a directory to write to");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(puts(root.path()));
+    runtime.block_on(gets(root.path()));
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn block(n: u64) -> Payload {
+    let mut bytes = vec![0; BLOCK_BYTES];
+    blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes.into()
+}
+
+fn target(n: u64) -> Target {
+    Target::Block(BlockKey { hash: BlockHash(*blake3::hash(&n.to_le_bytes()).as_bytes()), part: Part(0) })
+}
+
+async fn open(root: &Path) -> (Store<RealWorld>, NsNum) {
+    let objects = root.join("objects");
+    std::fs::create_dir_all(&objects).expect("a directory");
+    let config = StoreConfig::new("bench");
+    let world = RealWorld::new(root.join("data"), tokio::runtime::Handle::current()).expect("a world");
+    let parts = StoreParts {
+        objects: Arc::new(LocalFileSystem::new_with_prefix(objects).expect("a file store").with_fsync(true)),
+        local_index: None,
+        memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
+        disk: None,
+        conditional_update: false,
+    };
+    let store = Store::open(world, config, parts).await.expect("an open store");
+    let (ns, _) = store.open_namespace("t", "n", None).await.expect("a namespace");
+    (store, ns)
+}
+
+async fn puts(root: &Path) {
+    let (store, ns) = open(&root.join("puts")).await;
+    let plain_dir = root.join("plain");
+    std::fs::create_dir_all(&plain_dir).expect("a directory");
+    let (mut ours, mut plain, mut single) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 0..RUNS as u64 {
+        let blocks: Vec<(u64, Payload)> =
+            (0..BLOCKS_A_RUN).map(|n| run * BLOCKS_A_RUN + n).map(|n| (n, block(n))).collect();
+        let began = now();
+        stream::iter(blocks.clone())
+            .map(|(n, payload)| put(&store, ns, n, payload))
+            .buffer_unordered(CONCURRENCY)
+            .collect::<Vec<_>>()
+            .await;
+        ours.push(began.elapsed());
+        let began = now();
+        write_plainly(&plain_dir, &blocks);
+        plain.push(began.elapsed());
+        let (n, payload) = (1 << 32 | run, block(1 << 32 | run));
+        let began = now();
+        put(&store, ns, n, payload).await;
+        single.push(began.elapsed());
+    }
+    report("put at level `object`, 64 blocks of 1 MiB, 16 at once", "write + sync + BLAKE3", &mut ours, &mut plain);
+    println!("  a single put: {:?}", median(&mut single));
+    assert!(store.close(Duration::from_secs(30)).await);
+}
+
+async fn put(store: &Store<RealWorld>, ns: NsNum, n: u64, payload: Payload) {
+    let spec = PutSpec { ns, target: target(n), level: Level::Object, expires_at_ms: 0, parent: None, sequence: 0 };
+    store.put(spec, payload).await.expect("an acknowledged put");
+}
+
+/// The same bytes, hashed, written to a file each, file and directory synced, by as many threads.
+#[expect(clippy::disallowed_methods, reason = "the peer of the comparison works with plain files")]
+fn write_plainly(dir: &Path, blocks: &[(u64, Payload)]) {
+    std::thread::scope(|scope| {
+        for worker in 0..CONCURRENCY {
+            scope.spawn(move || {
+                for (n, payload) in blocks.iter().skip(worker).step_by(CONCURRENCY) {
+                    let hash = blake3::hash(payload.as_ref());
+                    let mut file = File::create(dir.join(format!("{n}-{hash}"))).expect("a file");
+                    file.write_all(payload.as_ref()).expect("written");
+                    file.sync_all().expect("synced");
+                    File::open(dir).expect("the directory").sync_all().expect("synced");
+                }
+            });
+        }
+    });
+}
+
+async fn gets(root: &Path) {
+    let home = root.join("gets");
+    let (store, ns) = open(&home).await;
+    for n in 0..BLOCKS_A_RUN {
+        put(&store, ns, n, block(n)).await;
+    }
+    assert!(store.close(Duration::from_secs(30)).await);
+    let mut files = Vec::new();
+    block_files(&home.join("objects/ns"), &mut files);
+    assert_eq!(files.len() as u64, BLOCKS_A_RUN);
+    let (mut ours, mut plain) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let (store, ns) = open(&home).await;
+        drop_page_cache(&files);
+        let began = now();
+        for n in 0..BLOCKS_A_RUN {
+            let deadline = Deadline(store.mono().plus(Duration::from_secs(30)));
+            let outcome = store.get(&Key::of(ns, &target(n)), deadline).await;
+            assert!(matches!(outcome, ReadOutcome::Hit { payload, .. } if payload.len() == BLOCK_BYTES));
+        }
+        ours.push(began.elapsed());
+        assert!(store.close(Duration::from_secs(30)).await);
+        drop_page_cache(&files);
+        let began = now();
+        files.iter().for_each(|file| read_plainly(file));
+        plain.push(began.elapsed());
+    }
+    report("cold get, 64 blocks of 1 MiB, one at a time", "read + BLAKE3", &mut ours, &mut plain);
+}
+
+fn block_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            block_files(&path, found);
+        } else if path.components().any(|part| part.as_os_str() == "block") {
+            found.push(path);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the peer of the comparison works with plain files")]
+fn read_plainly(path: &Path) {
+    let mut bytes = Vec::with_capacity(BLOCK_BYTES + 4096);
+    File::open(path).expect("a file").read_to_end(&mut bytes).expect("read");
+    std::hint::black_box(blake3::hash(&bytes));
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark of cold reads drops what is cached")]
+fn drop_page_cache(files: &[PathBuf]) {
+    for path in files {
+        let file = File::open(path).expect("a file");
+        file.sync_all().expect("synced");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("dropped");
+    }
+}
+
+fn median(durations: &mut [Duration]) -> Duration {
+    durations.sort();
+    durations[durations.len() / 2]
+}
+
+fn report(what: &str, peer: &str, ours: &mut [Duration], plain: &mut [Duration]) {
+    let (our_median, plain_median) = (median(ours), median(plain));
+    println!("{what}");
+    for (name, runs) in [("bettong", &*ours), (peer, &*plain)] {
+        let (fastest, slowest) = (runs[0], runs[runs.len() - 1]);
+        println!("  {name:24} median {:?}  fastest {fastest:?}  slowest {slowest:?}", runs[runs.len() / 2]);
+    }
+    println!("  ratio of medians: {:.2}", our_median.as_secs_f64() / plain_median.as_secs_f64());
+}

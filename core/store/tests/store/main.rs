@@ -1,0 +1,6 @@
+//! The store through its service, on real directories and a bucket in memory. Faults are the simulator's; here is what
+//! must hold when nothing fails.
+
+mod cases;
+mod model;
+mod rig;

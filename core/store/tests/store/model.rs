@@ -1,0 +1,51 @@
+//! The embedded store against the reference model: random histories with restarts, without faults.
+
+use super::rig::{Bucket, Node};
+use bettong_core::conformance::service::{Operation, Subject, run};
+use bettong_wire::request::NsHandle;
+use bettong_wire::{Payload, Request, Response};
+use proptest::prelude::*;
+
+struct Embedded {
+    bucket: Bucket,
+    node: Option<Node>,
+}
+
+impl Subject for Embedded {
+    async fn call(&mut self, request: Request, body: Vec<Payload>) -> Response {
+        self.node.as_ref().unwrap().call(request, body).await
+    }
+
+    async fn restart(&mut self) {
+        self.node.take().unwrap().stop().await;
+        self.node = Some(self.bucket.node("a").await);
+    }
+
+    fn namespace(&self) -> NsHandle {
+        self.node.as_ref().unwrap().ns
+    }
+}
+
+fn history() -> impl Strategy<Value = Vec<Operation>> {
+    let operation = proptest::collection::vec(any::<u8>(), 16).prop_map(|bytes| {
+        let mut bytes = arbitrary::Unstructured::new(&bytes);
+        <Operation as arbitrary::Arbitrary>::arbitrary(&mut bytes).unwrap()
+    });
+    proptest::collection::vec(operation, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_answer_is_the_models(operations in history()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let verdict = runtime.block_on(async {
+            let bucket = Bucket::new();
+            let node = bucket.node("a").await;
+            let mut subject = Embedded { bucket, node: Some(node) };
+            run(&mut subject, &operations).await
+        });
+        prop_assert_eq!(verdict, Ok(()));
+    }
+}

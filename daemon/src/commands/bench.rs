@@ -1,0 +1,95 @@
+//! `bettong bench`: interleaved runs against a running daemon.
+
+use crate::bench::load::Load;
+use crate::bench::report::{self, Series};
+use crate::bench::{Plan, Target, process_cpu};
+use crate::cli::{BenchArgs, BenchOp, Global};
+use crate::exit::{Exit, Failure, OrExit, Outcome};
+use crate::render::{self, progress::Progress};
+use std::net::ToSocketAddrs;
+
+fn wrong<T>(message: String) -> Outcome<T> {
+    Err(Failure::new(Exit::Usage, message))
+}
+
+/// Reads `redis://HOST:PORT` or `disk:DIR`.
+fn compared(text: &str, op: BenchOp) -> Outcome<Target> {
+    if let Some(address) = text.strip_prefix("redis://") {
+        return Ok(Target::Redis { address: address.trim_end_matches('/').to_owned() });
+    }
+    match text.strip_prefix("disk:") {
+        Some(_) if op != BenchOp::Put => wrong(format!("--compare {text} is for --op put")),
+        Some(dir) => Ok(Target::Disk { dir: dir.into() }),
+        None => wrong(format!("--compare {text}: write redis://HOST:PORT or disk:DIR")),
+    }
+}
+
+/// The local process that serves `address`, where it can be found.
+fn server(address: &str) -> Option<u32> {
+    address.to_socket_addrs().ok()?.filter(|address| address.ip().is_loopback()).find_map(process_cpu::listener_of)
+}
+
+pub async fn run(args: &BenchArgs, global: &Global) -> Outcome {
+    let size_max = bettong_wire::limits::BLOCK_BYTES_MAX;
+    if args.size.0 > size_max {
+        return wrong(format!("--size is {}, over the limit of {size_max}", args.size.0));
+    }
+    if !(1..=1024).contains(&args.concurrency) || !(1..=100).contains(&args.runs) {
+        return wrong("--concurrency must be from 1 to 1024 and --runs from 1 to 100".to_owned());
+    }
+    let plan = Plan {
+        op: args.op,
+        size: usize::try_from(args.size.0).or_exit(Exit::Usage, "--size")?,
+        concurrency: args.concurrency,
+        duration: args.duration.duration(),
+        level: args.level,
+    };
+    let ours = Target::Bettong { connect: global.connect.clone(), namespace: global.namespace.clone() };
+    let mut targets = vec![(ours, args.pid.or_else(|| server(global.connect.trim_start_matches("tcp://"))))];
+    if let Some(text) = &args.compare {
+        let target = compared(text, args.op)?;
+        let pid = match &target {
+            Target::Redis { address } => server(address),
+            _ => None,
+        };
+        targets.push((target, pid));
+    }
+    let mut loads = Vec::new();
+    for (target, pid) in &targets {
+        let series = Series { name: target.name(), runs: Vec::new() };
+        loads.push((Load::prepare(target, plan).await?, *pid, series));
+    }
+    let mut progress = Progress::new("bench", u64::from(args.runs) * loads.len() as u64);
+    for _ in 0..args.runs {
+        for (load, pid, series) in &mut loads {
+            series.runs.push(load.run(*pid).await?);
+            progress.advance(1);
+        }
+    }
+    drop(progress);
+    let mut all = Vec::new();
+    for (load, _, series) in loads {
+        load.clean().await?;
+        all.push(series);
+    }
+    match global.json {
+        true => render::line(&report::document(&plan, &all).to_string()),
+        false => render::line(&report::table(&plan, &all)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_compare_with_is_read_strictly() {
+        assert!(
+            matches!(compared("redis://127.0.0.1:6379/", BenchOp::Get), Ok(Target::Redis { address }) if address == "127.0.0.1:6379")
+        );
+        assert!(matches!(compared("disk:/tmp", BenchOp::Put), Ok(Target::Disk { .. })));
+        for (text, op) in [("disk:/tmp", BenchOp::Get), ("memcached://x", BenchOp::Get), ("", BenchOp::Put)] {
+            assert_eq!(compared(text, op).unwrap_err().exit, Exit::Usage);
+        }
+    }
+}

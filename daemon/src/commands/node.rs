@@ -1,0 +1,79 @@
+//! `bettong node ls`: the nodes under a store's prefix, read from the store itself; no daemon is needed.
+
+use crate::cli::ConfigArgs;
+use crate::exit::{Exit, OrExit, Outcome};
+use crate::objects;
+use crate::render::{self, table::Table};
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use serde_json::json;
+
+/// One node of a prefix.
+#[derive(Debug, PartialEq, Eq)]
+struct Node {
+    id: String,
+    /// Starts so far: the ordinal of its newest life.
+    lives: u64,
+    /// When the newest life began.
+    began: String,
+}
+
+pub async fn ls(args: &ConfigArgs, as_json: bool) -> Outcome {
+    let loaded = super::config::loaded(args)?;
+    let store = objects::open(&loaded.config).await?;
+    let nodes = nodes(store.objects.as_ref(), &store.prefix).await.or_exit(Exit::ObjectStore, "listing nodes")?;
+    if as_json {
+        let nodes: Vec<_> = nodes
+            .iter()
+            .map(|node| json!({ "node": node.id, "lives": node.lives, "newest_life_began": node.began }))
+            .collect();
+        return render::line(&serde_json::Value::Array(nodes).to_string());
+    }
+    let mut table = Table::new(&["node", "lives", "newest life began"]);
+    for node in &nodes {
+        table.row(&[&node.id, &node.lives.to_string(), &node.began]);
+    }
+    render::line(&table.to_string())
+}
+
+async fn nodes(objects: &dyn ObjectStore, prefix: &Path) -> object_store::Result<Vec<Node>> {
+    let root = prefix.clone().join("node");
+    let mut nodes = Vec::new();
+    for folder in objects.list_with_delimiter(Some(&root)).await?.common_prefixes {
+        let Some(id) = folder.filename().map(str::to_owned) else { continue };
+        let lives: Vec<_> = objects.list(Some(&folder.join("life"))).try_collect().await?;
+        let ordinal = |location: &Path| location.filename().and_then(|name| name.parse::<u64>().ok());
+        let newest = lives.iter().filter_map(|life| Some((ordinal(&life.location)?, life))).max_by_key(|(n, _)| *n);
+        if let Some((lives, life)) = newest {
+            nodes.push(Node {
+                id,
+                lives,
+                began: life.last_modified.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            });
+        }
+    }
+    Ok(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::ObjectStoreExt;
+
+    #[tokio::test]
+    async fn the_newest_life_counts() {
+        let objects = object_store::memory::InMemory::new();
+        for name in [
+            "p/node/a/life/00000000000000000009",
+            "p/node/a/life/00000000000000000010",
+            "p/node/a/life/x",
+            "p/node/b/dead/y",
+            "node/c/life/00000000000000000001",
+        ] {
+            objects.put(&Path::from(name), "life".into()).await.unwrap();
+        }
+        let nodes = nodes(&objects, &Path::from("p")).await.unwrap();
+        assert_eq!(nodes.iter().map(|node| (node.id.as_str(), node.lives)).collect::<Vec<_>>(), [("a", 10)]);
+    }
+}

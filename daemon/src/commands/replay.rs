@@ -1,0 +1,79 @@
+//! `bettong replay`: a trace against a running daemon.
+
+use crate::cli::{Global, ReplayArgs};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::remote::Remote;
+use crate::render;
+use crate::replay::{self, Settings, Shared, counters, counters::Counters};
+use crate::trace::{TraceRequest, generated, mooncake};
+use serde_json::json;
+use std::path::Path;
+
+/// The trace of `file`, or the generated one.
+pub fn trace(file: Option<&Path>) -> Outcome<Vec<TraceRequest>> {
+    file.map_or_else(|| Ok(generated::generate(generated::Shape::default())), mooncake::read)
+}
+
+/// Refuses settings that cannot be replayed.
+pub fn settings(args: &ReplayArgs) -> Outcome<Settings> {
+    let wrong = |message: String| Err(Failure::new(Exit::Usage, message));
+    let block_max = bettong_wire::limits::BLOCK_BYTES_MAX;
+    if args.block_bytes.0 == 0 || args.block_bytes.0 > block_max {
+        return wrong(format!("--block-bytes is {}, it must be from 1 to {block_max}", args.block_bytes.0));
+    }
+    if !(1..=256).contains(&args.concurrency) {
+        return wrong(format!("--concurrency is {}, it must be from 1 to 256", args.concurrency));
+    }
+    if args.speed.is_some_and(|speed| !speed.is_finite() || speed <= 0.0) {
+        return wrong("--speed must be over 0".to_owned());
+    }
+    Ok(Settings {
+        block_bytes: args.block_bytes.0,
+        capacity: args.capacity,
+        concurrency: usize::try_from(args.concurrency).unwrap_or(1),
+        speed: args.speed,
+        level: args.level.into(),
+    })
+}
+
+pub async fn run(args: &ReplayArgs, global: &Global) -> Outcome {
+    let settings = settings(args)?;
+    let mut requests = trace(args.trace.as_deref())?;
+    requests.truncate(args.limit.unwrap_or(usize::MAX));
+    let remote = Remote::open(&global.connect, &global.namespace, Some(replay::identity("bf16"))).await?;
+    let before = remote.stats().await?;
+    let shared = Shared::new(requests.into(), settings, "replay", None);
+    let took = replay::run(&global.connect, &global.namespace, &shared).await?;
+    let tally = shared.tally();
+    let after = remote.stats().await?;
+    let counted = Counters::between(&before, &after);
+    let disagreements = counted.disagreements(&tally);
+    if global.json {
+        let document = json!({
+            "replay": tally.to_json(settings.block_bytes, took),
+            "daemon": { "latency": after.get("latency"), "requests": after.get("requests") },
+            "agree": disagreements.is_empty(),
+        });
+        render::line(&document.to_string())?;
+    } else {
+        render::line(&tally.to_table(settings.block_bytes, took).to_string())?;
+        render::line(&format!("\n{}", counters::daemon_table(&after)))?;
+    }
+    verdict(tally.wrong, &disagreements)
+}
+
+fn verdict(wrong: u64, disagreements: &[(String, u64, u64)]) -> Outcome {
+    if wrong > 0 {
+        return Err(Failure::new(Exit::CheckFailed, format!("{wrong} blocks held wrong bytes")));
+    }
+    match disagreements {
+        [] => Ok(()),
+        some => {
+            let said: Vec<String> = some
+                .iter()
+                .map(|(name, daemon, replay)| format!("{name}: the daemon counted {daemon}, the replay {replay}"))
+                .collect();
+            Err(Failure::new(Exit::CheckFailed, said.join("; ")))
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `bettong serve`: the daemon, from its checks to its drained end.
+
+use crate::cli::ConfigArgs;
+use crate::config::Config;
+use crate::config::check::listen_address;
+use crate::exit::{Exit, Failure, OrExit, Outcome};
+use crate::process::data_dir::DataDir;
+use crate::process::reactors::{Listeners, Reactors, Stop};
+use crate::process::signals::Signals;
+use crate::process::tokens::Tokens;
+use crate::process::{logs, ready, storage};
+use crate::{objects, render};
+use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
+use bettong_core::real::{RealClock, RealWorld};
+use bettong_core::service::handler::StoreService;
+use bettong_core::{Fate, Store, World};
+use bettong_wire::tcp::ServerLimits;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// Serves until a signal, or until a newer life of this node exists.
+pub fn run(args: &ConfigArgs) -> Outcome {
+    let config = super::config::loaded(args)?.config;
+    logs::start(&config.log.0)?;
+    let address = listen_address(&config)?;
+    let tokens = Tokens::read(&config.token_file.0)?;
+    let data_dir = DataDir::hold(Path::new(&config.data_dir.0))?;
+    let listeners = Listeners::bind(address, usize::try_from(config.reactors.0).unwrap_or(1))?;
+    let threads = usize::try_from(config.storage_threads.0).unwrap_or(1);
+    let storage = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    storage.or_exit(Exit::Failed, "storage runtime")?.block_on(serve(&config, &data_dir, listeners, tokens))
+}
+
+async fn serve(config: &Config, data_dir: &DataDir, listeners: Listeners, tokens: Tokens) -> Outcome {
+    let mut signals = Signals::listen()?;
+    let opened = objects::open(config).await?;
+    let (store, world) = tokio::select! {
+        biased;
+        signal = signals.next() => return Err(Failure::new(Exit::Interrupted, format!("{signal} before the store was open"))),
+        opened = storage::open(config, data_dir, opened) => opened?,
+    };
+    let door = Arc::new(door(config, store.clone(), &world, tokens));
+    let address = listeners.address;
+    let serve = move |stream, origin, stop| drive(door.clone(), stream, origin, stop);
+    let reactors = Reactors::start(listeners, config.connections_max.0, serve)?;
+    let node_id = data_dir.node_id(&config.node_id.0)?;
+    render::line(&ready::line(address, &node_id, &config.store_or_default()))?;
+    tracing::info!(%address, node_id, store = config.store_or_default(), "ready");
+
+    let mut fate = store.fate();
+    let end = tokio::select! {
+        biased;
+        Ok(fate) = fate.wait_for(Option::is_some) => fate.clone(),
+        signal = signals.next() => {
+            tracing::info!(signal, "draining");
+            None
+        }
+    };
+    let Some(Fate::Fenced(reason)) = end else { return drain(config, &mut signals, reactors, &store).await };
+    // The newer life owns the names now: every door closes at once.
+    reactors.join();
+    Err(Failure::new(Exit::Fenced, format!("node {node_id} is served by a newer life: {reason}")))
+}
+
+fn door(
+    config: &Config,
+    store: Store<RealWorld>,
+    world: &RealWorld,
+    tokens: Tokens,
+) -> TcpDoor<StoreService<RealWorld>, RealClock, Tokens> {
+    let limits = TcpLimits {
+        connection: ServerLimits {
+            frame_bytes_max: u32::try_from(config.frame_bytes_max.0).unwrap_or(u32::MAX),
+            requests_inflight_max: config.inflight_max.0,
+            unsent_bytes_max: config.unsent_bytes_max.0,
+        },
+        deadline: config.deadline_default_ms.duration(),
+        deadline_max: config.deadline_max_ms.duration(),
+        stall: config.stall_ms.duration(),
+    };
+    TcpDoor::new(Arc::new(StoreService::new(store)), *world.clock(), tokens, limits)
+}
+
+/// Drives one connection on the reactor that accepted it.
+async fn drive(
+    door: Arc<TcpDoor<StoreService<RealWorld>, RealClock, Tokens>>,
+    mut stream: TcpStream,
+    origin: SocketAddr,
+    mut stop: watch::Receiver<Stop>,
+) {
+    let (reader, writer) = stream.split();
+    let stop = async move {
+        let _ = stop.wait_for(|stop| *stop >= Stop::Accepting).await;
+    };
+    match door.serve(origin.to_string(), reader, writer, stop).await {
+        closed @ (Closed::PeerLeft | Closed::Stopped) => tracing::debug!(%origin, %closed, "connection ended"),
+        closed => tracing::info!(%origin, %closed, "connection ended"),
+    }
+}
+
+/// Answers what is under way, within the bound. A second signal ends the process at once.
+async fn drain(config: &Config, signals: &mut Signals, reactors: Reactors, store: &Store<RealWorld>) -> Outcome {
+    let bound = config.drain_ms.duration();
+    reactors.stop(Stop::Accepting);
+    let drained = async {
+        let served = tokio::time::timeout(bound, reactors.finished()).await.is_ok();
+        reactors.stop(Stop::Connections);
+        let closed = store.close(bound).await;
+        served && closed
+    };
+    let drained = tokio::select! {
+        biased;
+        signal = signals.next() => {
+            tracing::warn!(signal, "a second signal: ending at once");
+            std::process::exit(Exit::Interrupted as i32);
+        }
+        drained = drained => drained,
+    };
+    reactors.join();
+    match drained {
+        true => Ok(()),
+        false => Err(Failure::new(Exit::Undrained, format!("not drained within {}", config.drain_ms))),
+    }
+}

@@ -1,0 +1,98 @@
+//! Opens the store that the configuration describes.
+
+use super::data_dir::DataDir;
+use crate::config::Config;
+use crate::config::scalar::Compression;
+use crate::exit::{Exit, Failure, OrExit, Outcome};
+use crate::objects::{OpenedStore, StoreUrl};
+use bettong_core::life::LifeError;
+use bettong_core::real::RealWorld;
+use bettong_core::store::OpenError;
+use bettong_core::tiers::disk::DiskConfig;
+use bettong_core::{Store, StoreConfig, StoreParts};
+use bettong_wire::envelope::Algorithm;
+use bettong_wire::memory::HeapMemory;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use std::sync::Arc;
+
+/// Smallest disk tier: foyer works in regions, and a few must be free.
+pub const DISK_BYTES_MIN: u64 = 64 << 20;
+/// Largest region of the disk tier, and with it the largest block that the tier takes.
+const REGION_BYTES_MAX: u64 = 64 << 20;
+
+/// The store's own configuration.
+fn store_config(config: &Config, node_id: String, store: &OpenedStore) -> StoreConfig {
+    let count = |count: crate::config::scalar::Count| usize::try_from(count.0).unwrap_or(usize::MAX);
+    StoreConfig {
+        prefix: store.prefix.to_string(),
+        memory_bytes: config.memory_bytes.0,
+        payload_bytes_max: config.payload_bytes_max.0,
+        compression: match config.compression {
+            Compression::None => Algorithm::None,
+            Compression::Zstd => Algorithm::Zstd,
+            Compression::Lz4 => Algorithm::Lz4,
+        },
+        object_attempts_max: config.object_attempts_max.0,
+        object_attempt_timeout: config.object_attempt_ms.duration(),
+        object_backoff: config.object_backoff_ms.duration(),
+        object_inflight_max: count(config.object_inflight_max),
+        commit_wait_max: config.commit_wait_ms.duration(),
+        commit_queue_max: count(config.commit_queue_max),
+        peer_refresh: config.peer_refresh_ms.duration(),
+        peer_hint_bytes: config.peer_hint_bytes.0,
+        plain_keys_max: count(config.plain_keys_max),
+        index_entries_max: count(config.index_entries_max),
+        read_deadline_default: config.deadline_default_ms.duration(),
+        ..StoreConfig::new(node_id)
+    }
+}
+
+/// Opens the store. Must be called where the storage runtime is current.
+pub async fn open(config: &Config, data_dir: &DataDir, store: OpenedStore) -> Outcome<(Store<RealWorld>, RealWorld)> {
+    let node_id = data_dir.node_id(&config.node_id.0)?;
+    let settings = store_config(config, node_id, &store);
+    settings.check().or_exit(Exit::Usage, "configuration")?;
+    let world = RealWorld::new(data_dir.path().join("node"), tokio::runtime::Handle::current())
+        .or_exit(Exit::DataDir, "data directory")?;
+    let disk = (config.disk_bytes.0 > 0).then(|| DiskConfig {
+        dir: data_dir.path().join("cache"),
+        bytes: config.disk_bytes.0,
+        region_bytes: (config.disk_bytes.0 / 16).clamp(1 << 20, REGION_BYTES_MAX),
+        write_buffer_bytes: REGION_BYTES_MAX.min(config.disk_bytes.0 / 4),
+    });
+    let parts = StoreParts {
+        // The local file store cannot replace an object only if it is unchanged.
+        conditional_update: !matches!(store.url, StoreUrl::File(_)),
+        objects: store.objects,
+        local_index: Some(local_index(data_dir)?),
+        memory: Arc::new(HeapMemory::new(config.memory_bytes.0, config.payload_bytes_max.0)),
+        disk,
+    };
+    let store = Store::open(world.clone(), settings, parts).await.map_err(|error| failure(&error))?;
+    Ok((store, world))
+}
+
+/// Where the index lives if the object store cannot create an object only if it is absent.
+fn local_index(data_dir: &DataDir) -> Outcome<Arc<dyn ObjectStore>> {
+    let path = data_dir.path().join("index");
+    let failed = || format!("data directory {}", path.display());
+    std::fs::create_dir_all(&path).or_exit(Exit::DataDir, failed())?;
+    let store = LocalFileSystem::new_with_prefix(&path).or_exit(Exit::DataDir, failed())?;
+    Ok(Arc::new(store.with_fsync(true)))
+}
+
+/// The exit code for a store that did not open.
+fn failure(error: &OpenError) -> Failure {
+    let exit = match error {
+        OpenError::Config(_) => Exit::Usage,
+        OpenError::Format { .. } | OpenError::Index(_) => Exit::Stored,
+        OpenError::Objects(_) | OpenError::NoConditionalCreate | OpenError::OtherOwner { .. } => Exit::ObjectStore,
+        OpenError::Disk(_) => Exit::DataDir,
+        OpenError::Fenced(_) => Exit::Fenced,
+        OpenError::Life(LifeError::Disk(_) | LifeError::OtherNode { .. } | LifeError::Damaged(_)) => Exit::DataDir,
+        OpenError::Life(LifeError::Objects(_)) => Exit::ObjectStore,
+        OpenError::Life(LifeError::Contended) => Exit::Fenced,
+    };
+    Failure::new(exit, format!("the store did not open: {error}"))
+}
