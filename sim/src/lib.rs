@@ -6,7 +6,11 @@
 #[cfg(madsim)]
 pub mod faults;
 #[cfg(madsim)]
+pub mod model;
+#[cfg(madsim)]
 pub mod object_store;
+#[cfg(madsim)]
+pub mod oracle;
 #[cfg(madsim)]
 pub mod plan;
 #[cfg(madsim)]

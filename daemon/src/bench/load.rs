@@ -80,9 +80,7 @@ impl Load {
         let mut drivers = Vec::new();
         for index in 0..plan.concurrency {
             let session = match target {
-                Target::Bettong { connect, namespace } => {
-                    Session::Bettong(Box::new(Remote::open(connect, namespace, None).await?))
-                }
+                Target::Bettong(access) => Session::Bettong(Box::new(Remote::open(access, None).await?)),
                 Target::Redis { address } => {
                     let redis = Resp::connect(address).await;
                     Session::Redis(Box::new(redis.or_exit(Exit::Unavailable, format!("redis {address}"))?))

@@ -1,15 +1,39 @@
 //! What the nodes and their clients do.
 
+mod client;
+mod door;
 mod engines;
+mod finish;
+mod mix;
+mod node;
+mod setup;
+mod store;
 
+pub use setup::Setup;
+
+use crate::model::{Daemon, Model};
 use crate::plan::Workload;
 use crate::run::Cluster;
+use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What all clients and nodes of one run share.
+pub struct Shared {
+    pub cluster: Arc<Cluster>,
+    pub setup: Setup,
+    pub doors: door::Doors,
+    pub model: Mutex<Model>,
+    /// The daemons, in the order in which they first started.
+    pub daemons: Mutex<Vec<Daemon>>,
+    /// Faults are over, nodes are up, and what had to be told has been.
+    pub settled: AtomicBool,
+}
 
 /// Runs the plan's workload to its end.
 pub async fn run(cluster: Arc<Cluster>) {
     match cluster.run().plan().workload {
         Workload::Engines => engines::run(cluster).await,
-        _ => {}
+        _ => store::run(cluster).await,
     }
 }

@@ -341,14 +341,12 @@ async fn what_memory_evicts_at_level_memory_is_evicted_and_not_counted() {
 async fn compressed_and_raw_contents_live_side_by_side() {
     use bettong_wire::envelope::Algorithm;
     let bucket = Bucket::new();
-    let mut n = 0;
-    for compression in [Algorithm::Zstd, Algorithm::None, Algorithm::Lz4] {
+    for (n, compression) in (0..).zip([Algorithm::Zstd, Algorithm::None, Algorithm::Lz4]) {
         let node = bucket.node_with(bettong_core::StoreConfig { compression, ..config("a") }).await;
         node.put(block(n, 0), Level::Object, &vec![n; 50_000]).await.unwrap();
-        n += 1;
         node.ok(clear(node.ns, Tier::Memory), Vec::new()).await.unwrap();
         node.ok(clear(node.ns, Tier::Disk), Vec::new()).await.unwrap();
-        for held in 0..n {
+        for held in 0..=n {
             assert_eq!(node.get(block(held, 0)).await, Ok(vec![held; 50_000]));
         }
         node.stop().await;

@@ -153,6 +153,7 @@ impl Node {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test of the real world waits in real time")]
     /// Waits, in steps of one refresh, until `done` says so.
     pub async fn until(&self, mut done: impl AsyncFnMut(&Self) -> bool) {
         for _ in 0..400 {

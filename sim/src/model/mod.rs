@@ -1,0 +1,293 @@
+//! The reference model: what was asked, what was answered, and so which answers are allowed next.
+//!
+//! It knows nothing of how the store works. It sees requests and responses with their virtual times, and remembers every
+//! attempt, because a failed or unknown one may turn up whole at any later time.
+
+mod payload;
+
+pub use payload::{LEN_MIN, bytes_of, recognise};
+
+use bettong_wire::request::{HeadValue, Level, Target};
+use bettong_wire::{ErrorKind, PutId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A daemon. Several may bear one node id; the one that started later has the say.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Daemon {
+    pub name: String,
+    pub node_id: String,
+    /// Orders daemons of one node id.
+    pub order: u32,
+}
+
+impl Daemon {
+    /// Whether what `other` had acknowledged before must be known here.
+    pub fn inherits(&self, other: &Self) -> bool {
+        self.node_id == other.node_id && self.order >= other.order
+    }
+}
+
+/// A value's name: its namespace, by the model's number, and its target.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ValueKey {
+    pub namespace: usize,
+    pub target: Target,
+}
+
+impl ValueKey {
+    pub fn is_plain(&self) -> bool {
+        matches!(self.target, Target::Plain(_))
+    }
+}
+
+impl std::fmt::Display for ValueKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let namespace = self.namespace;
+        match &self.target {
+            Target::Plain(key) => write!(f, "ns{namespace}/plain/{key}"),
+            Target::Block(key) => write!(f, "ns{namespace}/block/{:.8}.{}", key.hash.to_hex(), key.part.0),
+            Target::Sidecar(key) => write!(f, "ns{namespace}/sidecar/{:.8}", key.to_hex()),
+        }
+    }
+}
+
+pub type AttemptId = u64;
+
+/// How an attempt to change something ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Nobody has answered yet, or ever will.
+    Open,
+    Done,
+    /// Nothing was attempted.
+    Refused,
+    /// After an attempt: whole or absent.
+    Unknown,
+}
+
+impl Ending {
+    pub fn of_error(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Retry | ErrorKind::Internal => Self::Unknown,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// When something was asked, and when it was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub invoked: Duration,
+    pub ended: Option<Duration>,
+}
+
+impl Span {
+    /// It was answered before the other was asked.
+    pub fn precedes(&self, other: &Self) -> bool {
+        self.ended.is_some_and(|ended| ended < other.invoked)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    pub id: AttemptId,
+    pub key: ValueKey,
+    pub daemon: Daemon,
+    pub level: Level,
+    pub len: u64,
+    pub ttl_ms: u64,
+    pub span: Span,
+    pub ending: Ending,
+    /// The put id that the store answered, and whether it said that the key was there already.
+    pub stored: Option<(PutId, bool)>,
+}
+
+impl Attempt {
+    pub fn bytes(&self) -> Vec<u8> {
+        bytes_of(self.id, &self.key, self.len)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Deletion {
+    pub daemon: Daemon,
+    pub span: Span,
+    pub ending: Ending,
+}
+
+/// A put id that an acknowledged delete named dead.
+#[derive(Debug, Clone)]
+pub struct Dead {
+    pub daemon: Daemon,
+    pub since: Duration,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    pub puts: Vec<AttemptId>,
+    pub deletions: Vec<Deletion>,
+    /// Answered once as damaged: its object may be, and nothing certain is known of it any more.
+    pub damaged: bool,
+}
+
+/// A publish of one generation of a head.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    pub generation: u64,
+    pub value: Option<HeadValue>,
+    pub span: Span,
+    pub ending: Ending,
+}
+
+/// Everything that was asked in one run.
+#[derive(Debug, Default)]
+pub struct Model {
+    attempts: BTreeMap<AttemptId, Attempt>,
+    histories: BTreeMap<ValueKey, History>,
+    by_put_id: BTreeMap<PutId, AttemptId>,
+    dead: BTreeMap<PutId, Dead>,
+    heads: BTreeMap<(usize, String), Vec<Publication>>,
+}
+
+impl Model {
+    pub fn begin_put(
+        &mut self,
+        daemon: &Daemon,
+        key: ValueKey,
+        level: Level,
+        len: u64,
+        ttl_ms: u64,
+        now: Duration,
+    ) -> AttemptId {
+        let id = self.attempts.len() as u64 + 1;
+        let span = Span { invoked: now, ended: None };
+        self.histories.entry(key.clone()).or_default().puts.push(id);
+        let daemon = daemon.clone();
+        let attempt = Attempt { id, key, daemon, level, len, ttl_ms, span, ending: Ending::Open, stored: None };
+        self.attempts.insert(id, attempt);
+        id
+    }
+
+    /// An answer came; an answer that never comes leaves the attempt open.
+    pub fn end_put(&mut self, id: AttemptId, ending: Ending, stored: Option<(PutId, bool)>, now: Duration) {
+        let Some(attempt) = self.attempts.get_mut(&id) else { return };
+        attempt.span.ended = Some(now);
+        attempt.ending = ending;
+        attempt.stored = stored;
+        if let Some((put_id, false)) = stored {
+            self.by_put_id.insert(put_id, id);
+        }
+    }
+
+    /// Begins a deletion; answers its place in the key's history.
+    pub fn begin_delete(&mut self, daemon: &Daemon, key: &ValueKey, now: Duration) -> usize {
+        let history = self.histories.entry(key.clone()).or_default();
+        let span = Span { invoked: now, ended: None };
+        history.deletions.push(Deletion { daemon: daemon.clone(), span, ending: Ending::Open });
+        history.deletions.len() - 1
+    }
+
+    /// An acknowledged deletion names every put id dead that its daemon had acknowledged before.
+    pub fn end_delete(&mut self, key: &ValueKey, at: usize, ending: Ending, now: Duration) {
+        let Some(history) = self.histories.get_mut(key) else { return };
+        let Some(deletion) = history.deletions.get_mut(at) else { return };
+        deletion.span.ended = Some(now);
+        deletion.ending = ending;
+        if ending != Ending::Done {
+            return;
+        }
+        let deletion = deletion.clone();
+        let known = history.puts.iter().filter_map(|id| self.attempts.get(id)).filter(|attempt| {
+            attempt.daemon == deletion.daemon && attempt.level == Level::Object && attempt.span.precedes(&deletion.span)
+        });
+        for (put_id, _) in known.filter_map(|attempt| attempt.stored) {
+            self.dead.entry(put_id).or_insert(Dead { daemon: deletion.daemon.clone(), since: now });
+        }
+    }
+
+    pub fn begin_publish(
+        &mut self,
+        namespace: usize,
+        name: &str,
+        generation: u64,
+        value: Option<HeadValue>,
+        now: Duration,
+    ) -> usize {
+        let publications = self.heads.entry((namespace, name.to_owned())).or_default();
+        let span = Span { invoked: now, ended: None };
+        publications.push(Publication { generation, value, span, ending: Ending::Open });
+        publications.len() - 1
+    }
+
+    pub fn end_publish(&mut self, namespace: usize, name: &str, at: usize, ending: Ending, now: Duration) {
+        let publications = self.heads.entry((namespace, name.to_owned())).or_default();
+        if let Some(publication) = publications.get_mut(at) {
+            publication.span.ended = Some(now);
+            publication.ending = ending;
+        }
+    }
+
+    pub fn mark_damaged(&mut self, key: &ValueKey) {
+        self.histories.entry(key.clone()).or_default().damaged = true;
+    }
+
+    pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
+        self.attempts.get(&id)
+    }
+
+    pub fn attempts(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.values()
+    }
+
+    pub fn attempt_of(&self, put_id: PutId) -> Option<&Attempt> {
+        self.by_put_id.get(&put_id).and_then(|id| self.attempts.get(id))
+    }
+
+    pub fn dead(&self, put_id: PutId) -> Option<&Dead> {
+        self.dead.get(&put_id)
+    }
+
+    pub fn history(&self, key: &ValueKey) -> Option<&History> {
+        self.histories.get(key)
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &ValueKey> {
+        self.histories.keys()
+    }
+
+    /// The attempts on `key` that may have left a value: all but the refused.
+    pub fn possible(&self, key: &ValueKey) -> impl Iterator<Item = &Attempt> {
+        let puts = self.histories.get(key).map(|history| history.puts.as_slice()).unwrap_or_default();
+        puts.iter().filter_map(|id| self.attempts.get(id)).filter(|attempt| attempt.ending != Ending::Refused)
+    }
+
+    pub fn publications(&self, namespace: usize, name: &str) -> &[Publication] {
+        self.heads.get(&(namespace, name.to_owned())).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether `key` must be found on `daemon` by a read of this span: acknowledged at level `object` before, by this
+    /// daemon or one that it inherits from, and since then neither deleted nor replaced by something that may vanish.
+    pub fn surely_present(&self, key: &ValueKey, daemon: &Daemon, read: &Span) -> Option<&Attempt> {
+        let history = self.histories.get(key)?;
+        if history.damaged {
+            return None;
+        }
+        let may_vanish = |attempt: &Attempt| attempt.ttl_ms > 0 || (key.is_plain() && attempt.level == Level::Memory);
+        self.possible(key).find(|attempt| {
+            let acknowledged = attempt.ending == Ending::Done
+                && attempt.level == Level::Object
+                && attempt.ttl_ms == 0
+                && daemon.inherits(&attempt.daemon)
+                && attempt.span.precedes(read);
+            let undeleted = || {
+                let touches =
+                    |deletion: &Deletion| deletion.ending != Ending::Refused && !deletion.span.precedes(&attempt.span);
+                !history.deletions.iter().any(touches)
+            };
+            let unreplaced =
+                || !self.possible(key).any(|later| may_vanish(later) && !later.span.precedes(&attempt.span));
+            acknowledged && undeleted() && unreplaced()
+        })
+    }
+}

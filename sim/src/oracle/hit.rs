@@ -1,0 +1,82 @@
+//! O1, O3, O5, O9: a hit returns exactly the bytes of one complete put under that key and namespace that was not
+//! refused, and of no put that was deleted.
+
+use super::{Seen, Verdict, no};
+use crate::model::{Attempt, Ending, ValueKey, recognise};
+use bettong_wire::PutId;
+use bettong_wire::response::Hit;
+
+/// Judges the payload of a hit on `key`; `range` is what was asked for.
+pub fn check(seen: Seen<'_>, key: &ValueKey, hit: &Hit, payload: &[u8], range: Option<(u64, u64)>) -> Verdict {
+    deleted(seen, key, hit.put_id)?;
+    let attempt = match range {
+        None => whole(seen, key, payload)?,
+        Some(range) => part(seen, key, hit, payload, range)?,
+    };
+    if hit.total_len != attempt.len {
+        return no("O1", format!("{key}: a hit of {} bytes says it has {} in all", attempt.len, hit.total_len));
+    }
+    if let Some(named) = seen.model.attempt_of(hit.put_id).filter(|named| named.id != attempt.id) {
+        let what = format!("{key}: put {} is answered with the bytes of attempt {}", hit.put_id, attempt.id);
+        return no("O1", format!("{what}, not of attempt {}", named.id));
+    }
+    if key.is_plain() && attempt.daemon.node_id != seen.daemon.node_id {
+        return no("O5", format!("{key} of {} is seen on {}", attempt.daemon.node_id, seen.daemon.node_id));
+    }
+    super::register::check_value(seen, key, attempt)
+}
+
+fn whole<'a>(seen: Seen<'a>, key: &ValueKey, payload: &[u8]) -> Result<&'a Attempt, super::No> {
+    let stranger = || format!("{key}: {} bytes of no put: {}", payload.len(), crate::trace::digest(payload));
+    let Some(attempt) = recognise(payload).and_then(|id| seen.model.attempt(id)) else {
+        return Err(super::No { oracle: "O1", what: stranger() });
+    };
+    let wrong = |oracle, what: String| Err(super::No { oracle, what });
+    if attempt.key.namespace != key.namespace {
+        return wrong("O5", format!("{key} is answered with bytes of {}", attempt.key));
+    }
+    if attempt.key != *key {
+        return wrong("O1", format!("{key} is answered with bytes of {}", attempt.key));
+    }
+    if attempt.bytes() != payload {
+        return wrong("O1", format!("{key}: the bytes of attempt {} are not whole", attempt.id));
+    }
+    if attempt.ending == Ending::Refused {
+        return wrong("O3", format!("{key}: attempt {} was refused and is served", attempt.id));
+    }
+    Ok(attempt)
+}
+
+/// A range may lie behind what names the attempt: any put that is not refused and has these bytes there will do.
+fn part<'a>(
+    seen: Seen<'a>,
+    key: &ValueKey,
+    hit: &Hit,
+    payload: &[u8],
+    (offset, len): (u64, u64),
+) -> Result<&'a Attempt, super::No> {
+    let fits = |attempt: &&Attempt| {
+        let (start, end) = (offset.min(attempt.len), offset.saturating_add(len).min(attempt.len));
+        let bytes = attempt.bytes();
+        attempt.len == hit.total_len && bytes.get(start as usize..end as usize) == Some(payload)
+    };
+    let named = seen.model.attempt_of(hit.put_id).filter(|attempt| attempt.key == *key).filter(fits);
+    named.or_else(|| seen.model.possible(key).find(fits)).ok_or_else(|| super::No {
+        oracle: "O1",
+        what: format!("{key}: {} bytes from {offset} on are of no put under this key", payload.len()),
+    })
+}
+
+/// O9: a put id that is named dead does not come back.
+pub fn deleted(seen: Seen<'_>, key: &ValueKey, put_id: PutId) -> Verdict {
+    let Some(dead) = seen.model.dead(put_id) else { return Ok(()) };
+    let late = seen.span.invoked.saturating_sub(dead.since);
+    let here = *seen.daemon == dead.daemon && seen.span.invoked > dead.since;
+    let there = seen.peers_know_after.is_some_and(|peers| late > peers);
+    if here || there {
+        let (since, by) = (dead.since.as_secs_f64(), &dead.daemon.name);
+        let where_to = &seen.daemon.name;
+        return no("O9", format!("{key}: {put_id} was deleted on {by} at {since:.6} and is served on {where_to}"));
+    }
+    Ok(())
+}

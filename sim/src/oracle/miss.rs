@@ -1,0 +1,42 @@
+//! O2, O15: what was acknowledged is found again, and a miss's reason is true.
+
+use super::{Seen, Verdict, no};
+use crate::model::ValueKey;
+use bettong_wire::MissReason;
+
+/// Judges a miss on `key`.
+pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Verdict {
+    let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else {
+        return if key.is_plain() && reason == MissReason::Absent {
+            super::register::check_absent(seen, key)
+        } else {
+            Ok(())
+        };
+    };
+    let excused = match reason {
+        MissReason::Deadline | MissReason::Declined | MissReason::TierDown => !seen.calm,
+        MissReason::Corrupt => seen.damage,
+        MissReason::Absent
+        | MissReason::Evicted
+        | MissReason::Expired
+        | MissReason::NewerFormat
+        | MissReason::Identity => false,
+    };
+    if excused {
+        return Ok(());
+    }
+    let by = match seen.model.attempt(attempt.id).map(|attempt| attempt.daemon.name.clone()) {
+        Some(by) if by != seen.daemon.name => format!(" by {by}"),
+        _ => String::new(),
+    };
+    let oracle = if reason == MissReason::Absent { "O2" } else { "O15" };
+    no(
+        oracle,
+        format!(
+            "{key}: attempt {} was acknowledged{by}, and on {} it is a miss: {}",
+            attempt.id,
+            seen.daemon.name,
+            reason.as_str()
+        ),
+    )
+}

@@ -1,0 +1,39 @@
+//! The oracles: each says of one answer whether the model allows it. They are asked all the time, not at the end.
+
+pub mod budget;
+pub mod head;
+pub mod hit;
+pub mod miss;
+pub mod prefix;
+pub mod register;
+pub mod settled;
+
+use crate::model::{Daemon, Model, Span};
+
+/// Why an answer is wrong, and by which oracle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct No {
+    pub oracle: &'static str,
+    pub what: String,
+}
+
+pub type Verdict = Result<(), No>;
+
+pub fn no(oracle: &'static str, what: impl Into<String>) -> Verdict {
+    Err(No { oracle, what: what.into() })
+}
+
+/// What is known when an answer is judged.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    pub model: &'a Model,
+    pub daemon: &'a Daemon,
+    /// When the question was asked and answered.
+    pub span: Span,
+    /// Faults that excuse a tier that does not answer are over.
+    pub calm: bool,
+    /// Faults that damage stored objects or bodies on their way have struck.
+    pub damage: bool,
+    /// How long other nodes may take to hear of a change, once faults are over; `None` while they are not.
+    pub peers_know_after: Option<std::time::Duration>,
+}

@@ -1,0 +1,147 @@
+//! The reckoning: faults stop, everything comes back, and everything that was acknowledged must be found.
+
+use super::Shared;
+use super::client::Client;
+use crate::model::{Daemon, Span, ValueKey};
+use crate::oracle::{self, settled};
+use crate::world::elapsed;
+use bettong_core::observe::State;
+use bettong_wire::request::{ListKind, Target};
+use bettong_wire::{MissReason, PutId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// O8: nodes are up, and answer, this long after the faults at the latest.
+const BACK_WITHIN: Duration = Duration::from_secs(60);
+/// Removals that failed are tried again after pauses; by then they are done.
+const REMOVALS_WITHIN: Duration = Duration::from_secs(30);
+/// A read that finds a tier not answering is asked again so often once faults are over.
+const READ_ATTEMPTS: u32 = 4;
+
+pub async fn run(shared: Arc<Shared>) {
+    let run = shared.cluster.run().clone();
+    run.stop_faults();
+    let stopped = elapsed();
+    for name in shared.cluster.names() {
+        shared.cluster.start(&name);
+        madsim::runtime::Handle::current().resume(name.as_str());
+    }
+    let daemons = newest(&shared);
+    while let Some(missing) = daemons.iter().find(|daemon| shared.doors.of(&daemon.name).is_none()) {
+        if elapsed().saturating_sub(stopped) > BACK_WITHIN {
+            return run.stuck(format!(
+                "O8: {} is not ready {} s after the last fault",
+                missing.name,
+                BACK_WITHIN.as_secs()
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(100)).await;
+    }
+    madsim::time::sleep(shared.setup.peer_refresh * 3 + Duration::from_secs(5)).await;
+    shared.settled.store(true, Ordering::Relaxed);
+    run.trace("run", format_args!("settled"));
+
+    let mut client = Client::new("auditor".to_owned(), shared.clone());
+    let keys: Vec<ValueKey> = shared.model.lock().keys().cloned().collect();
+    for daemon in &daemons {
+        for key in &keys {
+            audit(&mut client, daemon, key, &daemons).await;
+            if run.failure().is_some() {
+                return;
+            }
+        }
+    }
+    let mut listed = BTreeSet::new();
+    for daemon in &daemons {
+        list_and_read(&mut client, daemon, &mut listed).await;
+        client.stats(daemon).await;
+    }
+    if run.failure().is_none() {
+        conserve(&shared, &client, &daemons, listed).await;
+    }
+}
+
+/// The daemons that must be up: of each node id the one that started last.
+fn newest(shared: &Shared) -> Vec<Daemon> {
+    let daemons = shared.daemons.lock();
+    let newest =
+        |daemon: &&Daemon| !daemons.iter().any(|other| other.node_id == daemon.node_id && other.order > daemon.order);
+    daemons.iter().filter(newest).cloned().collect()
+}
+
+/// Reads one value on one daemon; what another node surely has must be a hit as well.
+async fn audit(client: &mut Client, daemon: &Daemon, key: &ValueKey, daemons: &[Daemon]) {
+    let invoked = elapsed();
+    let mut outcome = None;
+    for _ in 0..READ_ATTEMPTS {
+        outcome = client.get(daemon, key.namespace, key.target.clone(), None).await;
+        if outcome.is_some() {
+            break;
+        }
+        madsim::time::sleep(Duration::from_millis(500)).await;
+    }
+    let span = Span { invoked, ended: Some(elapsed()) };
+    match outcome {
+        Some(Err(reason)) if !key.is_plain() => client.judge(daemon, span, |seen| {
+            let owner = daemons.iter().find(|other| seen.model.surely_present(key, other, &span).is_some());
+            match owner {
+                Some(owner) if !(seen.damage && reason == MissReason::Corrupt) => {
+                    let (here, why) = (&daemon.name, reason.as_str());
+                    oracle::no(
+                        "O15",
+                        format!("{key} is acknowledged by {}, and on {here} it is a miss: {why}", owner.name),
+                    )
+                }
+                _ => Ok(()),
+            }
+        }),
+        None => client.shared.cluster.run().stuck(format!("O8: {} does not answer a get of {key}", daemon.name)),
+        _ => {}
+    }
+}
+
+/// O13: whatever a node lists, it serves.
+async fn list_and_read(client: &mut Client, daemon: &Daemon, listed: &mut BTreeSet<PutId>) {
+    for namespace in 0..client.shared.setup.namespaces {
+        for kind in [ListKind::Plain, ListKind::Blocks, ListKind::Sidecars] {
+            let Some(entries) = client.list(daemon, namespace, kind).await else { continue };
+            for (key, put_id) in entries {
+                listed.insert(put_id);
+                let invoked = elapsed();
+                let read = client.get(daemon, namespace, key.target.clone(), None).await;
+                // It may expire between the listing and the read.
+                if let Some(Err(reason)) = read
+                    && !(matches!(key.target, Target::Plain(_)) && reason == MissReason::Expired)
+                {
+                    let span = Span { invoked, ended: Some(elapsed()) };
+                    client.judge(daemon, span, |seen| settled::check_listed(seen, &key, reason));
+                }
+            }
+        }
+    }
+}
+
+/// O14: what is in the bucket is accounted for, once removals had their time.
+async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: BTreeSet<PutId>) {
+    madsim::time::sleep(REMOVALS_WITHIN).await;
+    let Some(daemon) = daemons.first() else { return };
+    let paths: Vec<String> = shared.cluster.service().bucket().lock().objects().keys().cloned().collect();
+    let objects = settled::value_objects(paths.iter());
+    let healed = shared.cluster.run().reached().get(State::Healed.as_str()).copied().unwrap_or(0);
+    let hidden = |put_id: PutId| {
+        // Deleted, replaced, expired or damaged values leave the listing before their objects go.
+        let model = shared.model.lock();
+        let Some(attempt) = model.attempt_of(put_id) else { return true };
+        let span = Span { invoked: elapsed(), ended: None };
+        let sure = model.surely_present(&attempt.key, &attempt.daemon, &span).is_some_and(|sure| sure.id == attempt.id);
+        !sure
+    };
+    let settled: Vec<_> = objects.iter().map(|(path, put_id)| (*path, *put_id, hidden(*put_id))).collect();
+    let span = Span { invoked: elapsed(), ended: None };
+    client.judge(daemon, span, |seen| {
+        let waiting = |put_id| settled.iter().any(|(_, id, hidden)| *id == put_id && *hidden);
+        settled::check_bucket(seen.model, &objects, &listed, healed, waiting)
+    });
+}

@@ -1,0 +1,80 @@
+//! What a store node runs: open the store, serve calls until it dies or is fenced.
+
+use super::Shared;
+use super::door::Call;
+use crate::run::Life;
+use bettong_core::service::handler::StoreService;
+use bettong_core::store::OpenError;
+use bettong_core::world::World;
+use bettong_core::{Deadline, Fate, Peer, Rights, Service, Store, StoreParts};
+use bettong_wire::memory::HeapMemory;
+use futures::future::{Either, select};
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pause before a daemon whose store did not open is started again, as a supervisor would.
+const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+
+/// Runs the daemon `life.node` under `node_id`.
+pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
+    let run = life.world.run().clone();
+    let store = loop {
+        match open(&life, &node_id, &shared).await {
+            Ok(store) => break store,
+            Err(OpenError::Fenced(_)) => {
+                run.trace(&life.node, format_args!("fenced while it opened"));
+                return;
+            }
+            Err(error) => {
+                run.trace(&life.node, format_args!("did not open: {error}"));
+                run.state_reached("sim store did not open");
+                madsim::time::sleep(REOPEN_PAUSE).await;
+            }
+        }
+    };
+    run.trace(&life.node, format_args!("life {} is ready", life.number));
+    let mut fate = store.fate();
+    let mut calls = shared.doors.open(&life.node, life.number);
+    let service = StoreService::new(store);
+    let mut peers: BTreeMap<(String, String), Arc<Peer>> = BTreeMap::new();
+    loop {
+        let call = match select(pin!(calls.recv()), pin!(fate.changed())).await {
+            Either::Left((Some(call), _)) => call,
+            Either::Left((None, _)) => return,
+            Either::Right(_) => break,
+        };
+        let key = (call.client.clone(), call.tenant.clone());
+        let peer = peers.entry(key).or_insert_with(|| {
+            Arc::new(Peer::new(call.tenant.clone(), Rights::default(), format!("sim:{}", call.client)))
+        });
+        life.world.spawn(answer(service.clone(), peer.clone(), call));
+    }
+    let why = match &*fate.borrow() {
+        Some(Fate::Fenced(why)) => why.clone(),
+        None => "ended".to_owned(),
+    };
+    run.trace(&life.node, format_args!("closes its door: {why}"));
+    shared.doors.close(&life.node);
+}
+
+async fn answer<W: World>(service: StoreService<W>, peer: Arc<Peer>, call: Call) {
+    let deadline = Deadline(service.now().plus(call.deadline));
+    let response = service.call(&peer, call.request, call.body, deadline).await;
+    // A client that is gone hears nothing.
+    let _ = call.reply.send(response);
+}
+
+async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<crate::world::SimWorld>, OpenError> {
+    let config = shared.setup.store_config(node_id);
+    let memory = Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max));
+    let parts = StoreParts {
+        objects: Arc::new(life.store.clone()),
+        local_index: None,
+        memory,
+        disk: Some(shared.setup.disk_config(&life.cache_dir)),
+        conditional_update: true,
+    };
+    Box::pin(Store::open(life.world.clone(), config, parts)).await
+}

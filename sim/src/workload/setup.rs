@@ -1,0 +1,188 @@
+//! Swarm configuration: sizes, limits, levels and knobs, redrawn for each seed.
+
+use crate::plan::{Plan, Workload};
+use crate::random::Stream;
+use bettong_core::StoreConfig;
+use bettong_core::tiers::disk::DiskConfig;
+use bettong_wire::ModelIdentity;
+use bettong_wire::envelope::Algorithm;
+use std::path::Path;
+use std::time::Duration;
+
+/// Operations that all clients of a run do together, at least.
+pub const OPERATIONS_MIN: u64 = 200;
+/// The parts that every block of the simulated model has.
+pub const PARTS: [u16; 2] = [0, 1];
+
+/// What a client may do, and how often relative to the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Put,
+    Get,
+    GetRange,
+    GetMany,
+    Exists,
+    Delete,
+    PutBlocks,
+    Lookup,
+    GetBlocks,
+    Restore,
+    SaveChain,
+    RestoreChain,
+    Head,
+    List,
+    Clear,
+    Stats,
+    Hostile,
+}
+
+/// One run's configuration.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub nodes: u32,
+    pub clients: u32,
+    pub operations: u64,
+    pub namespaces: usize,
+    pub plain_keys: u64,
+    pub chains: usize,
+    pub chain_blocks: usize,
+    pub len_max: u64,
+    pub think: Duration,
+    /// Of the puts, so many are of level `memory`.
+    pub memory_share: f64,
+    /// Of the puts of plain keys, so many expire.
+    pub ttl_share: f64,
+    pub weights: Vec<(Action, u64)>,
+    pub peer_refresh: Duration,
+    memory_bytes: u64,
+    disk_bytes: u64,
+    region_bytes: u64,
+    compression: Algorithm,
+    attempts: u32,
+    attempt_timeout: Duration,
+    commit_wait: Duration,
+    commit_batch: usize,
+}
+
+impl Setup {
+    pub fn draw(seed: u64, plan: &Plan) -> Self {
+        let mut random = Stream::new(seed, "setup");
+        let nodes = match plan.workload {
+            Workload::TwoDaemons => 1,
+            Workload::FewKeys => 2 + random.below(2) as u32,
+            _ => 1 + random.below(3) as u32,
+        };
+        let clients = 2 + random.below(4) as u32;
+        let len_max = 1 << random.within(8..16);
+        // Region and buffer bound what the disk tier takes: mostly everything, sometimes not the largest.
+        let region_bytes = 64 << 10 << random.below(2);
+        let few = plan.workload == Workload::FewKeys;
+        Self {
+            nodes: plan.nodes.unwrap_or(nodes),
+            clients,
+            operations: OPERATIONS_MIN + random.below(150),
+            namespaces: 1 + random.below(3) as usize,
+            plain_keys: if few { 2 } else { 3 + random.below(10) },
+            chains: if few { 1 } else { 2 + random.below(3) as usize },
+            chain_blocks: if few { 2 } else { 2 + random.below(6) as usize },
+            len_max,
+            think: Duration::from_millis(1 << random.within(2..9)),
+            memory_share: [0.0, 0.1, 0.4].get(random.below(3) as usize).copied().unwrap_or(0.0),
+            ttl_share: [0.0, 0.1].get(random.below(2) as usize).copied().unwrap_or(0.0),
+            weights: weights(plan.workload, &mut random),
+            peer_refresh: Duration::from_millis(random.within(500..4_000)),
+            memory_bytes: (len_max * 2).max(random.within(64 << 10..1 << 20)),
+            disk_bytes: region_bytes * random.within(4..12),
+            region_bytes,
+            compression: *random.pick(&[Algorithm::None, Algorithm::Zstd, Algorithm::Lz4]).unwrap_or(&Algorithm::None),
+            attempts: 2 + random.below(4) as u32,
+            attempt_timeout: Duration::from_millis(random.within(300..3_000)),
+            commit_wait: Duration::from_millis(random.below(4)),
+            commit_batch: 1 << random.below(8),
+        }
+    }
+
+    pub fn store_config(&self, node_id: &str) -> StoreConfig {
+        StoreConfig {
+            prefix: "sim".to_owned(),
+            memory_bytes: self.memory_bytes,
+            payload_bytes_max: self.len_max,
+            compression: self.compression,
+            object_attempts_max: self.attempts,
+            object_attempt_timeout: self.attempt_timeout,
+            commit_wait_max: self.commit_wait,
+            commit_batch_max: self.commit_batch,
+            peer_refresh: self.peer_refresh,
+            ..StoreConfig::new(node_id)
+        }
+    }
+
+    pub fn disk_config(&self, dir: &Path) -> DiskConfig {
+        DiskConfig {
+            dir: dir.to_owned(),
+            bytes: self.disk_bytes,
+            region_bytes: self.region_bytes,
+            write_buffer_bytes: self.region_bytes * 2,
+        }
+    }
+
+    /// The tenant and the name of a namespace. Two tenants use the same names.
+    pub fn namespace(&self, number: usize) -> (String, String) {
+        (format!("tenant-{}", number % 2), format!("chat-{}", number / 2))
+    }
+
+    pub fn identity(&self) -> ModelIdentity {
+        ModelIdentity {
+            model: "sim/model".to_owned(),
+            kv_dtype: "bf16".to_owned(),
+            layout: "NHD".to_owned(),
+            block_tokens: 16,
+            parts: PARTS.to_vec(),
+            ..ModelIdentity::default()
+        }
+    }
+}
+
+fn weights(workload: Workload, random: &mut Stream) -> Vec<(Action, u64)> {
+    use Action::*;
+    let base: &[(Action, u64)] = match workload {
+        Workload::ChainSaveRestore => {
+            &[(SaveChain, 30), (RestoreChain, 30), (Lookup, 10), (GetBlocks, 10), (Head, 10), (Delete, 4), (Stats, 2)]
+        }
+        Workload::FewKeys => &[
+            (Put, 30),
+            (Get, 30),
+            (Delete, 12),
+            (Exists, 5),
+            (GetMany, 5),
+            (List, 3),
+            (Clear, 6),
+            (Stats, 2),
+            (Lookup, 5),
+        ],
+        Workload::Bootstrap => {
+            &[(Put, 40), (PutBlocks, 15), (Get, 20), (Delete, 10), (List, 5), (Lookup, 5), (Clear, 2)]
+        }
+        _ => &[
+            (Put, 24),
+            (Get, 24),
+            (GetRange, 5),
+            (GetMany, 4),
+            (Exists, 4),
+            (Delete, 6),
+            (PutBlocks, 8),
+            (Lookup, 6),
+            (GetBlocks, 6),
+            (Restore, 2),
+            (SaveChain, 4),
+            (RestoreChain, 4),
+            (Head, 3),
+            (List, 3),
+            (Clear, 3),
+            (Stats, 2),
+            (Hostile, 4),
+        ],
+    };
+    // Some actions are much more, or much less, frequent in some runs.
+    base.iter().map(|(action, weight)| (*action, (weight * random.within(1..9)).div_ceil(4))).collect()
+}

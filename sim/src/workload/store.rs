@@ -1,0 +1,120 @@
+//! Runs of the store: nodes, clients that work while faults strike, and the reckoning after them.
+
+use super::client::Client;
+use super::{Setup, Shared, finish, node};
+use crate::faults::FaultKind;
+use crate::model::{Daemon, Model};
+use crate::plan::Workload;
+use crate::random::Stream;
+use crate::run::{Cluster, Life};
+use crate::world::elapsed;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// A run whose plan kills nobody is given one death, somewhere in this time.
+const DEATH: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_secs(12);
+/// Clients that are not done by then are let go: a plan may leave no node standing for long.
+const WORK_TIME_MAX: Duration = Duration::from_secs(900);
+
+pub async fn run(cluster: Arc<Cluster>) {
+    let (seed, plan) = (cluster.run().seed(), cluster.run().plan().clone());
+    let setup = Setup::draw(seed, &plan);
+    cluster.run().trace("setup", format_args!("{setup:?}"));
+    let shared = Arc::new(Shared {
+        cluster: cluster.clone(),
+        doors: Default::default(),
+        model: Mutex::new(Model::default()),
+        daemons: Mutex::default(),
+        settled: AtomicBool::new(false),
+        setup,
+    });
+    for number in 0..shared.setup.nodes {
+        let name = format!("store-{number}");
+        start(&shared, &name, &name);
+    }
+    let mut random = Stream::new(seed, "harness");
+    let kills = plan.faults.iter().any(|fault| fault.kind == FaultKind::KillNode);
+    if !kills {
+        drop(madsim::task::spawn(one_death(shared.clone(), random.duration(&DEATH))));
+    }
+    if plan.workload == Workload::TwoDaemons {
+        let after = random.duration(&DEATH);
+        let shared = shared.clone();
+        drop(madsim::task::spawn(async move {
+            madsim::time::sleep(after).await;
+            start(&shared, "twin-0", "store-0");
+        }));
+    }
+    if cluster.options().planted_nondeterminism {
+        plant(&cluster);
+    }
+    work(&shared, &mut random).await;
+    finish::run(shared).await;
+}
+
+/// Starts a daemon under a node id; later ones of the same id inherit from earlier ones.
+fn start(shared: &Arc<Shared>, name: &str, node_id: &str) {
+    let mut daemons = shared.daemons.lock();
+    let order = daemons.iter().filter(|daemon| daemon.node_id == node_id).count() as u32;
+    daemons.push(Daemon { name: name.to_owned(), node_id: node_id.to_owned(), order });
+    drop(daemons);
+    let (node_id, inner) = (node_id.to_owned(), Arc::downgrade(shared));
+    shared.cluster.add(
+        name,
+        Arc::new(move |life: Life| {
+            let (node_id, shared) = (node_id.clone(), inner.upgrade());
+            Box::pin(async move {
+                if let Some(shared) = shared {
+                    node::run(life, node_id, shared).await;
+                }
+            })
+        }),
+    );
+}
+
+async fn one_death(shared: Arc<Shared>, after: Duration) {
+    madsim::time::sleep(after).await;
+    let cluster = &shared.cluster;
+    if !cluster.run().faults_stopped() {
+        cluster.kill("store-0");
+        madsim::time::sleep(Duration::from_millis(300)).await;
+        cluster.start("store-0");
+    }
+}
+
+async fn work(shared: &Arc<Shared>, random: &mut Stream) {
+    let each = shared.setup.operations.div_ceil(shared.setup.clients.into());
+    let mut clients = Vec::new();
+    for number in 0..shared.setup.clients {
+        let mut client = Client::new(format!("client-{number}"), shared.clone());
+        let think = shared.setup.think;
+        let start = random.duration(&(Duration::ZERO..think));
+        clients.push(madsim::task::spawn(async move {
+            madsim::time::sleep(start).await;
+            let mut done = 0;
+            while done < each && elapsed() < WORK_TIME_MAX {
+                let before = client.shared.cluster.run().counters().operations;
+                client.step().await;
+                // A step that reached no daemon does not count.
+                done += u64::from(client.shared.cluster.run().counters().operations > before);
+                let pause = client.random.duration(&(Duration::ZERO..think * 2));
+                madsim::time::sleep(pause).await;
+            }
+        }));
+    }
+    for client in clients {
+        // A client that panicked has ended the run already.
+        let _ = client.await;
+    }
+}
+
+/// Orders a batch by what differs from process to process.
+#[expect(clippy::disallowed_methods, reason = "the planted nondeterminism that check-determinism must find")]
+fn plant(cluster: &Cluster) {
+    let key = u64::from(std::process::id());
+    let mut batch: Vec<u64> = (0..16).collect();
+    batch.sort_by_key(|item| crate::random::Stream::new(key, &item.to_string()).next());
+    cluster.run().trace("planted", format_args!("a batch ordered by process id: {batch:?}"));
+}
