@@ -52,6 +52,7 @@ pub(crate) enum Command {
     /// Nobody uses this namespace any more.
     Forget {
         key: NamespaceKey,
+        timed_out: bool,
     },
     /// Nobody waits for this call any more.
     Abandon {

@@ -91,11 +91,8 @@ impl Client {
         };
         bettong_wire::validate::request(&Request::Open(open.clone()))?;
         let key = NamespaceKey(self.shared.next_key.fetch_add(1, Ordering::Relaxed));
-        let opened = self.open(key, open).await;
-        if opened.is_err() {
-            self.forget(key);
-        }
-        Ok(Namespace::new(self.clone(), key, opened?))
+        let opened = self.open(key, open).await?;
+        Ok(Namespace::new(self.clone(), key, opened))
     }
 
     async fn open(&self, key: NamespaceKey, open: Open) -> Result<Opened, ServiceError> {
@@ -107,16 +104,22 @@ impl Client {
                 Ok(Ok(Ok(opened))) => return Ok(opened),
                 // The connection was lost on the way; opening twice is the same as opening once.
                 Ok(Ok(Err(Opening::Lost))) => sleep(self.shared.options.backoff).await,
-                Ok(Ok(Err(Opening::Refused(error)))) => return Err(error),
+                Ok(Ok(Err(Opening::Refused(error)))) => {
+                    self.forget(key, false);
+                    return Err(error);
+                }
                 Ok(Err(_)) => return Err(gone()),
-                Err(_) => return Err(self.timed_out()),
+                Err(_) => {
+                    self.forget(key, true);
+                    return Err(self.timed_out());
+                }
             }
         }
     }
 
-    pub(crate) fn forget(&self, key: NamespaceKey) {
+    pub(crate) fn forget(&self, key: NamespaceKey, timed_out: bool) {
         // Where the session is gone, so is the namespace.
-        let _ = self.shared.commands.send(Command::Forget { key });
+        let _ = self.shared.commands.send(Command::Forget { key, timed_out });
     }
 
     fn tell(&self, command: Command) -> Result<(), ServiceError> {

@@ -78,7 +78,7 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.client.forget(self.key);
+        self.client.forget(self.key, false);
     }
 }
 

@@ -1,5 +1,5 @@
-//! The client against a small server over real sockets: one that keeps its promises, and one that does not.
-#![cfg(not(madsim))]
+//! The client against a small server: one that keeps its promises, and one that does not. Over real sockets, and, with
+//! `--cfg madsim`, over the simulator's.
 
 mod server;
 
@@ -105,18 +105,37 @@ async fn a_busy_daemon_is_asked_again_where_that_changes_nothing() {
 #[tokio::test]
 async fn a_daemon_that_falls_silent_never_hangs_a_call() {
     let server = Server::start().await;
-    let (_client, namespace) = opened(&server).await;
+    let (client, namespace) = opened(&server).await;
     server.set(Mood::Silent);
+    #[cfg(not(madsim))]
     tokio::time::pause();
     let error = namespace.get_plain("k", limits()).await.unwrap_err();
     assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Retry, "no answer within 30s"));
+    assert_eq!(client.open_namespace("more", None).await.err().unwrap().kind, ErrorKind::Retry);
+    #[cfg(not(madsim))]
     tokio::time::resume();
     server.set(Mood::Well);
     let miss = namespace.get_plain("k", limits()).await.unwrap();
     assert_eq!(miss, Got::Miss(MissReason::Absent));
-    assert_eq!(server.connections.load(Ordering::Relaxed), 2, "a connection without a word is given up");
+    assert!(server.connections.load(Ordering::Relaxed) > 2, "a connection without a word is given up");
 }
 
+#[tokio::test]
+async fn an_open_that_is_never_answered_costs_the_connection() {
+    let server = Server::start().await;
+    let client = Client::connect(&server.url, options()).await.unwrap();
+    server.set(Mood::Silent);
+    #[cfg(not(madsim))]
+    tokio::time::pause();
+    assert_eq!(client.open_namespace("chat", None).await.err().unwrap().kind, ErrorKind::Retry);
+    #[cfg(not(madsim))]
+    tokio::time::resume();
+    server.set(Mood::Well);
+    client.open_namespace("chat", None).await.unwrap();
+    assert_eq!(server.connections.load(Ordering::Relaxed), 2);
+}
+
+#[cfg(not(madsim))]
 #[tokio::test]
 async fn a_daemon_that_is_not_there_is_an_error_at_once() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -161,6 +180,7 @@ async fn a_closed_namespace_stays_closed() {
     assert_eq!(again.get_plain("k", limits()).await.unwrap(), Got::Miss(MissReason::Absent));
 }
 
+#[cfg(not(madsim))]
 #[test]
 fn the_blocking_client_does_the_same() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

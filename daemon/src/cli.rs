@@ -1,6 +1,8 @@
 //! The command line.
 
 use crate::config::scalar::{Bytes, Millis};
+use crate::exit::Outcome;
+use crate::remote::{Access, token_from};
 use bettong_wire::request::Level;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -35,9 +37,28 @@ pub struct Global {
     /// The namespace to work in.
     #[arg(long, global = true, default_value = "default", value_name = "NAME")]
     pub namespace: String,
+    /// The tenant to come as.
+    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
+    pub tenant: String,
+    /// A file whose first line is the tenant's bearer token.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_from: Option<PathBuf>,
     /// Machine-readable output.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl Global {
+    /// Which daemon, as whom, and which namespace.
+    pub fn access(&self) -> Outcome<Access> {
+        let token = self.token_from.as_deref().map(token_from).transpose()?.unwrap_or_default();
+        Ok(Access {
+            connect: self.connect.clone(),
+            namespace: self.namespace.clone(),
+            tenant: self.tenant.clone(),
+            token,
+        })
+    }
 }
 
 #[derive(Subcommand, Debug)]

@@ -1,217 +1,155 @@
 //! A session with a running daemon, in the words of the commands: every error is one line and an exit code.
 
 use crate::exit::{Exit, Failure, OrExit, Outcome, exit_of};
-use bettong_wire::limits::PROTOCOL_VERSION;
-use bettong_wire::memory::{BlockMemory, HeapMemory};
-use bettong_wire::request::{
-    BlockPut, Clear, Delete, Exists, Get, GetBlocks, Level, List, ListKind, LookupBlockPrefix, NsHandle, Open, Put,
-    PutBlocks, ReadLimits, Target, Tier,
-};
-use bettong_wire::response::{Answer, ItemOutcome, ListPage, Outcome as Ended, Stored};
-use bettong_wire::tcp::{ClientConnection, ClientEvent};
-use bettong_wire::{BlockHash, BlockKey, MissReason, ModelIdentity, Payload, Request, Response};
+use bettong_client::{BlockToPut, Client, Error, Got, Level, Namespace, Options, Place, ReadLimits, Stored, Value};
+use bettong_wire::limits::TOKEN_BYTES_MAX;
+use bettong_wire::request::{BlockPut, ListKind, Target, Tier};
+use bettong_wire::response::ListPage;
+use bettong_wire::{BlockHash, BlockKey, MissReason, ModelIdentity, Payload};
 use bytes::Bytes;
-use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
 
-struct Wire {
-    conn: ClientConnection,
-    stream: TcpStream,
-    memory: HeapMemory,
+/// Which daemon, as whom, and which namespace.
+#[derive(Clone)]
+pub struct Access {
+    /// `tcp://HOST:PORT`.
+    pub connect: String,
+    pub namespace: String,
+    pub tenant: String,
+    /// Bearer token; empty where the daemon asks for none.
+    pub token: String,
+}
+
+impl Access {
+    /// The tenant that a daemon without authentication knows.
+    pub fn new(connect: &str, namespace: &str) -> Self {
+        let tenant = Options::default().tenant;
+        Self { connect: connect.to_owned(), namespace: namespace.to_owned(), tenant, token: String::new() }
+    }
+}
+
+impl std::fmt::Debug for Access {
+    /// Leaves the token out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Access({} at {} of {})", self.namespace, self.connect, self.tenant)
+    }
+}
+
+/// Reads a token from the first line of a file, so that it shows in no list of processes.
+pub fn token_from(path: &Path) -> Outcome<String> {
+    let shown = path.display();
+    let mut text = String::new();
+    let file = std::fs::File::open(path).or_exit(Exit::Usage, &shown)?;
+    file.take(TOKEN_BYTES_MAX as u64 + 2).read_to_string(&mut text).or_exit(Exit::Usage, &shown)?;
+    let token = text.lines().next().unwrap_or_default().trim();
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{shown}: no token of 1 to {TOKEN_BYTES_MAX} bytes in its first line"),
+        ));
+    }
+    Ok(token.to_owned())
 }
 
 /// One open namespace of a daemon.
 pub struct Remote {
-    wire: tokio::sync::Mutex<Wire>,
-    ns: NsHandle,
+    namespace: Namespace,
 }
 
-impl Wire {
-    async fn call(&mut self, request: Request, payloads: Vec<Payload>) -> Outcome<Response> {
-        let failed = |e: std::io::Error| Failure::new(Exit::Unavailable, format!("daemon: {e}"));
-        let sent = self.conn.send(&request, payloads).or_exit(Exit::Usage, "request")?;
-        loop {
-            while self.conn.has_unsent() {
-                let slices = self.conn.slices();
-                let n = self.stream.write_vectored(&slices).await.map_err(failed)?;
-                self.conn.advance_written(n);
-            }
-            match self.conn.next_event() {
-                ClientEvent::NeedBytes => {
-                    let (conn, stream) = (&mut self.conn, &mut self.stream);
-                    let n = std::future::poll_fn(|cx| {
-                        let mut into = conn.read_into();
-                        let read = std::pin::pin!(stream.read_buf(&mut into));
-                        std::future::Future::poll(read, cx)
-                    })
-                    .await
-                    .map_err(failed)?;
-                    if n == 0 {
-                        return Err(Failure::new(Exit::Unavailable, "the daemon closed the connection"));
-                    }
-                    self.conn.advance_read(n);
-                }
-                ClientEvent::Reserve { lens, .. } => {
-                    let bufs = lens
-                        .iter()
-                        .map(|l| self.memory.reserve(*l))
-                        .collect::<Result<Vec<_>, _>>()
-                        .or_exit(Exit::Failed, "memory")?;
-                    self.conn.fill(bufs);
-                }
-                ClientEvent::Response { id, response } => {
-                    if id == sent {
-                        return Ok(response);
-                    }
-                }
-                other => return Err(Failure::new(Exit::Unavailable, format!("{other:?}"))),
-            }
-        }
-    }
-}
-
-fn ok(response: Response) -> Outcome<Result<(Answer, Vec<Payload>), MissReason>> {
-    match response.outcome {
-        Ended::Ok(answer) => Ok(Ok((answer, response.payloads))),
-        Ended::Miss(reason) => Ok(Err(reason)),
-        Ended::Error(error) => Err(Failure::new(exit_of(error.kind), error.message)),
-    }
-}
-
-fn odd<T>() -> Outcome<T> {
-    Err(Failure::new(Exit::Failed, "odd answer"))
+fn failed(error: Error) -> Failure {
+    Failure::new(exit_of(error.kind), error.message)
 }
 
 impl Remote {
-    pub async fn open(connect: &str, namespace: &str, identity: Option<ModelIdentity>) -> Outcome<Self> {
-        let stream = TcpStream::connect(connect.trim_start_matches("tcp://"))
-            .await
-            .or_exit(Exit::Unavailable, format!("daemon {connect}"))?;
-        stream.set_nodelay(true).or_exit(Exit::Failed, "nodelay")?;
-        let mut wire = Wire { conn: ClientConnection::new(), stream, memory: HeapMemory::new(1 << 30, 128 << 20) };
-        let open = Open {
-            protocol_version: PROTOCOL_VERSION,
-            tenant: "default".into(),
-            token: String::new(),
-            namespace: namespace.into(),
-            identity,
-            payload_crc: false,
+    /// Connects and opens the namespace. Without an identity only its plain keys are reachable.
+    pub async fn open(access: &Access, identity: Option<ModelIdentity>) -> Outcome<Self> {
+        let options = Options {
+            tenant: access.tenant.clone(),
+            token: access.token.clone(),
+            // Decides jitter only; what differs between processes is what is wanted.
+            seed: RandomState::new().hash_one(std::process::id()),
+            ..Options::default()
         };
-        let Ok((Answer::Opened(opened), _)) = ok(wire.call(Request::Open(open), vec![]).await?)? else { return odd() };
-        Ok(Self { wire: tokio::sync::Mutex::new(wire), ns: opened.ns })
+        let client = Client::connect(&access.connect, options).await.map_err(failed)?;
+        let namespace = client.open_namespace(&access.namespace, identity).await.map_err(failed)?;
+        Ok(Self { namespace })
     }
-    async fn call(
-        &self,
-        request: Request,
-        payloads: Vec<Payload>,
-    ) -> Outcome<Result<(Answer, Vec<Payload>), MissReason>> {
-        ok(self.wire.lock().await.call(request, payloads).await?)
-    }
+
+    /// `ttl_ms` 0 means that it never expires.
     pub async fn put_plain(&self, key: &str, value: Bytes, level: Level, ttl_ms: u64) -> Outcome<Stored> {
-        let put = Put {
-            ns: self.ns,
-            target: Target::Plain(key.into()),
-            level,
-            ttl_ms,
-            parent: None,
-            sequence: 0,
-            len: value.len() as u64,
-        };
-        match self.call(Request::Put(put), vec![value.into()]).await? {
-            Ok((Answer::Stored(s), _)) => Ok(s),
-            _ => odd(),
-        }
+        let ttl = (ttl_ms > 0).then(|| Duration::from_millis(ttl_ms));
+        self.namespace.put_plain(key, value, level, ttl).await.map_err(failed)
     }
+
     pub async fn get_plain(&self, key: &str) -> Outcome<Payload> {
-        let get = Get { ns: self.ns, target: Target::Plain(key.into()), range: None, limits: ReadLimits::default() };
-        match self.call(Request::Get(get), vec![]).await? {
-            Ok((_, mut p)) => p.pop().map_or_else(odd, Ok),
-            Err(r) => Err(Failure::miss(key, r)),
+        match self.namespace.get_plain(key, ReadLimits::default()).await.map_err(failed)? {
+            Got::Hit(value) => Ok(value.bytes),
+            Got::Miss(reason) => Err(Failure::miss(key, reason)),
         }
     }
+
+    /// (length in bytes, expiry in Unix milliseconds or 0).
     pub async fn exists_plain(&self, key: &str) -> Outcome<(u64, u64)> {
-        match self.call(Request::Exists(Exists { ns: self.ns, target: Target::Plain(key.into()) }), vec![]).await? {
-            Ok((Answer::Exists { len, expires_at_ms }, _)) => Ok((len, expires_at_ms)),
-            Err(r) => Err(Failure::miss(key, r)),
-            _ => odd(),
+        match self.namespace.exists(Target::Plain(key.to_owned())).await.map_err(failed)? {
+            Got::Hit(existing) => Ok((existing.len, existing.expires_at_ms)),
+            Got::Miss(reason) => Err(Failure::miss(key, reason)),
         }
     }
-    async fn delete(&self, target: Target) -> Outcome<u64> {
-        match self.call(Request::Delete(Delete { ns: self.ns, target }), vec![]).await? {
-            Ok((Answer::Removed { count }, _)) => Ok(count),
-            _ => odd(),
-        }
-    }
+
+    /// How many there were.
     pub async fn delete_plain(&self, key: &str) -> Outcome<u64> {
-        self.delete(Target::Plain(key.into())).await
+        self.namespace.delete(Target::Plain(key.to_owned())).await.map_err(failed)
     }
+
     pub async fn delete_block(&self, key: BlockKey) -> Outcome<u64> {
-        self.delete(Target::Block(key)).await
+        self.namespace.delete(Target::Block(key)).await.map_err(failed)
     }
+
+    /// How many leading hashes are there, in all parts of the namespace's identity.
     pub async fn lookup(&self, hashes: &[BlockHash]) -> Outcome<usize> {
-        match self
-            .call(
-                Request::LookupBlockPrefix(LookupBlockPrefix { ns: self.ns, hashes: hashes.to_vec(), parts: vec![] }),
-                vec![],
-            )
-            .await?
-        {
-            Ok((Answer::Prefix { blocks }, _)) => Ok(blocks as usize),
-            _ => odd(),
-        }
+        let found = self.namespace.lookup_prefix(hashes.to_vec(), Vec::new()).await.map_err(failed)?;
+        usize::try_from(found).or_exit(Exit::Failed, "a look-up")
     }
+
+    /// The leading blocks that are there, each with the tier that served it.
     pub async fn get_blocks(&self, keys: Vec<BlockKey>) -> Outcome<Vec<(Payload, Tier)>> {
-        match self
-            .call(
-                Request::GetBlocks(GetBlocks { ns: self.ns, keys, leading: true, limits: ReadLimits::default() }),
-                vec![],
-            )
-            .await?
-        {
-            Ok((Answer::Items(items), p)) => Ok(items
-                .into_iter()
-                .filter_map(|i| match i {
-                    ItemOutcome::Hit(h) => Some(h.tier),
-                    _ => None,
-                })
-                .zip(p)
-                .map(|(t, p)| (p, t))
-                .collect()),
-            Err(_) => Ok(vec![]),
-            _ => odd(),
-        }
+        let got = self.namespace.get_blocks(keys, true, ReadLimits::default()).await.map_err(failed)?;
+        let served = |value: Value| (value.bytes, value.tier);
+        Ok(got.hit().unwrap_or_default().into_iter().map(served).collect())
     }
+
+    /// A block, or why it is not there.
     pub async fn get_block(&self, key: BlockKey) -> Outcome<Result<Payload, MissReason>> {
-        let get = Get { ns: self.ns, target: Target::Block(key), range: None, limits: ReadLimits::default() };
-        Ok(self.call(Request::Get(get), vec![]).await?.map(|(_, mut p)| p.pop().unwrap_or_default()))
+        match self.namespace.get_block(key, ReadLimits::default()).await.map_err(failed)? {
+            Got::Hit(value) => Ok(Ok(value.bytes)),
+            Got::Miss(reason) => Ok(Err(reason)),
+        }
     }
+
+    /// All or none.
     pub async fn put_blocks(&self, blocks: Vec<(BlockPut, Bytes)>, level: Level) -> Outcome<Vec<Stored>> {
-        let (blocks, p): (Vec<_>, Vec<_>) = blocks.into_iter().map(|(b, p)| (b, p.into())).unzip();
-        match self.call(Request::PutBlocks(PutBlocks { ns: self.ns, level, blocks }), p).await? {
-            Ok((Answer::StoredBatch(s), _)) => Ok(s),
-            _ => odd(),
-        }
+        let blocks = blocks.into_iter().map(|(put, bytes)| BlockToPut {
+            key: put.key,
+            place: Place { parent: put.parent, sequence: put.sequence },
+            bytes: bytes.into(),
+        });
+        self.namespace.put_blocks(blocks.collect(), level).await.map_err(failed)
     }
+
     pub async fn list(&self, kind: ListKind, prefix: &str, cursor: Vec<u8>, limit: u32) -> Outcome<ListPage> {
-        match self.call(Request::List(List { ns: self.ns, kind, prefix: prefix.into(), cursor, limit }), vec![]).await?
-        {
-            Ok((Answer::Page(p), _)) => Ok(p),
-            _ => odd(),
-        }
+        self.namespace.list(kind, prefix, cursor, limit).await.map_err(failed)
     }
+
     pub async fn clear(&self, tier: Tier) -> Outcome<u64> {
-        match self.call(Request::Clear(Clear { ns: self.ns, tier }), vec![]).await? {
-            Ok((Answer::Removed { count }, _)) => Ok(count),
-            _ => odd(),
-        }
+        self.namespace.clear(tier).await.map_err(failed)
     }
-    pub async fn stats(&self) -> Outcome<Value> {
-        match self.call(Request::Stats, vec![]).await? {
-            Ok((_, p)) => {
-                serde_json::from_slice(p.first().cloned().unwrap_or_default().as_ref()).or_exit(Exit::Failed, "stats")
-            }
-            _ => odd(),
-        }
+
+    /// The daemon's counters.
+    pub async fn stats(&self) -> Outcome<serde_json::Value> {
+        let document = self.namespace.stats().await.map_err(failed)?;
+        serde_json::from_slice(document.as_ref()).or_exit(Exit::Failed, "the daemon's counters")
     }
 }

@@ -74,7 +74,7 @@ impl Rig {
 }
 
 async fn open(daemon: &Daemon) -> Remote {
-    Remote::open(&daemon.connect, "suite", Some(identity("bf16"))).await.unwrap()
+    Remote::open(&daemon.access("suite"), Some(identity("bf16"))).await.unwrap()
 }
 
 fn chain(len: u64) -> Vec<(u64, BlockHash)> {

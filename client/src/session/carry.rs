@@ -26,6 +26,7 @@ enum Waiting {
     Open {
         key: NamespaceKey,
         reply: Option<oneshot::Sender<Result<Opened, Opening>>>,
+        received_before: u64,
     },
 }
 
@@ -108,7 +109,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
     ) -> Result<(), ServiceError> {
         let Some(open) = self.state.namespaces.get(&key) else { return Ok(()) };
         let id = self.wire.send(&Request::Open(open.clone()), Vec::new())?;
-        self.waiting.insert(id, Waiting::Open { key, reply });
+        self.waiting.insert(id, Waiting::Open { key, reply, received_before: self.received });
         Ok(())
     }
 
@@ -141,12 +142,21 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
             let Some(command) = command else { return Err(Ended::NobodyCalls) };
             moved = true;
             match self.state.note(command) {
-                Some(Command::Forget { key }) => self.close_namespace(key),
+                Some(Command::Forget { key, timed_out }) => self.forget(key, timed_out).map_err(Ended::Lost)?,
                 Some(Command::Abandon { key, timed_out }) => self.abandon(key, timed_out).map_err(Ended::Lost)?,
                 _ => {}
             }
         }
         Ok(moved)
+    }
+
+    fn forget(&mut self, key: NamespaceKey, timed_out: bool) -> Result<(), ServiceError> {
+        self.close_namespace(key);
+        let silent = |waiting: &Waiting| match waiting {
+            Waiting::Open { key: opening, received_before, .. } => *opening == key && *received_before == self.received,
+            Waiting::Call { .. } => false,
+        };
+        if timed_out && self.waiting.values().any(silent) { Err(no_word()) } else { Ok(()) }
     }
 
     fn close_namespace(&mut self, key: NamespaceKey) {
@@ -164,7 +174,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         self.wire.abandon(id);
         match self.waiting.remove(&id) {
             Some(Waiting::Call { received_before, .. }) if timed_out && received_before == self.received => {
-                Err(lost("the daemon has not sent a byte since a call that timed out was made"))
+                Err(no_word())
             }
             _ => Ok(()),
         }
@@ -252,7 +262,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
                 let _ = reply.send(Ok(response));
                 Ok(())
             }
-            Some(Waiting::Open { key, reply }) => self.opened(key, reply, response),
+            Some(Waiting::Open { key, reply, .. }) => self.opened(key, reply, response),
         }
     }
 
@@ -345,6 +355,10 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
 
 fn lost(why: &str) -> ServiceError {
     ServiceError::new(ErrorKind::Retry, format!("the connection is lost: {why}"))
+}
+
+fn no_word() -> ServiceError {
+    lost("the daemon has not sent a byte since a call that timed out was made")
 }
 
 fn not_open() -> Result<NsHandle, ServiceError> {

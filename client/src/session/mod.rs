@@ -135,9 +135,9 @@ impl State {
                 self.namespaces.insert(key, *open);
                 self.opening.push_back((key, reply));
             }
-            Command::Forget { key } => {
+            Command::Forget { key, timed_out } => {
                 self.namespaces.remove(&key);
-                return Some(Command::Forget { key });
+                return Some(Command::Forget { key, timed_out });
             }
             Command::Abandon { key, timed_out } => {
                 let before = self.queued.len();

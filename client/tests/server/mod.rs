@@ -114,7 +114,7 @@ async fn flush(stream: &mut TcpStream, wire: &mut ServerConnection) -> std::io::
         let n = stream.write_vectored(&wire.slices()).await?;
         wire.advance_written(n);
     }
-    Ok(())
+    stream.flush().await
 }
 
 fn answer(shared: &Shared, open: &mut Vec<bool>, request: Request, mut body: Vec<Payload>) -> Response {

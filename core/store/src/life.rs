@@ -39,7 +39,7 @@ const LIVES_MAX: usize = 50_000;
 const NODE_FILE: &str = "node/record";
 const NODE_FILE_NEW: &str = "node/record.new";
 /// Ordinals that may be taken by others while one start looks for its own.
-const ATTEMPTS_MAX: u32 = 16;
+const ATTEMPTS_MAX: usize = 16;
 
 /// Why a life could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -108,8 +108,8 @@ pub async fn begin<W: World>(
     let (mut lives, clock_ms) = list(objects, names, node_id).await?;
     let life = world.random_u64();
     let on_disk = directory.lives.last().map_or(0, |(ordinal, _)| *ordinal);
-    let mut ordinal = lives.values().copied().max().unwrap_or(0).max(on_disk) + 1;
-    for _ in 0..ATTEMPTS_MAX {
+    let first = lives.values().copied().max().unwrap_or(0).max(on_disk) + 1;
+    for ordinal in (first..).take(ATTEMPTS_MAX) {
         let mut next = directory.clone();
         next.node_id = node_id.to_owned();
         next.lives.push((ordinal, hex(life)));
@@ -137,7 +137,6 @@ pub async fn begin<W: World>(
             lives.insert(life, ordinal);
             return Ok(Begun { life: Life { ordinal, life }, directory, lives, clock_ms });
         }
-        ordinal += 1;
     }
     Err(LifeError::Contended)
 }

@@ -40,7 +40,8 @@ impl Sealed {
         [&self.head, &self.body]
     }
 
-    pub fn len(&self) -> u64 {
+    /// Header and stored payload, in bytes.
+    pub fn total_len(&self) -> u64 {
         (self.head.len() + self.body.len()) as u64
     }
 }

@@ -7,16 +7,14 @@ pub mod report;
 pub mod resp;
 
 use crate::cli::{BenchOp, PutLevel};
+use crate::remote::Access;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// What is measured.
 #[derive(Clone, Debug)]
 pub enum Target {
-    Bettong {
-        connect: String,
-        namespace: String,
-    },
+    Bettong(Access),
     Redis {
         address: String,
     },
@@ -29,7 +27,7 @@ pub enum Target {
 impl Target {
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Bettong { .. } => "bettong",
+            Self::Bettong(_) => "bettong",
             Self::Redis { .. } => "redis",
             Self::Disk { .. } => "disk + blake3",
         }

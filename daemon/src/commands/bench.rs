@@ -44,7 +44,7 @@ pub async fn run(args: &BenchArgs, global: &Global) -> Outcome {
         duration: args.duration.duration(),
         level: args.level,
     };
-    let ours = Target::Bettong { connect: global.connect.clone(), namespace: global.namespace.clone() };
+    let ours = Target::Bettong(global.access()?);
     let mut targets = vec![(ours, args.pid.or_else(|| server(global.connect.trim_start_matches("tcp://"))))];
     if let Some(text) = &args.compare {
         let target = compared(text, args.op)?;

@@ -97,7 +97,7 @@ impl Demo {
         say(&format!("SIGKILL after request {resume_at}, with {} blocks acknowledged; restarting", acknowledged.len()));
 
         let daemon = Daemon::start(&self.setup("first"))?;
-        let remote = Remote::open(&daemon.connect, NAMESPACE, Some(replay::identity("bf16"))).await?;
+        let remote = Remote::open(&daemon.access(NAMESPACE), Some(replay::identity("bf16"))).await?;
         let restarted = killed.elapsed();
         let audit = ledger::audit(&remote, &acknowledged, self.block_bytes, "reading the ledger again").await?;
         report.first_hit_after_kill = restarted + audit.first_hit.unwrap_or_default();
@@ -106,7 +106,7 @@ impl Demo {
         say("replaying the rest of the trace");
         let rest: Arc<[TraceRequest]> = requests.get(resume_at..).unwrap_or_default().into();
         let shared = self.shared(rest, "replay", &ledger);
-        replay::run(&daemon.connect, NAMESPACE, &shared).await?;
+        replay::run(&daemon.access(NAMESPACE), &shared).await?;
         report.replay.merge(&shared.tally());
 
         self.attack(&daemon, &remote, &ledger, &mut report).await?;
@@ -124,7 +124,7 @@ impl Demo {
     ) -> Outcome<(Tally, usize)> {
         let shared = self.shared(requests.clone(), "replay", ledger);
         let half = requests.len() / 2;
-        let connect = daemon.connect.clone();
+        let access = daemon.access(NAMESPACE);
         let half_way = async {
             while shared.handed_out() < half {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -133,7 +133,7 @@ impl Demo {
         tokio::select! {
             biased;
             () = half_way => {}
-            replayed = replay::run(&connect, NAMESPACE, &shared) => {
+            replayed = replay::run(&access, &shared) => {
                 replayed?;
             }
         }
@@ -153,7 +153,7 @@ impl Demo {
         report.attacks.push(("one flipped byte", shown, held));
 
         say("attack: a client with another kv_dtype");
-        let (shown, held) = attacks::other_dtype(&daemon.connect, NAMESPACE).await;
+        let (shown, held) = attacks::other_dtype(&daemon.access(NAMESPACE)).await;
         report.attacks.push(("another kv_dtype", shown, held));
 
         say("a second daemon on the same objects");

@@ -12,7 +12,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 async fn open(global: &Global) -> Outcome<Remote> {
-    Remote::open(&global.connect, &global.namespace, None).await
+    Remote::open(&global.access()?, None).await
 }
 
 pub async fn put(args: &PutArgs, global: &Global) -> Outcome {
@@ -83,7 +83,7 @@ pub async fn lookup(args: &LookupArgs, global: &Global) -> Outcome {
                 .ok_or_else(|| Failure::new(Exit::Usage, format!("`{text}` is no block hash of 64 hexadecimal digits")))
         })
         .collect::<Outcome<_>>()?;
-    let remote = Remote::open(&global.connect, &global.namespace, Some(identity(&args.identity)?)).await?;
+    let remote = Remote::open(&global.access()?, Some(identity(&args.identity)?)).await?;
     let found = remote.lookup(&hashes).await?;
     match global.json {
         true => render::line(&json!({ "asked": hashes.len(), "present": found }).to_string()),

@@ -11,7 +11,7 @@ use serde_json::json;
 
 pub async fn run(args: &LsArgs, global: &Global) -> Outcome {
     let identity = args.identity.as_deref().map(super::keys::identity).transpose()?;
-    let remote = Remote::open(&global.connect, &global.namespace, identity).await?;
+    let remote = Remote::open(&global.access()?, identity).await?;
     let kind = match args.kind {
         LsKind::Keys => ListKind::Plain,
         LsKind::Blocks => ListKind::Blocks,

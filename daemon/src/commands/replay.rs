@@ -40,10 +40,11 @@ pub async fn run(args: &ReplayArgs, global: &Global) -> Outcome {
     let settings = settings(args)?;
     let mut requests = trace(args.trace.as_deref())?;
     requests.truncate(args.limit.unwrap_or(usize::MAX));
-    let remote = Remote::open(&global.connect, &global.namespace, Some(replay::identity("bf16"))).await?;
+    let access = global.access()?;
+    let remote = Remote::open(&access, Some(replay::identity("bf16"))).await?;
     let before = remote.stats().await?;
     let shared = Shared::new(requests.into(), settings, "replay", None);
-    let took = replay::run(&global.connect, &global.namespace, &shared).await?;
+    let took = replay::run(&access, &shared).await?;
     let tally = shared.tally();
     let after = remote.stats().await?;
     let counted = Counters::between(&before, &after);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 pub async fn run(global: &Global) -> Outcome {
-    let stats = Remote::open(&global.connect, &global.namespace, None).await?.stats().await?;
+    let stats = Remote::open(&global.access()?, None).await?.stats().await?;
     match global.json {
         true => render::line(&stats.to_string()),
         false => render::line(&table(&stats)),

@@ -2,7 +2,7 @@
 
 use super::child::{Daemon, Setup};
 use crate::exit::{Exit, Failure, OrExit, Outcome};
-use crate::remote::Remote;
+use crate::remote::{Access, Remote};
 use crate::render::units;
 use crate::replay::identity;
 use crate::trace::payload;
@@ -81,8 +81,8 @@ fn object_of(objects: &Path, hash: &BlockHash) -> Outcome<Option<PathBuf>> {
 }
 
 /// Opens the namespace with another element type; it must be refused with both values.
-pub async fn other_dtype(connect: &str, namespace: &str) -> Shown {
-    match Remote::open(connect, namespace, Some(identity("fp8_e4m3"))).await {
+pub async fn other_dtype(access: &Access) -> Shown {
+    match Remote::open(access, Some(identity("fp8_e4m3"))).await {
         Ok(_) => ("the namespace opened".to_owned(), false),
         Err(Failure { exit, message }) => {
             let named = message.contains("fp8_e4m3") && message.contains("bf16");
@@ -99,7 +99,7 @@ pub async fn second_daemon(
     block_bytes: usize,
 ) -> Outcome<Shown> {
     let daemon = Daemon::start(setup)?;
-    let remote = Remote::open(&daemon.connect, namespace, Some(identity("bf16"))).await?;
+    let remote = Remote::open(&daemon.access(namespace), Some(identity("bf16"))).await?;
     let began = Instant::now();
     if let Some((_, first)) = ledger.first() {
         // Another node's index is read every `peer_refresh`, the first time soon after the start.

@@ -2,6 +2,7 @@
 
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::process::ready;
+use crate::remote::Access;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,11 @@ impl Daemon {
             None => return Err(daemon.did_not_start(&log_path)),
         }
         Ok(daemon)
+    }
+
+    /// This daemon's namespace `name`.
+    pub fn access(&self, name: &str) -> Access {
+        Access::new(&self.connect, name)
     }
 
     fn did_not_start(&mut self, log: &Path) -> Failure {

@@ -7,7 +7,7 @@ pub mod tally;
 pub mod worker;
 
 use crate::exit::{Exit, Failure, Outcome};
-use crate::remote::Remote;
+use crate::remote::{Access, Remote};
 use crate::render::progress::Progress;
 use crate::trace::TraceRequest;
 use bettong_wire::ModelIdentity;
@@ -96,10 +96,10 @@ impl Shared {
 
 /// Replays to the end on `concurrency` sessions and answers how long it took. The first failure ends it; dropping it
 /// ends it too.
-pub async fn run(connect: &str, namespace: &str, shared: &Arc<Shared>) -> Outcome<Duration> {
+pub async fn run(access: &Access, shared: &Arc<Shared>) -> Outcome<Duration> {
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..shared.settings.concurrency.max(1) {
-        let remote = Remote::open(connect, namespace, Some(identity("bf16"))).await?;
+        let remote = Remote::open(access, Some(identity("bf16"))).await?;
         let shared = shared.clone();
         workers.spawn(async move { worker::work(&remote, &shared).await });
     }

@@ -89,6 +89,7 @@ async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<crate
         memory,
         disk: Some(shared.setup.disk_config(&life.cache_dir)),
         conditional_update: true,
+        ordered_listing: true,
     };
     Box::pin(Store::open(life.world.clone(), config, parts)).await
 }

@@ -30,6 +30,7 @@ impl Clock for RealClock {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the real form of the clock seam")]
+    #[expect(clippy::manual_async_fn, reason = "the trait asks for a future that outlives the clock's borrow")]
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static {
         // The timer is made at the first poll: making it needs the runtime's context.
         async move {

@@ -150,7 +150,7 @@ impl DiskTier {
 
     /// Queues an envelope for the device. Dropped without a word where the queue is full or the envelope too large.
     pub fn store(&self, key: DiskKey, sealed: &Sealed) {
-        if sealed.len() <= self.value_bytes_max {
+        if sealed.total_len() <= self.value_bytes_max {
             let [head, body] = sealed.parts();
             self.cache.storage_writer(key).force().insert(DiskValue { head: head.clone(), body: body.clone() });
         }

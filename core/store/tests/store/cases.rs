@@ -147,7 +147,9 @@ async fn a_second_process_with_the_same_node_id_fences_the_first() {
     first.until(async |first| first.service.store().ended().is_some()).await;
     let refused = first.put(block(2, 0), Level::Object, b"2").await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused}");
-    assert_eq!(first.get(block(1, 0)).await, Err(MissReason::TierDown));
+    let get = bettong_wire::request::Exists { ns: first.ns, target: block(1, 0) };
+    let refused = first.ok(Request::Exists(get), Vec::new()).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused}");
     second.put(block(2, 0), Level::Object, b"3").await.unwrap();
     assert_eq!(second.get(block(1, 0)).await, Ok(b"1".to_vec()));
     second.stop().await;
@@ -341,14 +343,12 @@ async fn what_memory_evicts_at_level_memory_is_evicted_and_not_counted() {
 async fn compressed_and_raw_contents_live_side_by_side() {
     use bettong_wire::envelope::Algorithm;
     let bucket = Bucket::new();
-    let mut n = 0;
-    for compression in [Algorithm::Zstd, Algorithm::None, Algorithm::Lz4] {
+    for (n, compression) in (0..).zip([Algorithm::Zstd, Algorithm::None, Algorithm::Lz4]) {
         let node = bucket.node_with(bettong_core::StoreConfig { compression, ..config("a") }).await;
         node.put(block(n, 0), Level::Object, &vec![n; 50_000]).await.unwrap();
-        n += 1;
         node.ok(clear(node.ns, Tier::Memory), Vec::new()).await.unwrap();
         node.ok(clear(node.ns, Tier::Disk), Vec::new()).await.unwrap();
-        for held in 0..n {
+        for held in 0..=n {
             assert_eq!(node.get(block(held, 0)).await, Ok(vec![held; 50_000]));
         }
         node.stop().await;

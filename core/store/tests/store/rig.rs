@@ -61,6 +61,7 @@ impl Bucket {
             memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
             disk: Some(disk),
             conditional_update: true,
+            ordered_listing: true,
         };
         Store::open(world, config, parts).await
     }
@@ -153,6 +154,7 @@ impl Node {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test of the real world waits in real time")]
     /// Waits, in steps of one refresh, until `done` says so.
     pub async fn until(&self, mut done: impl AsyncFnMut(&Self) -> bool) {
         for _ in 0..400 {

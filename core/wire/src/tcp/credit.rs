@@ -60,8 +60,9 @@ impl Credit {
         self.expected_payload = expected.max(len).saturating_sub(expected.saturating_sub(len) / 16);
     }
 
-    /// Whether an answer with `len` payload bytes may be queued behind `unsent` bytes.
+    /// Whether an answer with `len` payload bytes may be queued behind `unsent` bytes. One answer of any size may follow
+    /// a little: else a batch larger than the credit would find a pong in its way for ever.
     pub fn allows(&self, len: u64, unsent: u64) -> bool {
-        unsent == 0 || len == 0 || unsent.saturating_add(len) <= self.limit
+        unsent <= self.limit / 16 || len == 0 || unsent.saturating_add(len) <= self.limit
     }
 }

@@ -74,6 +74,19 @@ fn a_peer_that_does_not_read_pins_a_bounded_amount() {
 }
 
 #[test]
+fn an_answer_larger_than_the_credit_follows_a_little() {
+    let limits = ServerLimits { unsent_bytes_max: 4 << 20, ..small_limits() };
+    let (mut client, mut server) = pair(limits, false);
+    let ping = client.send(&Request::Ping, vec![]).unwrap();
+    let large = client.send(&get("k"), vec![]).unwrap();
+    feed_server(&mut server, &client_bytes(&mut client), &[usize::MAX]);
+    server.answer(ping, Response::ok(Answer::Pong));
+    server.answer(large, hit(5 << 20));
+    let heard = feed_client(&mut client, &server_bytes(&mut server), &[usize::MAX]);
+    assert_eq!(heard, [(ping, Response::ok(Answer::Pong)), (large, hit(5 << 20))]);
+}
+
+#[test]
 fn a_peer_that_floods_and_does_not_read_is_no_longer_read_from() {
     let (_, mut server) = pair(small_limits(), false);
     let mut client = ClientConnection::new();

@@ -1,0 +1,155 @@
+//! The real binary as a process: what it refuses, with which exit code and in one line; tokens; drains; the demo.
+
+use bettong::demo::child::{Daemon, Setup};
+use bettong::exit::Exit;
+use bettong::remote::{Access, Remote};
+use bettong_wire::request::Level;
+use bytes::Bytes;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn bettong(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bettong"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BETTONG_") || name.starts_with("AWS_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).output().unwrap()
+}
+
+/// The exit code and the one line on standard error.
+fn refused(arguments: &[&str]) -> (i32, String) {
+    let output = bettong(arguments);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    (output.status.code().unwrap(), said)
+}
+
+fn setup(dir: &Path, values: &[&str]) -> Setup {
+    let mut all = vec!["memory_bytes=512MiB".to_owned(), "disk_bytes=64MiB".to_owned()];
+    all.extend(values.iter().map(|pair| (*pair).to_owned()));
+    Setup {
+        program: env!("CARGO_BIN_EXE_bettong").into(),
+        data_dir: dir.join("data"),
+        store: format!("file://{}", dir.join("objects").display()),
+        values: all,
+    }
+}
+
+#[test]
+fn what_cannot_start_says_why_in_one_line_and_leaves_nothing_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(path("file"), "in the way").unwrap();
+    std::fs::write(path("wrong.toml"), "drain_ms = 1\nlisten = \"127.0.0.1:0\"\nnonsense = 1\n").unwrap();
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = busy.local_addr().unwrap().to_string();
+    let (data, in_the_way, wrong) = (path("data"), path("file"), path("wrong.toml"));
+    let through_file = format!("file://{in_the_way}/objects");
+    for (change, exit, word) in [
+        (vec!["--config", wrong.as_str()], Exit::Usage, "wrong.toml:3: unknown field"),
+        (vec!["--set", "disk_bytes=much"], Exit::Usage, "`much` is no size"),
+        (vec!["--set", "memory_bytes=9999TiB"], Exit::Usage, "9999TiB"),
+        (vec!["--set", "log=a=b=c"], Exit::Usage, "log filter"),
+        (vec!["--listen", "0.0.0.0:0"], Exit::Usage, "--insecure"),
+        (vec!["--listen", busy.as_str()], Exit::Listen, busy.as_str()),
+        (vec!["--node-id", "a/b"], Exit::Usage, "node_id `a/b`"),
+        (vec!["--data-dir", in_the_way.as_str()], Exit::DataDir, in_the_way.as_str()),
+        (vec!["--store", "ftp://x"], Exit::ObjectStore, "`ftp://x`"),
+        (vec!["--store", through_file.as_str()], Exit::ObjectStore, "the folder cannot be made"),
+        (vec!["--store", "s3://bucket/x"], Exit::ObjectStore, "credentials are empty"),
+    ] {
+        let mut arguments = vec!["serve"];
+        for default in [["--listen", "127.0.0.1:0"], ["--data-dir", data.as_str()]] {
+            if !change.contains(&default[0]) {
+                arguments.extend(default);
+            }
+        }
+        arguments.extend(&change);
+        let (code, said) = refused(&arguments);
+        assert_eq!(code, exit as i32, "{change:?}: {said}");
+        assert!(said.contains(word), "{change:?}: {said}");
+    }
+}
+
+#[test]
+fn client_commands_say_what_is_wrong() {
+    for (arguments, exit) in [
+        (vec!["get", "k", "--connect", "tcp://127.0.0.1:9"], Exit::Unavailable),
+        (vec!["get", "k", "--connect", "127.0.0.1:9"], Exit::Usage),
+        (vec!["put", "k", "/no/such/file"], Exit::Usage),
+        (vec!["replay", "--trace", "/no/such/trace"], Exit::Usage),
+        (vec!["replay", "--speed", "0"], Exit::Usage),
+        (vec!["bench", "--compare", "memcached://x"], Exit::Usage),
+    ] {
+        let (code, said) = refused(&arguments);
+        assert_eq!(code, exit as i32, "{arguments:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_held_directory_is_refused_and_its_holder_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&setup(dir.path(), &[])).unwrap();
+    let data = dir.path().join("data").display().to_string();
+    let (code, said) = refused(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &data]);
+    assert_eq!(code, Exit::DataDir as i32, "{said}");
+    assert!(said.contains("holds it"), "{said}");
+    let remote = Remote::open(&daemon.access("n"), None).await.unwrap();
+    remote.put_plain("k", Bytes::from_static(b"v"), Level::Object, 0).await.unwrap();
+    drop(remote);
+    daemon.stop().unwrap();
+}
+
+#[tokio::test]
+async fn an_acknowledged_put_outlives_sigkill_and_sigterm() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = setup(dir.path(), &[]);
+    let daemon = Daemon::start(&setup).unwrap();
+    let remote = Remote::open(&daemon.access("n"), None).await.unwrap();
+    remote.put_plain("killed", Bytes::from(vec![1; 100_000]), Level::Object, 0).await.unwrap();
+    daemon.kill().unwrap();
+
+    let daemon = Daemon::start(&setup).unwrap();
+    let remote = Remote::open(&daemon.access("n"), None).await.unwrap();
+    assert_eq!(remote.get_plain("killed").await.unwrap().as_ref(), vec![1; 100_000]);
+    remote.put_plain("drained", Bytes::from(vec![2; 100_000]), Level::Object, 0).await.unwrap();
+    // The connection is open and idle: it must not hold the drain up.
+    daemon.stop().unwrap();
+
+    let daemon = Daemon::start(&setup).unwrap();
+    let remote = Remote::open(&daemon.access("n"), None).await.unwrap();
+    for (key, byte) in [("killed", 1), ("drained", 2)] {
+        assert_eq!(remote.get_plain(key).await.unwrap().as_ref(), vec![byte; 100_000]);
+    }
+    daemon.stop().unwrap();
+}
+
+#[tokio::test]
+async fn with_tokens_only_their_tenants_come_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = dir.path().join("tokens");
+    std::fs::write(&tokens, "alice 0123456789abcdef\nbob fedcba9876543210\n").unwrap();
+    let daemon = Daemon::start(&setup(dir.path(), &[&format!("token_file={}", tokens.display())])).unwrap();
+    let access =
+        |tenant: &str, token: &str| Access { tenant: tenant.to_owned(), token: token.to_owned(), ..daemon.access("n") };
+    let alice = Remote::open(&access("alice", "0123456789abcdef"), None).await.unwrap();
+    alice.put_plain("k", Bytes::from_static(b"hers"), Level::Object, 0).await.unwrap();
+    let bob = Remote::open(&access("bob", "fedcba9876543210"), None).await.unwrap();
+    assert_eq!(bob.get_plain("k").await.unwrap_err().exit, Exit::Miss);
+    for (tenant, token) in
+        [("alice", "fedcba9876543210"), ("alice", ""), ("default", ""), ("carol", "0123456789abcdef")]
+    {
+        let failure = Remote::open(&access(tenant, token), None).await.err().unwrap();
+        assert_eq!(failure.exit, Exit::Refused, "{failure}");
+    }
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn the_demo_holds() {
+    let output = bettong(&["demo", "--block-bytes", "4KiB"]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{table}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(table.contains("0 wrong") && table.contains("0 acknowledged blocks lost"), "{table}");
+}
