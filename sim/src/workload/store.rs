@@ -42,6 +42,10 @@ pub async fn run(cluster: Arc<Cluster>) {
         let (shared, twin) = (shared.clone(), random.duration(&DEATH) / 4);
         drop(madsim::task::spawn(async move {
             madsim::time::sleep(twin).await;
+            // A daemon that still tries to open would begin a newer life than the twin's.
+            while shared.doors.of("store-0").is_none() {
+                madsim::time::sleep(Duration::from_millis(100)).await;
+            }
             start(&shared, "twin-0", "store-0");
             one_death(shared, "twin-0", death).await;
         }));
