@@ -82,6 +82,7 @@ fn bootstrap_100k(bencher: Bencher) {
             memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
             disk: None,
             conditional_update: true,
+            ordered_listing: true,
         };
         Store::open(world, config, parts).await.expect("an open store")
     };

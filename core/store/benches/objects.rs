@@ -62,6 +62,7 @@ async fn open(root: &Path) -> (Store<RealWorld>, NsNum) {
         memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
         disk: None,
         conditional_update: false,
+        ordered_listing: false,
     };
     let store = Store::open(world, config, parts).await.expect("an open store");
     let (ns, _) = store.open_namespace("t", "n", None).await.expect("a namespace");

@@ -61,7 +61,7 @@ impl StoreConfig {
         Self {
             node_id: node_id.into(),
             prefix: String::new(),
-            memory_bytes: 256 << 20,
+            memory_bytes: 512 << 20,
             payload_bytes_max: limits::BLOCK_BYTES_MAX,
             compression: Algorithm::None,
             object_attempts_max: 4,
@@ -92,14 +92,22 @@ impl StoreConfig {
         if !id_ok {
             return Err(format!("node id `{}` must be 1 to 64 characters of a-z, 0-9 and -", self.node_id));
         }
+        let segment_ok = |segment: &str| {
+            let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(known)
+        };
+        if !self.prefix.is_empty() && !self.prefix.split('/').all(segment_ok) {
+            let prefix = &self.prefix;
+            return Err(format!("prefix `{prefix}` must be `/`-separated segments of a-z, A-Z, 0-9, `-`, `_` and `.`"));
+        }
         if self.payload_bytes_max == 0 || self.payload_bytes_max > limits::BLOCK_BYTES_MAX {
             let (max, limit) = (self.payload_bytes_max, limits::BLOCK_BYTES_MAX);
             return Err(format!("payload_bytes_max is {max}, it must be 1 to {limit}"));
         }
-        if self.memory_bytes < self.payload_bytes_max.saturating_mul(2) {
+        if self.memory_bytes < self.payload_bytes_max.saturating_mul(3) {
             let (memory, payload) = (self.memory_bytes, self.payload_bytes_max);
             return Err(format!(
-                "memory_bytes is {memory}, it must hold at least two payloads of payload_bytes_max ({payload})"
+                "memory_bytes is {memory}, it must hold at least three payloads of payload_bytes_max ({payload})"
             ));
         }
         if self.object_attempts_max == 0 || self.object_inflight_max == 0 || self.commit_batch_max == 0 {

@@ -2,7 +2,7 @@
 
 use super::resp::Resp;
 use super::{Plan, Target, disk};
-use crate::cli::BenchOp;
+use crate::cli::{BenchOp, PutLevel};
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::remote::Remote;
 use crate::render::latency::Latency;
@@ -65,6 +65,8 @@ impl Session {
 struct Driver {
     session: Session,
     keys: Vec<(String, Bytes)>,
+    /// Keys that a run put besides, to be removed at the end.
+    fresh: Vec<String>,
 }
 
 /// Connections that are warm: their keys are stored.
@@ -91,7 +93,7 @@ impl Load {
             let id = |number: usize| (u64::from(index) << 32) | number as u64;
             let keys =
                 (0..KEYS).map(|number| (key(number), Bytes::from(payload::block(id(number), plan.size)))).collect();
-            let mut driver = Driver { session, keys };
+            let mut driver = Driver { session, keys, fresh: Vec::new() };
             for (key, value) in &driver.keys {
                 driver.session.put(key, value, &plan).await?;
             }
@@ -125,23 +127,31 @@ impl Load {
 
     /// Removes what was stored.
     pub async fn clean(mut self) -> Outcome {
-        for driver in &mut self.drivers {
-            for (key, _) in &driver.keys {
+        let cleaning = self.drivers.iter_mut().map(async |driver| {
+            for key in driver.keys.iter().map(|(key, _)| key).chain(&driver.fresh) {
                 driver.session.delete(key).await?;
             }
-        }
-        Ok(())
+            Ok(())
+        });
+        futures::future::try_join_all(cleaning).await.map(|_| ())
     }
 }
 
 async fn drive(driver: &mut Driver, plan: Plan, until: Instant) -> Outcome<(u64, Latency)> {
     let (mut ops, mut latency) = (0, Latency::default());
     let mut begin = Instant::now();
+    // A durable put of a key that is there has the old version to remove as well: what is measured is a put alone.
+    let fresh = plan.op == BenchOp::Put && plan.level == PutLevel::Object;
     for (key, value) in driver.keys.iter().cycle() {
         if begin >= until {
             break;
         }
         match plan.op {
+            BenchOp::Put if fresh => {
+                let key = format!("{key}-{}", driver.fresh.len());
+                driver.session.put(&key, value, &plan).await?;
+                driver.fresh.push(key);
+            }
             BenchOp::Put => driver.session.put(key, value, &plan).await?,
             BenchOp::Get => driver.session.get(key, value).await?,
             BenchOp::Exists => driver.session.exists(key).await?,

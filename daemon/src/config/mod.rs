@@ -98,7 +98,7 @@ values! { machine;
     s3_access_key_id: Text = text(""), "text", "S3 access key; empty means AWS_ACCESS_KEY_ID";
     s3_secret_access_key: Text = text(""), "text", "S3 secret key; empty means AWS_SECRET_ACCESS_KEY", secret;
     s3_instance_role: Switch = Switch(false), "switch", "take S3 credentials from the machine's role instead of keys";
-    s3_path_style: Switch = Switch(false), "switch", "address buckets as a path, as most S3 servers of one's own need";
+    s3_path_style: Switch = Switch(false), "switch", "address buckets as a path instead of a host name, as most S3 servers besides Amazon need";
     log: Text = text("warn,bettong=info,bettong_core=info"), "filter", "what is logged to standard error: levels by module";
 }
 

@@ -61,7 +61,7 @@ pub fn open(bucket: &str, config: &Config) -> Outcome<Arc<dyn ObjectStore>> {
         .with_client_options(options)
         .with_retry(retry)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_virtual_hosted_style_request(!config.s3_path_style.0 && endpoint.is_empty())
+        .with_virtual_hosted_style_request(!config.s3_path_style.0)
         .build()
         .map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
         .or_exit(Exit::ObjectStore, format!("object store s3://{bucket}"))

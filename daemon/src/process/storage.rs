@@ -64,6 +64,7 @@ pub async fn open(config: &Config, data_dir: &DataDir, store: OpenedStore) -> Ou
     let parts = StoreParts {
         // The local file store cannot replace an object only if it is unchanged.
         conditional_update: !matches!(store.url, StoreUrl::File(_)),
+        ordered_listing: !matches!(store.url, StoreUrl::File(_)),
         objects: store.objects,
         local_index: Some(local_index(data_dir)?),
         memory: Arc::new(HeapMemory::new(config.memory_bytes.0, config.payload_bytes_max.0)),

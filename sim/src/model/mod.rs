@@ -269,25 +269,45 @@ impl Model {
     /// Whether `key` must be found on `daemon` by a read of this span: acknowledged at level `object` before, by this
     /// daemon or one that it inherits from, and since then neither deleted nor replaced by something that may vanish.
     pub fn surely_present(&self, key: &ValueKey, daemon: &Daemon, read: &Span) -> Option<&Attempt> {
-        let history = self.histories.get(key)?;
-        if history.damaged {
-            return None;
-        }
+        self.sure(key, daemon, read).into_iter().next()
+    }
+
+    /// The attempts any of which is enough for `surely_present`.
+    fn sure(&self, key: &ValueKey, daemon: &Daemon, read: &Span) -> Vec<&Attempt> {
+        let Some(history) = self.histories.get(key).filter(|history| !history.damaged) else { return Vec::new() };
         let may_vanish = |attempt: &Attempt| attempt.ttl_ms > 0 || (key.is_plain() && attempt.level == Level::Memory);
-        self.possible(key).find(|attempt| {
+        let sure = |attempt: &&Attempt| {
             let acknowledged = attempt.ending == Ending::Done
                 && attempt.level == Level::Object
                 && attempt.ttl_ms == 0
                 && daemon.inherits(&attempt.daemon)
                 && attempt.span.precedes(read);
-            let undeleted = || {
-                let touches =
-                    |deletion: &Deletion| deletion.ending != Ending::Refused && !deletion.span.precedes(&attempt.span);
-                !history.deletions.iter().any(touches)
+            let touches = |deletion: &Deletion| {
+                let same = deletion.daemon == attempt.daemon;
+                let written = if same { Some(attempt.span) } else { self.written(attempt) };
+                deletion.ending != Ending::Refused && !written.is_some_and(|written| deletion.span.precedes(&written))
             };
-            let unreplaced =
-                || !self.possible(key).any(|later| may_vanish(later) && !later.span.precedes(&attempt.span));
-            acknowledged && undeleted() && unreplaced()
-        })
+            let replaced = || self.possible(key).any(|later| may_vanish(later) && !later.span.precedes(&attempt.span));
+            acknowledged && !history.deletions.iter().any(touches) && !replaced()
+        };
+        self.possible(key).filter(sure).collect()
+    }
+
+    /// When the version that an attempt was acknowledged with was written: with `already`, by an earlier attempt. A
+    /// deletion on another node may have named that version dead before this node heard of it.
+    fn written(&self, attempt: &Attempt) -> Option<Span> {
+        match attempt.stored {
+            Some((put_id, true)) => self.attempt_of(put_id).map(|first| first.span),
+            _ => Some(attempt.span),
+        }
+    }
+
+    /// Whether the version `put_id` must still be the one of its key: nothing that may have taken its place was asked.
+    pub fn surely_held(&self, put_id: PutId, now: Duration) -> bool {
+        let Some(first) = self.attempt_of(put_id) else { return false };
+        let read = Span { invoked: now, ended: None };
+        let replaced = first.key.is_plain()
+            && self.possible(&first.key).any(|other| other.id != first.id && !other.span.precedes(&first.span));
+        !replaced && self.sure(&first.key, &first.daemon, &read).iter().any(|sure| sure.id == first.id)
     }
 }

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// Where no answer comes, the HTTP client of a real store gives up after this long.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pieces in which a slow body arrives.
 const SLOW_PIECES: usize = 4;
 
@@ -54,6 +56,17 @@ fn refusal(strike: &Strike, operation: Operation, conditional: bool, path: &str)
         }
         FaultKind::ObjectDeleteError if strike.effect == Effect::None => Some(failure("500 the delete failed")),
         _ => None,
+    }
+}
+
+/// What the caller hears; without an answer it waits until its client gives up.
+async fn heard<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+    match answer.await {
+        Ok(result) => result,
+        Err(_) => {
+            madsim::time::sleep(CLIENT_TIMEOUT).await;
+            Err(failure("no answer"))
+        }
     }
 }
 
@@ -140,11 +153,7 @@ impl Service {
         let (reply, answer) = oneshot::channel();
         let (service, caller) = (self.clone(), caller.to_owned());
         drop(self.node.spawn(async move { service.land(caller, operation, path, fate, apply, reply).await }));
-        // Without an answer the caller waits until it gives up by itself.
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => std::future::pending().await,
-        }
+        heard(answer).await
     }
 
     async fn land<T: Send>(
@@ -263,10 +272,7 @@ impl Service {
             service.answer(reply, result.map(|value| (value, strikes)), None);
         };
         drop(self.node.spawn(task));
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => std::future::pending().await,
-        }
+        heard(answer).await
     }
 
     pub async fn get(self: &Arc<Self>, caller: &str, path: String, options: GetOptions) -> Result<GetResult> {

@@ -6,7 +6,7 @@ use super::{Verdict, no};
 pub fn check(daemon: &str, stats: &serde_json::Value) -> Verdict {
     let number = |path: &str| stats.pointer(path).and_then(serde_json::Value::as_u64);
     for (held, limit) in
-        [("/memory/payload_bytes", "/memory/payload_bytes_max"), ("/memory/tier_bytes", "/memory/tier_bytes_max")]
+        [("/memory/payload_bytes", "/memory/payload_bytes_max"), ("/memory/tier_bytes", "/memory/payload_bytes_max")]
     {
         match (number(held), number(limit)) {
             (Some(held_bytes), Some(limit_bytes)) if held_bytes <= limit_bytes => {}

@@ -130,18 +130,14 @@ async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: 
     let paths: Vec<String> = shared.cluster.service().bucket().lock().objects().keys().cloned().collect();
     let objects = settled::value_objects(paths.iter());
     let healed = shared.cluster.run().reached().get(State::Healed.as_str()).copied().unwrap_or(0);
-    let hidden = |put_id: PutId| {
-        // Deleted, replaced, expired or damaged values leave the listing before their objects go.
+    // Deleted, replaced, expired or damaged values leave the listing before their objects go.
+    let now = elapsed();
+    let held: BTreeSet<PutId> = {
         let model = shared.model.lock();
-        let Some(attempt) = model.attempt_of(put_id) else { return true };
-        let span = Span { invoked: elapsed(), ended: None };
-        let sure = model.surely_present(&attempt.key, &attempt.daemon, &span).is_some_and(|sure| sure.id == attempt.id);
-        !sure
+        objects.iter().map(|(_, put_id)| *put_id).filter(|put_id| model.surely_held(*put_id, now)).collect()
     };
-    let settled: Vec<_> = objects.iter().map(|(path, put_id)| (*path, *put_id, hidden(*put_id))).collect();
-    let span = Span { invoked: elapsed(), ended: None };
+    let span = Span { invoked: now, ended: None };
     client.judge(daemon, span, |seen| {
-        let waiting = |put_id| settled.iter().any(|(_, id, hidden)| *id == put_id && *hidden);
-        settled::check_bucket(seen.model, &objects, &listed, healed, waiting)
+        settled::check_bucket(seen.model, &objects, &listed, healed, |put_id| !held.contains(&put_id))
     });
 }

@@ -8,6 +8,7 @@ use bettong_core::store::OpenError;
 use bettong_core::world::World;
 use bettong_core::{Deadline, Fate, Peer, Rights, Service, Store, StoreParts};
 use bettong_wire::memory::HeapMemory;
+use bettong_wire::{ErrorKind, Payload, Response, ServiceError};
 use futures::future::{Either, select};
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -61,9 +62,22 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
 
 async fn answer<W: World>(service: StoreService<W>, peer: Arc<Peer>, call: Call) {
     let deadline = Deadline(service.now().plus(call.deadline));
-    let response = service.call(&peer, call.request, call.body, deadline).await;
+    let response = match receive(&service, &peer, &call.body) {
+        Ok(body) => service.call(&peer, call.request, body, deadline).await,
+        Err(error) => Response::error(error),
+    };
     // A client that is gone hears nothing.
     let _ = call.reply.send(response);
+}
+
+/// Reads the body into reserved memory, as every door does.
+fn receive<S: Service>(service: &S, peer: &Peer, body: &[Payload]) -> Result<Vec<Payload>, ServiceError> {
+    let receive = |payload: &Payload| {
+        let mut buf = service.reserve(peer, payload.len() as u64)?;
+        buf.unfilled().put_slice(payload.as_ref());
+        buf.seal().ok_or_else(|| ServiceError::new(ErrorKind::Internal, "a filled buffer does not seal"))
+    };
+    body.iter().map(receive).collect()
 }
 
 async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<crate::world::SimWorld>, OpenError> {
@@ -75,6 +89,7 @@ async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<crate
         memory,
         disk: Some(shared.setup.disk_config(&life.cache_dir)),
         conditional_update: true,
+        ordered_listing: true,
     };
     Box::pin(Store::open(life.world.clone(), config, parts)).await
 }

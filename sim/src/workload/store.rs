@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// A run whose plan kills nobody is given one death, somewhere in this time.
-const DEATH: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_secs(12);
+const DEATH: std::ops::Range<Duration> = Duration::from_millis(300)..Duration::from_secs(4);
 /// Clients that are not done by then are let go: a plan may leave no node standing for long.
 const WORK_TIME_MAX: Duration = Duration::from_secs(900);
 
@@ -36,16 +36,21 @@ pub async fn run(cluster: Arc<Cluster>) {
     }
     let mut random = Stream::new(seed, "harness");
     let kills = plan.faults.iter().any(|fault| fault.kind == FaultKind::KillNode);
-    if !kills {
-        drop(madsim::task::spawn(one_death(shared.clone(), random.duration(&DEATH))));
-    }
+    let death = random.duration(&DEATH);
     if plan.workload == Workload::TwoDaemons {
-        let after = random.duration(&DEATH);
-        let shared = shared.clone();
+        // The one that starts last has the say, so it is the twin that dies and comes back.
+        let (shared, twin) = (shared.clone(), random.duration(&DEATH) / 4);
         drop(madsim::task::spawn(async move {
-            madsim::time::sleep(after).await;
+            madsim::time::sleep(twin).await;
+            // A daemon that still tries to open would begin a newer life than the twin's.
+            while shared.doors.of("store-0").is_none() {
+                madsim::time::sleep(Duration::from_millis(100)).await;
+            }
             start(&shared, "twin-0", "store-0");
+            one_death(shared, "twin-0", death).await;
         }));
+    } else if !kills {
+        drop(madsim::task::spawn(one_death(shared.clone(), "store-0", death)));
     }
     if cluster.options().planted_nondeterminism {
         plant(&cluster);
@@ -74,13 +79,13 @@ fn start(shared: &Arc<Shared>, name: &str, node_id: &str) {
     );
 }
 
-async fn one_death(shared: Arc<Shared>, after: Duration) {
+async fn one_death(shared: Arc<Shared>, name: &str, after: Duration) {
     madsim::time::sleep(after).await;
     let cluster = &shared.cluster;
     if !cluster.run().faults_stopped() {
-        cluster.kill("store-0");
+        cluster.kill(name);
         madsim::time::sleep(Duration::from_millis(300)).await;
-        cluster.start("store-0");
+        cluster.start(name);
     }
 }
 

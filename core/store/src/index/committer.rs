@@ -1,7 +1,9 @@
 //! The one committer of a node: hands index changes to SlateDB in groups, then to the map, in one order.
 
 use super::db::IndexHome;
-use super::rows::{ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, QuarantineRow, STATE_KEY, StateRow, ValueKey, ValueRow};
+use super::rows::{
+    ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Mark, QuarantineRow, STATE_KEY, StateRow, ValueKey, ValueRow,
+};
 use crate::observe::{Point, State};
 use crate::race::timeout;
 use crate::world::{Clock, World};
@@ -11,7 +13,7 @@ use parking_lot::Mutex;
 use slatedb::{Db, WriteBatch};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,7 +25,7 @@ pub enum IndexChange {
     /// This node has no entry of the key; it was of `put_id`.
     Remove { key: ValueKey, put_id: PutId },
     /// The put id is dead: never visible again.
-    Dead { key: ValueKey, put_id: PutId, wall_ms: u64 },
+    Dead { key: ValueKey, put_id: PutId, wall_ms: u64, mark: Mark },
     /// The mark of a dead put id is past its time.
     Forget { put_id: PutId },
     /// No copy of the put id verifies: never read again.
@@ -71,6 +73,7 @@ pub struct CommitQueue {
     /// Writers that will hand in soon: the committer waits for them a little.
     coming: Arc<AtomicUsize>,
     limit: usize,
+    closing: Arc<AtomicBool>,
 }
 
 /// Announces a submission; dropped once it is handed in or given up.
@@ -116,6 +119,7 @@ impl CommitQueue {
 
     /// Takes no more changes; the committer finishes what it has and closes the index.
     pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
         self.sender.lock().take();
     }
 }
@@ -141,10 +145,14 @@ pub struct Committer<W: World, V, S> {
     pub next_sequence: u64,
     /// Change records in the index, oldest first: sequence and time.
     pub records: VecDeque<(u64, u64)>,
+    /// Set by `CommitQueue::close`: an index that cannot be opened is then given up.
+    pub closing: Arc<AtomicBool>,
 }
 
 /// Attempts of one group: each ends with a re-opened index in which the group provably is not.
 const GROUP_ATTEMPTS_MAX: u32 = 5;
+/// Change records kept at most.
+const RECORDS_MAX: usize = 65_536;
 /// Pause between attempts to re-open the index.
 const REOPEN_PAUSE: Duration = Duration::from_millis(200);
 /// A database that failed is given this long to close before it is dropped.
@@ -156,7 +164,8 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
         let (sender, receiver) = mpsc::channel(self.limits.queue_max);
         let coming = Arc::new(AtomicUsize::new(0));
         let sender = Arc::new(Mutex::new(Some(sender)));
-        let queue = CommitQueue { sender, coming: coming.clone(), limit: self.limits.queue_max };
+        let queue =
+            CommitQueue { sender, coming: coming.clone(), limit: self.limits.queue_max, closing: self.closing.clone() };
         let (ended, end) = oneshot::channel();
         let world = self.home.world.clone();
         world.spawn(async move {
@@ -183,10 +192,7 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                 }
             }
         }
-        let world = &self.home.world;
-        if let Some(Err(error)) = timeout(world, CLOSE_MAX, world.enter(self.db.close())).await {
-            tracing::warn!(%error, "the index did not close cleanly");
-        }
+        self.close_index().await;
     }
 
     /// The first submission, what waits behind it, and what is announced and comes within the longest wait.
@@ -274,8 +280,10 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                     batch.delete(key.encode());
                     rows.push((*key, None));
                 }
-                IndexChange::Dead { key, put_id, wall_ms } => {
-                    batch.put_bytes(DeadRow::key(*put_id), DeadRow { wall_ms: *wall_ms, key: *key }.encode());
+                IndexChange::Dead { key, put_id, wall_ms, mark } => {
+                    let row = DeadRow { wall_ms: *wall_ms, mark: *mark, key: *key };
+                    batch.put_bytes(DeadRow::key(*put_id), row.encode());
+                    batch.delete(QuarantineRow::key(*put_id));
                 }
                 IndexChange::Forget { put_id } => batch.delete(DeadRow::key(*put_id)),
                 IndexChange::Quarantine { put_id, .. } => {
@@ -287,7 +295,9 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
         let kept_ms = u64::try_from(self.limits.change_records_kept.as_millis()).unwrap_or(u64::MAX);
         let old = |(_, at): &&(u64, u64)| at.saturating_add(kept_ms) < wall_ms;
         // A bounded number at a time: a long idle node does not pay for its past in one batch.
-        let trimmed = self.records.iter().take(64).take_while(old).count();
+        // Neither time alone (a clock that once jumped ahead stands still) nor number alone decides.
+        let over = self.records.len().saturating_sub(RECORDS_MAX).min(64);
+        let trimmed = self.records.iter().take(64).take_while(old).count().max(over);
         for (old_sequence, _) in self.records.iter().take(trimmed) {
             batch.delete(ChangeBatch::key(*old_sequence));
         }
@@ -297,34 +307,36 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
         (batch, wall_ms, trimmed)
     }
 
-    /// Opens the index again and says whether the batch of `sequence` is in it. Ends only with an open index, or because
-    /// this process is no longer the node's newest life.
+    /// Opens the index again and says whether the batch of `sequence` is in it. Ends only with an open index, because
+    /// this process is no longer the node's newest life, or because the store closes.
+    ///
+    /// The newest life is asked for after the index is open: an older life that opens later than a newer one has fenced
+    /// it, but learns here that it must not write.
     async fn reopen(&mut self, sequence: u64, why: &str) -> Result<bool, CommitError> {
         let world = self.home.world.clone();
-        let _ = timeout(&world, CLOSE_MAX, world.enter(self.db.close())).await;
+        self.close_index().await;
         loop {
-            match self.succession.is_newest().await {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.visible.fenced("a newer life of this node id has started");
-                    return Err(CommitError::Closed("a newer life of this node id has started".to_owned()));
-                }
-                Err(error) => {
-                    tracing::warn!(error, "cannot tell yet whether a newer life of this node exists");
-                    world.clock().sleep(REOPEN_PAUSE).await;
-                    continue;
-                }
+            if self.closing.load(Ordering::Relaxed) {
+                return Err(CommitError::Closed("the store is closing".to_owned()));
             }
             match self.home.open(self.path.clone()).await {
                 Ok(db) => {
                     self.db = db;
-                    world.reached(State::IndexReopened);
-                    match world.enter(self.db.get(ChangeBatch::key(sequence))).await {
-                        Ok(row) => {
-                            let record = row.as_deref().and_then(ChangeBatch::decode);
-                            return Ok(record.is_some_and(|record| record.life == self.life));
+                    match self.look_for(sequence).await {
+                        Ok(found) => {
+                            world.reached(State::IndexReopened);
+                            return Ok(found);
                         }
-                        Err(error) => tracing::warn!(%error, why, "the re-opened index does not answer"),
+                        Err(LookError::Superseded) => {
+                            self.close_index().await;
+                            let why = "a newer life of this node id has started";
+                            self.visible.fenced(why);
+                            return Err(CommitError::Closed(why.to_owned()));
+                        }
+                        Err(LookError::Unanswered(error)) => {
+                            tracing::warn!(error, why, "the re-opened index does not answer");
+                            self.close_index().await;
+                        }
                     }
                 }
                 Err(error) => tracing::warn!(%error, why, "the index cannot be re-opened yet"),
@@ -332,4 +344,29 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
             world.clock().sleep(REOPEN_PAUSE).await;
         }
     }
+
+    async fn look_for(&self, sequence: u64) -> Result<bool, LookError> {
+        match self.succession.is_newest().await {
+            Ok(true) => {}
+            Ok(false) => return Err(LookError::Superseded),
+            Err(error) => return Err(LookError::Unanswered(error)),
+        }
+        let row = self.home.world.enter(self.db.get(ChangeBatch::key(sequence))).await;
+        let row = row.map_err(|error| LookError::Unanswered(error.to_string()))?;
+        Ok(row.as_deref().and_then(ChangeBatch::decode).is_some_and(|record| record.life == self.life))
+    }
+
+    async fn close_index(&self) {
+        let world = &self.home.world;
+        match timeout(world, CLOSE_MAX, world.enter(self.db.close())).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%error, "the index did not close cleanly"),
+            None => tracing::warn!("the index did not close within {CLOSE_MAX:?}"),
+        }
+    }
+}
+
+enum LookError {
+    Superseded,
+    Unanswered(String),
 }

@@ -10,6 +10,7 @@ use bettong_wire::envelope::Kind;
 use hashbrown::HashTable;
 use parking_lot::{RwLock, RwLockReadGuard};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const SHARDS: usize = 16;
 const CHUNK: usize = 1024;
@@ -20,6 +21,8 @@ pub struct IndexMap {
     shards: Box<[RwLock<Shard>]>,
     lives: RwLock<Lives>,
     seed: u64,
+    /// Entries that other nodes' indexes name.
+    foreign: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -67,10 +70,11 @@ impl Shard {
         self.table.find(hash, found).copied()
     }
 
-    fn put(&mut self, hash: u64, packed: Packed, key: &Key, seed: u64) {
+    /// Says whether the entry is new.
+    fn put(&mut self, hash: u64, packed: Packed, key: &Key, seed: u64) -> bool {
         if let Some(slot) = self.find(hash, key, packed.node()) {
             *self.packed_mut(slot) = packed;
-            return;
+            return false;
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             if self.used as usize == self.slots.len() * CHUNK {
@@ -83,6 +87,7 @@ impl Shard {
         let slots = &self.slots;
         self.table
             .insert_unique(hash, slot, |slot| mix(&slots[*slot as usize / CHUNK][*slot as usize % CHUNK].key(), seed));
+        true
     }
 
     fn remove(&mut self, hash: u64, slot: u32) {
@@ -115,7 +120,12 @@ fn shard_of(hash: u64) -> usize {
 impl IndexMap {
     /// An empty map whose hashing is keyed by `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), lives: RwLock::default(), seed }
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            lives: RwLock::default(),
+            seed,
+            foreign: AtomicUsize::new(0),
+        }
     }
 
     /// Sets the entry of `key` for the entry's node, whatever was there.
@@ -123,7 +133,10 @@ impl IndexMap {
         let life = self.lives.write().number(entry.put_id.life);
         let hash = mix(key, self.seed);
         let packed = Packed::new(key, entry, life, accessed);
-        self.shards[shard_of(hash)].write().put(hash, packed, key, self.seed);
+        let new = self.shards[shard_of(hash)].write().put(hash, packed, key, self.seed);
+        if new && entry.node != NodeNum::SELF {
+            self.foreign.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The entry of `key` that `node` names.
@@ -161,7 +174,16 @@ impl IndexMap {
 
     /// Removes the entry of `key` for `node` if it is still of `put_id`; says whether it was.
     pub fn remove(&self, key: &Key, node: NodeNum, put_id: PutId) -> bool {
-        self.change(key, node, put_id, |shard, hash, slot| shard.remove(hash, slot))
+        let removed = self.change(key, node, put_id, |shard, hash, slot| shard.remove(hash, slot));
+        if removed && node != NodeNum::SELF {
+            self.foreign.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed
+    }
+
+    /// Entries that other nodes' indexes name.
+    pub fn foreign(&self) -> usize {
+        self.foreign.load(Ordering::Relaxed)
     }
 
     /// Marks the entry as never to be read again if it is still of `put_id`; says whether it was.

@@ -1,5 +1,7 @@
 //! The object store as SlateDB sees it: every call leaves SlateDB's executor for this world and wakes it on return.
 
+use crate::objects::stalled;
+use crate::race::timeout;
 use crate::world::World;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -10,6 +12,10 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use std::sync::Arc;
+use std::time::Duration;
+
+/// SlateDB bounds its attempts and not their time: one request that hangs would hold the index for ever.
+const REQUEST_MAX: Duration = Duration::from_secs(15);
 
 pub struct OutwardStore<W: World> {
     world: W,
@@ -21,15 +27,31 @@ impl<W: World> OutwardStore<W> {
         Self { world, inner }
     }
 
-    fn outward<T: Send + 'static>(&self, items: BoxStream<'static, T>) -> BoxStream<'static, T> {
+    fn outward<T: Send + 'static>(&self, items: BoxStream<'static, Result<T>>) -> BoxStream<'static, Result<T>> {
         outward(self.world.clone(), items).boxed()
     }
 }
 
-fn outward<W: World, T: Send + 'static>(world: W, items: BoxStream<'static, T>) -> impl Stream<Item = T> + Send {
-    stream::unfold((world, items), |(world, mut items)| async move {
-        let item = world.leave(items.next()).await;
-        item.map(|item| (item, (world, items)))
+/// Runs one request in this world, for a bounded time.
+async fn request<W: World, T>(world: &W, request: impl Future<Output = Result<T>> + Send) -> Result<T>
+where
+    T: Send,
+{
+    let bounded = async move { timeout(world, REQUEST_MAX, request).await };
+    world.leave(bounded).await.unwrap_or_else(|| Err(stalled(REQUEST_MAX)))
+}
+
+fn outward<W: World, T: Send + 'static>(
+    world: W,
+    items: BoxStream<'static, Result<T>>,
+) -> impl Stream<Item = Result<T>> + Send {
+    stream::unfold(Some((world, items)), |state| async move {
+        let (world, mut items) = state?;
+        let next = async { timeout(&world, REQUEST_MAX, items.next()).await };
+        match world.leave(next).await {
+            Some(item) => item.map(|item| (item, Some((world, items)))),
+            None => Some((Err(stalled(REQUEST_MAX)), None)),
+        }
     })
 }
 
@@ -48,16 +70,16 @@ impl<W: World> std::fmt::Display for OutwardStore<W> {
 #[async_trait]
 impl<W: World> ObjectStore for OutwardStore<W> {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.world.leave(self.inner.put_opts(location, payload, opts)).await
+        request(&self.world, self.inner.put_opts(location, payload, opts)).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let upload = self.world.leave(self.inner.put_multipart_opts(location, opts)).await?;
+        let upload = request(&self.world, self.inner.put_multipart_opts(location, opts)).await?;
         Ok(Box::new(OutwardUpload { world: self.world.clone(), inner: upload }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let mut result = self.world.leave(self.inner.get_opts(location, options)).await?;
+        let mut result = request(&self.world, self.inner.get_opts(location, options)).await?;
         if let GetResultPayload::Stream(items) = result.payload {
             result.payload = GetResultPayload::Stream(self.outward(items));
         }
@@ -77,11 +99,11 @@ impl<W: World> ObjectStore for OutwardStore<W> {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.world.leave(self.inner.list_with_delimiter(prefix)).await
+        request(&self.world, self.inner.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.world.leave(self.inner.copy_opts(from, to, options)).await
+        request(&self.world, self.inner.copy_opts(from, to, options)).await
     }
 }
 
@@ -100,14 +122,14 @@ impl<W: World> std::fmt::Debug for OutwardUpload<W> {
 impl<W: World> MultipartUpload for OutwardUpload<W> {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let (world, part) = (self.world.clone(), self.inner.put_part(data));
-        Box::pin(async move { world.leave(part).await })
+        Box::pin(async move { request(&world, part).await })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        self.world.leave(self.inner.complete()).await
+        request(&self.world, self.inner.complete()).await
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.world.leave(self.inner.abort()).await
+        request(&self.world, self.inner.abort()).await
     }
 }

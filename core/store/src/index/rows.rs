@@ -5,7 +5,7 @@
 //! v / kind u8 / namespace 32 / hash 32 / part u16  one value of this node (see below)
 //! c / sequence u64                                 the changes of one batch, for other nodes: time u64, life u64, then
 //!                                                  for each changed row its key, value length u32 and value
-//! d / life u64 / counter u64                       a put id that is named dead: time u64, then the object's row key
+//! d / life u64 / counter u64                       a put id that is dead: time u64, mark u8, the object's row key
 //! q / life u64 / counter u64                       a put id that is quarantined: empty
 //! m / format                                       format version u32; there once the index is complete
 //! m / state                                        clock u64, life u64, change sequence u64
@@ -211,10 +211,23 @@ fn put_id_of(prefix: u8, key: &[u8]) -> Option<PutId> {
     reader.end(put_id)
 }
 
-/// A put id that is named dead by this node.
+/// Who else knows that a put id is dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Mark {
+    /// Nobody needs to: it was overwritten. The row goes when the object is gone.
+    None = 0,
+    /// Deleted by name here: this node's mark is in the bucket, or owed to it.
+    Own = 1,
+    /// Another node's mark names it. The row goes when that mark is gone.
+    Foreign = 2,
+}
+
+/// A put id that is dead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeadRow {
     pub wall_ms: u64,
+    pub mark: Mark,
     pub key: ValueKey,
 }
 
@@ -230,8 +243,9 @@ impl DeadRow {
     }
 
     pub fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(8 + VALUE_KEY_LEN);
+        let mut bytes = BytesMut::with_capacity(9 + VALUE_KEY_LEN);
         bytes.put_u64_le(self.wall_ms);
+        bytes.put_u8(self.mark as u8);
         bytes.put_slice(&self.key.encode());
         bytes.freeze()
     }
@@ -239,7 +253,13 @@ impl DeadRow {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let wall_ms = reader.u64()?;
-        Some(Self { wall_ms, key: ValueKey::decode(reader.rest())? })
+        let mark = match reader.bytes()? {
+            [0] => Mark::None,
+            [1] => Mark::Own,
+            [2] => Mark::Foreign,
+            _ => return None,
+        };
+        Some(Self { wall_ms, mark, key: ValueKey::decode(reader.rest())? })
     }
 }
 
@@ -326,7 +346,7 @@ mod tests {
             let changes = ChangeBatch { wall_ms: life, life: counter, rows };
             prop_assert_eq!(ChangeBatch::decode(&changes.encode()), Some(changes));
             prop_assert_eq!(ChangeBatch::sequence(&ChangeBatch::key(life)), Some(life));
-            let dead = DeadRow { wall_ms: life, key };
+            let dead = DeadRow { wall_ms: life, mark: Mark::Foreign, key };
             prop_assert_eq!(DeadRow::decode(&dead.encode()), Some(dead));
             prop_assert_eq!(DeadRow::put_id(&DeadRow::key(put_id)), Some(put_id));
             prop_assert_eq!(QuarantineRow::put_id(&QuarantineRow::key(put_id)), Some(put_id));

@@ -45,11 +45,20 @@ pub struct Objects<W: World> {
     attempts_max: u32,
     attempt_timeout: Duration,
     backoff: Duration,
+    /// Whether listings come in the order of names, as every cloud store's do and a file system's do not.
+    ordered_listing: bool,
 }
 
 impl<W: World> Objects<W> {
-    pub fn new(world: W, store: Arc<dyn ObjectStore>, counts: Arc<RequestCounts>, config: &StoreConfig) -> Self {
+    pub fn new(
+        world: W,
+        store: Arc<dyn ObjectStore>,
+        counts: Arc<RequestCounts>,
+        config: &StoreConfig,
+        ordered_listing: bool,
+    ) -> Self {
         Self {
+            ordered_listing,
             world,
             store,
             counts,
@@ -114,15 +123,23 @@ impl<W: World> Objects<W> {
     /// All objects under `prefix` whose names sort after `offset`, at most `limit`, ascending by name. `more` says
     /// whether the listing went on.
     pub async fn list(&self, prefix: &Path, offset: Option<&Path>, limit: usize) -> Result<Page, ObjectError> {
+        // A long listing may take long, as long as it moves: the time-out is for each object.
         let mut objects = self
-            .attempt(|| async {
+            .attempt_within(Duration::MAX, || async {
                 let mut stream = match offset {
                     Some(offset) => self.store.list_with_offset(Some(prefix), offset),
                     None => self.store.list(Some(prefix)),
                 };
                 let mut objects = SmallestNames::new(limit);
-                while let Some(object) = stream.next().await {
-                    objects.push(object?);
+                loop {
+                    match timeout(&self.world, self.attempt_timeout, stream.next()).await {
+                        Some(Some(object)) => objects.push(object?),
+                        Some(None) => break,
+                        None => return Err(stalled(self.attempt_timeout)),
+                    }
+                    if self.ordered_listing && objects.sorted.len() > limit {
+                        break;
+                    }
                 }
                 objects.shrink();
                 Ok(objects)
@@ -142,27 +159,36 @@ impl<W: World> Objects<W> {
     }
 
     /// Runs one request with its bounds: a place among those under way, a time-out for each attempt, pauses between.
-    async fn attempt<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T, ObjectError>
+    async fn attempt<T, F>(&self, request: impl FnMut() -> F) -> Result<T, ObjectError>
     where
         F: Future<Output = object_store::Result<T>> + Send,
         T: Send,
     {
-        let Ok(_place) = self.inflight.acquire().await else {
-            return Err(ObjectError::Unknown("the store is closing".to_owned()));
-        };
+        self.attempt_within(self.attempt_timeout, request).await
+    }
+
+    async fn attempt_within<T, F>(&self, bound: Duration, mut request: impl FnMut() -> F) -> Result<T, ObjectError>
+    where
+        F: Future<Output = object_store::Result<T>> + Send,
+        T: Send,
+    {
         let mut last = ObjectError::Unknown("no attempt was made".to_owned());
         for attempt in 0..self.attempts_max {
             if attempt > 0 {
                 self.counts.retried();
                 self.world.clock().sleep(self.pause(attempt)).await;
             }
-            match timeout(&self.world, self.attempt_timeout, request()).await {
+            // A place for each attempt: one that pauses holds up nobody.
+            let Ok(_place) = self.inflight.acquire().await else {
+                return Err(ObjectError::Unknown("the store is closing".to_owned()));
+            };
+            match timeout(&self.world, bound, request()).await {
                 Some(Ok(value)) => return Ok(value),
                 Some(Err(error)) => match classify(error) {
                     unknown @ ObjectError::Unknown(_) => last = unknown,
                     known => return Err(known),
                 },
-                None => last = ObjectError::Unknown(format!("no answer within {:?}", self.attempt_timeout)),
+                None => last = ObjectError::Unknown(format!("no answer within {bound:?}")),
             }
         }
         Err(last)
@@ -209,6 +235,11 @@ impl SmallestNames {
             self.dropped = true;
         }
     }
+}
+
+/// What a request that does not move any more is given up with.
+pub(crate) fn stalled(after: Duration) -> object_store::Error {
+    object_store::Error::Generic { store: "bettong", source: format!("no answer within {after:?}").into() }
 }
 
 fn classify(error: object_store::Error) -> ObjectError {

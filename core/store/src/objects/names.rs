@@ -22,8 +22,8 @@ pub struct PayloadName {
 
 impl Names {
     pub fn new(prefix: &str) -> Self {
-        let prefix = prefix.trim_matches('/');
-        Self { prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") } }
+        let prefix = Path::from(prefix);
+        Self { prefix: if prefix.as_ref().is_empty() { String::new() } else { format!("{prefix}/") } }
     }
 
     fn path(&self, rest: &str) -> Path {
@@ -117,8 +117,8 @@ impl Names {
     }
 
     /// Written and removed to learn what the store can do; never read by anybody else.
-    pub fn probe(&self, node_id: &str, life: u64) -> Path {
-        self.path(&format!("node/{node_id}/probe/{life:016x}"))
+    pub fn probe(&self, number: u64) -> Path {
+        self.path(&format!("probe/{number:016x}"))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Deadline, OpenNamespace, Peer, Service};
 use crate::index::Entry;
 use crate::keys::{Key, NsNum};
-use crate::store::{PutSpec, ReadOutcome, Store};
+use crate::store::{Fate, PutSpec, ReadOutcome, Store};
 use crate::world::{Mono, World};
 use bettong_wire::limits::{BATCH_ITEMS_MAX, FRAME_BYTES_MAX, LOOKUP_HASHES_MAX, OPEN_NAMESPACES_MAX};
 use bettong_wire::request::{
@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Version of the protocol that this service speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
+/// Look-ups (hashes times parts) of one request: some tens of milliseconds.
+const LOOKUP_CHECKS_MAX: usize = 1 << 19;
 /// Items of one batch that are read at once.
 const READS_AT_ONCE: usize = 16;
 /// Requests of one session under way at once, as OPEN says.
@@ -46,6 +48,11 @@ impl<W: World> StoreService<W> {
 
     async fn answer(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Answered {
         check_body(&request, &body)?;
+        if let Some(Fate::Fenced(why)) = self.store.ended()
+            && !matches!(request, Request::Ping | Request::Stats | Request::Close { .. } | Request::Cancel { .. })
+        {
+            return Err(ServiceError::new(ErrorKind::Unavailable, format!("this node has ended: {why}")));
+        }
         match request {
             Request::Ping => Ok(Response::ok(Answer::Pong)),
             Request::Open(open) => self.open(peer, open).await,
@@ -337,6 +344,17 @@ impl<W: World> StoreService<W> {
         } else {
             &lookup.parts
         };
+        let repeated = (1..asked.len()).any(|at| asked[..at].iter().any(|ask| ask.part == asked[at].part));
+        if repeated {
+            return Err(invalid("a part is asked for twice"));
+        }
+        let checks = lookup.hashes.len().saturating_mul(asked.len());
+        if checks > LOOKUP_CHECKS_MAX {
+            let (hashes, parts) = (lookup.hashes.len(), asked.len());
+            let message =
+                format!("{hashes} hashes of {parts} parts are {checks} look-ups, the limit is {LOOKUP_CHECKS_MAX}");
+            return Err(ServiceError::too_large(message, LOOKUP_CHECKS_MAX as u64));
+        }
         let blocks = self.store.longest_prefix(ns, &lookup.hashes, asked);
         Ok(Response::ok(Answer::Prefix { blocks: u32::try_from(blocks).unwrap_or(u32::MAX) }))
     }
@@ -354,9 +372,12 @@ impl<W: World> StoreService<W> {
     async fn publish(&self, peer: &Peer, publish: PublishHead, deadline: Deadline) -> Answered {
         let (ns, parts) = self.blocks(peer, publish.ns)?;
         let PublishHead { name, expected, value, chain, .. } = publish;
-        if chain.len() > LOOKUP_HASHES_MAX {
-            let message = format!("the chain has {} blocks, the limit is {LOOKUP_HASHES_MAX}", chain.len());
-            return Err(ServiceError::too_large(message, LOOKUP_HASHES_MAX as u64));
+        let checks = chain.len().saturating_mul(parts.len());
+        if checks > LOOKUP_CHECKS_MAX {
+            let (blocks, parts) = (chain.len(), parts.len());
+            let message =
+                format!("a chain of {blocks} blocks of {parts} parts is over the limit of {LOOKUP_CHECKS_MAX}");
+            return Err(ServiceError::too_large(message, LOOKUP_CHECKS_MAX as u64));
         }
         let published = self.store.publish_head(ns, &parts, &name, expected, value.as_ref(), &chain);
         let generation = self.bounded(deadline, published).await??;

@@ -62,7 +62,7 @@ pub(super) async fn from_index<W: World>(shared: &Shared<W>, db: &Db) -> Result<
             Some(b'd') => {
                 let put_id = DeadRow::put_id(&row.key).ok_or_else(damaged)?;
                 let dead = DeadRow::decode(&row.value).ok_or_else(damaged)?;
-                shared.dead.lock().insert(put_id, dead.key, dead.wall_ms);
+                shared.dead.lock().insert(put_id, dead);
             }
             Some(b'm') if row.key == FORMAT_KEY => {
                 let bytes = row.value.as_ref().try_into().map_err(|_| damaged())?;
@@ -122,8 +122,8 @@ pub(super) async fn from_listing<W: World>(store: &Store<W>) -> Result<(), Listi
         listed += objects.len() as u64;
         let ours = objects.iter().filter_map(|object| {
             let name = shared.names.parse_payload(&object.location)?;
-            let dead = shared.dead.lock().contains(name.put_id);
-            (shared.is_own_life(name.put_id.life) && !dead).then_some((name, object.size))
+            let ours = shared.is_own_life(name.put_id.life) && object.size >= HEADER_LEN as u64;
+            (ours && !is_buried(shared, &name)).then_some((name, object.size))
         });
         let headers: Vec<_> = stream::iter(ours.collect::<Vec<_>>())
             .map(|(name, size)| async move { read_header(shared, name, size).await })
@@ -154,6 +154,13 @@ pub(super) async fn from_listing<W: World>(store: &Store<W>) -> Result<(), Listi
             return Ok(());
         }
     }
+}
+
+/// Whether a dead mark names this write, or a delete of this node came after it.
+fn is_buried<W: World>(shared: &Shared<W>, name: &PayloadName) -> bool {
+    let key = ValueKey { kind: name.kind, namespace: name.namespace, hash: name.hash, part: name.part };
+    let horizon = shared.horizons.lock().get(&key).copied();
+    shared.dead.lock().contains(name.put_id) || horizon.is_some_and(|horizon| shared.order(name.put_id) <= horizon)
 }
 
 /// The row that an object's header gives. `None` for an object that is damaged, cut short or newer: it is left alone.

@@ -2,18 +2,21 @@
 
 use super::{OpenError, Store};
 use crate::index::committer::IndexChange;
-use crate::index::rows::ValueKey;
+use crate::index::rows::{DeadRow, Mark, ValueKey};
 use crate::index::{Entry, NodeNum};
 use crate::keys::{Key, NsNum};
 use crate::objects::{ObjectError, Page};
 use crate::observe::{Point, State};
 use crate::record::{self, RECORD_BYTES_MAX};
 use crate::stats::{Event, Timed};
-use crate::world::{Clock, World};
+use crate::world::{Clock, Mono, World};
 use bettong_wire::envelope::Kind;
 use bettong_wire::request::{Level, Tier};
 use bettong_wire::{ErrorKind, NamespaceId, Part, PutId, ServiceError};
+use futures::{StreamExt, stream};
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -25,12 +28,19 @@ struct DeadRecord {
     hash: String,
     part: u16,
     wall_ms: u64,
+    /// Every version of the key that the marking node wrote up to this order (life ordinal, counter) is dead too.
+    ordinal: u64,
+    counter: u64,
 }
 
 /// Dead marks of one page of a listing.
 const PAGE: usize = 1000;
+/// Marks that are read and applied at once.
+const MARKS_AT_ONCE: usize = 32;
 /// Pause before the removal of an object is tried again.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(5);
+/// Monotone time throughout which the wall clock must say that a mark is old.
+const CLOCK_BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 /// Attempts at one removal in this life; the next start resumes.
 const REMOVAL_ATTEMPTS_MAX: u32 = 20;
 
@@ -54,17 +64,11 @@ impl<W: World> Store<W> {
     async fn delete_locked(&self, key: &Key) -> Result<bool, ServiceError> {
         let shared = &self.shared;
         let versions = shared.map.versions(key);
-        let value_key = shared.value_key(key);
         let wall_ms = shared.wall_ms();
         shared.ghosts.lock().remove(key);
-        let durable: Vec<&Entry> = versions.iter().filter(|entry| entry.level > Level::Memory).collect();
-        // Versions that were overwritten are named too: a listing of the bucket must not find the last of them.
-        let overwritten = shared.dead.lock().of_key(&value_key);
-        if !durable.is_empty() {
-            shared.world.at(Point::BeforeDeadMark).await;
-            let ids: Vec<PutId> = durable.iter().map(|entry| entry.put_id).chain(overwritten).collect();
-            self.mark_dead(&value_key, &ids, wall_ms).await.map_err(outcome_unknown)?;
-            self.commit_dead(&value_key, &durable, wall_ms).await?;
+        let durable: Vec<Entry> = versions.iter().filter(|entry| entry.level > Level::Memory).copied().collect();
+        if !durable.is_empty() || shared.unresolved.lock().remove(key) {
+            self.bury_by_name(key, &durable).await.map_err(outcome_unknown)?;
         }
         for entry in &versions {
             shared.hide_entry(key, entry.node, entry.put_id);
@@ -79,124 +83,233 @@ impl<W: World> Store<W> {
         Ok(existed)
     }
 
-    async fn mark_dead(&self, key: &ValueKey, ids: &[PutId], wall_ms: u64) -> Result<(), ObjectError> {
+    /// Makes `versions` of a key dead: first in the index, so that nothing here relies on them any more, then by marks
+    /// in the bucket. A mark that is not confirmed is owed, and written until it is; the index remembers it. Needs the
+    /// key's lock.
+    pub(super) async fn bury_by_name(&self, key: &Key, versions: &[Entry]) -> Result<(), String> {
         let shared = &self.shared;
+        let value_key = shared.value_key(key);
+        let wall_ms = shared.wall_ms();
+        // Drawn under the key's lock: every earlier write of this node is below it, known or not.
+        let horizon = shared.draw_put_id();
+        let own = versions.iter().find(|entry| entry.node == NodeNum::SELF);
+        let ids: Vec<PutId> = versions.iter().map(|entry| entry.put_id).chain([horizon]).collect();
+        let removed = own.map(|entry| IndexChange::Remove { key: value_key, put_id: entry.put_id });
+        let dead = |put_id: &PutId| IndexChange::Dead { key: value_key, put_id: *put_id, wall_ms, mark: Mark::Own };
+        let changes = removed.into_iter().chain(ids.iter().map(dead)).collect();
+        shared.world.at(Point::BeforeDeadMark).await;
+        let coming = self.commits.announce();
+        self.commits.commit(changes, coming).await.map_err(|error| error.to_string())?;
+        for put_id in ids {
+            if let Err(error) = self.write_mark(&value_key, put_id, horizon, wall_ms).await {
+                self.owe_mark(value_key, put_id, wall_ms);
+                return Err(format!("the mark of {put_id}: {error}"));
+            }
+        }
+        if let Some(own) = own {
+            self.remove_objects(vec![(value_key, own.put_id, Mark::Own)]);
+        }
+        Ok(())
+    }
+
+    async fn write_mark(&self, key: &ValueKey, put_id: PutId, horizon: PutId, wall_ms: u64) -> Result<(), ObjectError> {
+        let shared = &self.shared;
+        let (ordinal, counter) = shared.order(horizon);
         let held = DeadRecord {
             kind: key.kind as u8,
             namespace: key.namespace.to_hex(),
             hash: blake3::Hash::from_bytes(key.hash).to_hex().to_string(),
             part: key.part.0,
             wall_ms,
+            ordinal,
+            counter,
         };
         let bytes = record::encode(&held).map_err(ObjectError::Unknown)?;
-        for put_id in ids {
-            let path = shared.names.dead_mark(&shared.config.node_id, *put_id);
-            shared.objects.put_unique(&path, bytes.clone().into()).await?;
-        }
-        Ok(())
+        let path = shared.names.dead_mark(&shared.config.node_id, put_id);
+        shared.objects.put_unique(&path, bytes.into()).await
     }
 
-    async fn commit_dead(&self, key: &ValueKey, durable: &[&Entry], wall_ms: u64) -> Result<(), ServiceError> {
-        let own = durable.iter().find(|entry| entry.node == NodeNum::SELF);
-        let removed = own.map(|entry| IndexChange::Remove { key: *key, put_id: entry.put_id });
-        let dead = durable.iter().map(|entry| IndexChange::Dead { key: *key, put_id: entry.put_id, wall_ms });
-        let changes = removed.into_iter().chain(dead).collect();
-        let coming = self.commits.announce();
-        self.commits.commit(changes, coming).await.map_err(outcome_unknown)?;
-        if let Some(own) = own {
-            self.remove_objects(vec![(*key, own.put_id)]);
-        }
-        Ok(())
+    /// Writes a mark until it is confirmed, in the background. Its horizon is its own put id, which is a right one.
+    fn owe_mark(&self, key: ValueKey, put_id: PutId, wall_ms: u64) {
+        let store = self.clone();
+        self.shared.world.spawn(async move {
+            while store.commits.is_open() {
+                match store.write_mark(&key, put_id, put_id, wall_ms).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::warn!(%error, %put_id, "a dead mark is still owed"),
+                }
+                store.shared.world.clock().sleep(REMOVAL_PAUSE).await;
+            }
+        });
     }
 
     /// Removes objects that this node wrote and that are dead, in the background. What a crash interrupts, the next
-    /// start resumes, because the dead rows are durable.
-    pub(super) fn remove_objects(&self, objects: Vec<(ValueKey, PutId)>) {
+    /// start resumes, because the dead rows are durable. The row of an overwritten version goes with its object.
+    pub(super) fn remove_objects(&self, objects: Vec<(ValueKey, PutId, Mark)>) {
         let store = self.clone();
         self.shared.world.spawn(async move {
-            let shared = &store.shared;
-            shared.world.at(Point::BeforeObjectDelete).await;
-            for (key, put_id) in objects {
-                let path = shared.object_path(&key, put_id);
-                for _ in 0..REMOVAL_ATTEMPTS_MAX {
-                    match shared.objects.remove(&path).await {
-                        Ok(()) => break,
-                        Err(error) => tracing::debug!(%error, %path, "a dead object is still there"),
-                    }
-                    shared.world.clock().sleep(REMOVAL_PAUSE).await;
+            store.shared.world.at(Point::BeforeObjectDelete).await;
+            for (key, put_id, mark) in objects {
+                if store.remove_object(&key, put_id).await && mark == Mark::None {
+                    let coming = store.commits.announce();
+                    let _ = store.commits.commit(vec![IndexChange::Forget { put_id }], coming).await;
                 }
             }
         });
     }
 
+    async fn remove_object(&self, key: &ValueKey, put_id: PutId) -> bool {
+        let shared = &self.shared;
+        let path = shared.object_path(key, put_id);
+        for _ in 0..REMOVAL_ATTEMPTS_MAX {
+            match shared.objects.remove(&path).await {
+                Ok(()) => return true,
+                Err(error) => tracing::debug!(%error, %path, "a dead object is still there"),
+            }
+            if !self.commits.is_open() {
+                return false;
+            }
+            shared.world.clock().sleep(REMOVAL_PAUSE).await;
+        }
+        false
+    }
+
     /// Removes again what was dead before this start; most of it is gone already.
     pub(super) fn resume_removals(&self) {
-        let own: Vec<(ValueKey, PutId)> = {
+        let own: Vec<(ValueKey, PutId, Mark)> = {
             let dead = self.shared.dead.lock();
-            dead.all().filter(|(_, put_id)| self.shared.is_own_life(put_id.life)).collect()
+            let own = dead.all().filter(|(put_id, _)| self.shared.is_own_life(put_id.life));
+            own.map(|(put_id, row)| (row.key, put_id, row.mark)).collect()
         };
         if !own.is_empty() {
             self.remove_objects(own);
         }
     }
 
-    /// Applies the dead marks that `node_id` left in the bucket and that this node has not seen. Entries of this node
-    /// that they name go from its index, and their objects from the bucket.
-    pub(super) async fn apply_dead_marks(&self, node_id: &str) -> Result<(), OpenError> {
+    /// At a start: the marks of all nodes, this one's first. With `horizons` a delete of this node buries every older
+    /// version that a listing shows. Marks that this node owes are written.
+    pub(super) async fn apply_all_dead_marks(&self, horizons: bool) -> Result<(), OpenError> {
         let shared = &self.shared;
+        let own = self.apply_dead_marks(&shared.config.node_id, horizons).await?;
+        let owed: Vec<(ValueKey, PutId, u64)> = {
+            let dead = shared.dead.lock();
+            let owed = dead.all().filter(|(put_id, row)| row.mark == Mark::Own && !own.contains(put_id));
+            owed.map(|(put_id, row)| (row.key, put_id, row.wall_ms)).collect()
+        };
+        owed.into_iter().for_each(|(key, put_id, wall_ms)| self.owe_mark(key, put_id, wall_ms));
+        for node_id in shared.objects.folders(&shared.names.nodes()).await? {
+            if node_id != shared.config.node_id {
+                self.apply_dead_marks(&node_id, false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the dead marks that `node_id` left in the bucket and that this node has not seen; answers all of them.
+    /// Entries of this node that they name go from its index, and their objects from the bucket.
+    pub(super) async fn apply_dead_marks(&self, node_id: &str, horizons: bool) -> Result<BTreeSet<PutId>, OpenError> {
+        let shared = &self.shared;
+        let mark = if node_id == shared.config.node_id { Mark::Own } else { Mark::Foreign };
         let prefix = shared.names.dead_marks(node_id);
         let mut after = None;
+        let mut listed = BTreeSet::new();
         loop {
             let Page { objects, more } = shared.objects.list(&prefix, after.as_ref(), PAGE).await?;
             after = objects.last().map(|object| object.location.clone());
-            for object in &objects {
-                let Some(put_id) = object.location.filename().and_then(PutId::parse) else { continue };
-                if shared.dead.lock().contains(put_id) {
-                    continue;
-                }
-                let bytes = match shared.objects.get(&object.location, RECORD_BYTES_MAX).await {
-                    Ok(bytes) => bytes,
-                    Err(ObjectError::NotFound) => continue,
-                    Err(error) => return Err(error.into()),
-                };
-                match record::decode::<DeadRecord>(&bytes).ok().and_then(|held| Some((held.key()?, held.wall_ms))) {
-                    Some((key, wall_ms)) => self.apply_dead_mark(key, put_id, wall_ms).await,
-                    None => tracing::warn!(path = %object.location, "a dead mark is damaged; it is read again later"),
-                }
+            let named = objects.into_iter().filter_map(|object| {
+                let put_id = object.location.filename().and_then(PutId::parse)?;
+                Some((put_id, object.location))
+            });
+            let named: Vec<(PutId, Path)> = named.collect();
+            listed.extend(named.iter().map(|(put_id, _)| *put_id));
+            let unseen = named.into_iter().filter(|(put_id, _)| !shared.dead.lock().contains(*put_id));
+            let applied = unseen.map(|(put_id, path)| self.apply_dead_mark(put_id, path, mark, horizons));
+            let mut applied = stream::iter(applied.collect::<Vec<_>>()).buffered(MARKS_AT_ONCE);
+            while let Some(applied) = applied.next().await {
+                applied?;
             }
             if !more {
-                return Ok(());
+                return Ok(listed);
             }
         }
     }
 
-    async fn apply_dead_mark(&self, key: ValueKey, put_id: PutId, wall_ms: u64) {
+    async fn apply_dead_mark(&self, put_id: PutId, path: Path, mark: Mark, horizons: bool) -> Result<(), OpenError> {
         let shared = &self.shared;
-        let Some(map_key) = shared.key(&key) else { return };
+        let Some(held) = self.read_mark(&path).await? else { return Ok(()) };
+        let Some(key) = held.key() else {
+            return Err(ObjectError::Denied(format!("{path} is not a dead mark")).into());
+        };
+        if horizons {
+            let mut horizons = shared.horizons.lock();
+            let horizon = horizons.entry(key).or_default();
+            *horizon = (*horizon).max((held.ordinal, held.counter));
+        }
+        let Some(map_key) = shared.key(&key) else { return Ok(()) };
         let _guard = self.locks.lock([map_key]).await;
         let own = shared.map.get(&map_key, NodeNum::SELF).filter(|entry| entry.put_id == put_id);
-        shared.world.reached(State::DeadMarkOfPeer);
+        shared.world.reached_if(mark == Mark::Foreign, State::DeadMarkOfPeer);
         let removed = own.map(|_| IndexChange::Remove { key, put_id });
-        let changes = removed.into_iter().chain([IndexChange::Dead { key, put_id, wall_ms }]).collect();
+        let dead = IndexChange::Dead { key, put_id, wall_ms: held.wall_ms, mark };
         let coming = self.commits.announce();
-        match self.commits.commit(changes, coming).await {
-            Ok(()) if shared.is_own_life(put_id.life) => self.remove_objects(vec![(key, put_id)]),
-            Ok(()) => {}
-            Err(error) => tracing::warn!(%error, "a dead mark is not applied yet"),
+        let committed = self.commits.commit(removed.into_iter().chain([dead]).collect(), coming).await;
+        committed.map_err(|error| OpenError::Index(error.to_string()))?;
+        if shared.is_own_life(put_id.life) {
+            self.remove_objects(vec![(key, put_id, mark)]);
         }
+        Ok(())
     }
 
-    /// Forgets dead marks that are past their time, in the bucket first.
-    pub(super) async fn forget_old_marks(&self) {
+    /// Reads a mark, twice where the first does not verify; `None` where it is gone meanwhile.
+    async fn read_mark(&self, path: &Path) -> Result<Option<DeadRecord>, ObjectError> {
+        let mut damage = String::new();
+        for _ in 0..2 {
+            let bytes = match self.shared.objects.get(path, RECORD_BYTES_MAX).await {
+                Ok(bytes) => bytes,
+                Err(ObjectError::NotFound) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            match record::decode(&bytes) {
+                Ok(held) => return Ok(Some(held)),
+                Err(error) => damage = error,
+            }
+        }
+        Err(ObjectError::Unknown(format!("{path} does not verify: {damage}")))
+    }
+
+    /// Forgets marks: this node's own once they are past their time, in the bucket first; others' once they are not in
+    /// `listed` any more. `old` remembers since when the wall clock says that a mark is old: only a clock that stays
+    /// there is believed, so that a jump brings nothing back.
+    pub(super) async fn forget_marks(&self, old: &mut BTreeMap<PutId, Mono>, listed: Option<&BTreeSet<PutId>>) {
         let shared = &self.shared;
         let kept_ms = u64::try_from(shared.config.dead_marks_kept.as_millis()).unwrap_or(u64::MAX);
-        let old = shared.dead.lock().older_than(shared.wall_ms().saturating_sub(kept_ms));
-        for put_id in old.into_iter().take(PAGE) {
-            if shared.objects.remove(&shared.names.dead_mark(&shared.config.node_id, put_id)).await.is_err() {
-                return;
+        let before_ms = shared.wall_ms().saturating_sub(kept_ms);
+        let now = shared.world.clock().mono();
+        let rows: Vec<(PutId, DeadRow)> = shared.dead.lock().all().map(|(put_id, row)| (put_id, *row)).collect();
+        let mut said = BTreeSet::new();
+        let mut gone = Vec::new();
+        for (put_id, row) in rows {
+            match row.mark {
+                Mark::Own if row.wall_ms < before_ms => drop(said.insert(put_id)),
+                Mark::Foreign if listed.is_some_and(|listed| !listed.contains(&put_id)) => gone.push(put_id),
+                Mark::None | Mark::Own | Mark::Foreign => {}
             }
+        }
+        old.retain(|put_id, _| said.contains(put_id));
+        for put_id in said {
+            let since = *old.entry(put_id).or_insert(now);
+            if now.since(since) < CLOCK_BELIEVED_AFTER {
+                continue;
+            }
+            match shared.objects.remove(&shared.names.dead_mark(&shared.config.node_id, put_id)).await {
+                Ok(()) => gone.push(put_id),
+                Err(error) => return tracing::debug!(%error, "an old dead mark is still there"),
+            }
+        }
+        for forgotten in gone.chunks(PAGE) {
+            let changes = forgotten.iter().map(|put_id| IndexChange::Forget { put_id: *put_id }).collect();
             let coming = self.commits.announce();
-            if self.commits.commit(vec![IndexChange::Forget { put_id }], coming).await.is_err() {
+            if self.commits.commit(changes, coming).await.is_err() {
                 return;
             }
         }

@@ -6,7 +6,6 @@ use crate::race::timeout;
 use crate::world::{Clock, Mono, World};
 use bettong_wire::{NamespaceId, ReserveError, ServiceError, WriteBuf};
 use serde_json::{Value, json};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl<W: World> Store<W> {
@@ -66,7 +65,7 @@ impl<W: World> Store<W> {
                 "bytes": shared.map.bytes(),
                 "plain_keys": shared.plain.lock().len(),
                 "dead_marks": shared.dead.lock().len(),
-                "peer_hints": shared.hints.load(Ordering::Relaxed),
+                "peer_hints": shared.map.foreign(),
                 "flights": shared.flights.len(),
             },
             "requests": shared.objects.counts.snapshot(),

@@ -7,6 +7,7 @@ use crate::keys::Key;
 use crate::objects::ObjectError;
 use crate::observe::{Point, State};
 use crate::race::timeout;
+use crate::record::RECORD_BYTES_MAX;
 use crate::seal::{Expected, OpenError, open};
 use crate::service::Deadline;
 use crate::stats::{Event, Timed};
@@ -17,6 +18,7 @@ use bettong_wire::limits::PLAIN_KEY_BYTES_MAX;
 use bettong_wire::request::{Level, Target, Tier};
 use bettong_wire::{BlockHash, BlockKey, MissReason, Payload, PutId, SidecarKey};
 use bytes::Bytes;
+use std::time::Duration;
 
 /// How a read ended.
 #[derive(Clone, Debug)]
@@ -52,6 +54,17 @@ impl Fetched {
 
 /// Reads of one object before its put id is quarantined: one corrupted response is not a bad object.
 const OBJECT_READS: u32 = 2;
+/// Pause between them where the first found nothing.
+const READ_PAUSE: Duration = Duration::from_millis(50);
+/// What reads under way are counted in. Bytes.
+pub(super) const LOAD_UNIT: u64 = 4096;
+
+/// Room for the envelope and for the payload where it is unpacked.
+fn load_units(entry: &Entry) -> u32 {
+    let packed = if entry.stored_len == entry.raw_len { 0 } else { u64::from(entry.raw_len) };
+    let bytes = u64::from(entry.stored_len) + packed;
+    u32::try_from(bytes.div_ceil(LOAD_UNIT)).unwrap_or(u32::MAX).max(1)
+}
 
 impl<W: World> Store<W> {
     /// Reads one value, whole, before `deadline`.
@@ -173,6 +186,9 @@ impl<W: World> Store<W> {
             shared.ghosts.lock().insert(*key, shared.config.ghosts_max);
             return Fetched::Gone;
         }
+        // Room first, then bytes: however many read, what is under way stays within the budget.
+        let units = load_units(entry).min(shared.loads_max);
+        let Ok(_room) = shared.loads.acquire_many(units).await else { return Fetched::Down };
         let expected = self.expected(key, entry);
         if let Some(payload) = self.fetch_from_disk(key, &expected).await {
             self.promote(key, entry, &payload, None).await;
@@ -225,8 +241,10 @@ impl<W: World> Store<W> {
                     shared.hide_entry(key, entry.node, entry.put_id);
                     return Fetched::Gone;
                 }
-                Err(ObjectError::NotFound | ObjectError::TooLong { .. }) => {
+                Err(error @ (ObjectError::NotFound | ObjectError::TooLong { .. })) => {
+                    tracing::warn!(%error, %path, read, "an object is not what the index says");
                     shared.stats.count(Event::CorruptObject);
+                    shared.world.clock().sleep(READ_PAUSE).await;
                     continue;
                 }
                 Err(error) => {
@@ -249,23 +267,39 @@ impl<W: World> Store<W> {
                 }
             }
         }
-        self.quarantine(key, entry).await;
+        // Overwritten or deleted meanwhile, its object may be gone by right.
+        let current = shared.map.get(key, entry.node).is_some_and(|held| held.put_id == entry.put_id);
+        if !current {
+            return Fetched::Gone;
+        }
+        // Where the bucket's own format record is missing too, it is the bucket that is gone.
+        if shared.objects.get(&shared.names.format(), RECORD_BYTES_MAX).await.is_err() {
+            return Fetched::Down;
+        }
+        self.quarantine(key, entry);
         Fetched::Corrupt
     }
 
-    /// Never read this version again. A quarantine that cannot be made durable now holds for this process.
-    async fn quarantine(&self, key: &Key, entry: &Entry) {
+    /// Never read this version again: at once in this process, and durably as soon as the index takes it.
+    fn quarantine(&self, key: &Key, entry: &Entry) {
         let shared = &self.shared;
-        if entry.node != NodeNum::SELF {
-            shared.map.quarantine(key, entry.node, entry.put_id);
+        let (node, put_id) = (entry.node, entry.put_id);
+        if !shared.map.quarantine(key, node, put_id) {
             return;
         }
-        shared.map.quarantine(key, NodeNum::SELF, entry.put_id);
-        let coming = self.commits.announce();
-        let change = IndexChange::Quarantine { key: shared.value_key(key), put_id: entry.put_id };
-        if let Err(error) = self.commits.commit(vec![change], coming).await {
-            tracing::warn!(%error, "a quarantine is not durable");
+        shared.stats.count(Event::Quarantined);
+        shared.world.reached(State::Quarantined);
+        if node != NodeNum::SELF {
+            return;
         }
+        let (store, key) = (self.clone(), shared.value_key(key));
+        shared.world.spawn(async move {
+            let coming = store.commits.announce();
+            let committed = store.commits.commit(vec![IndexChange::Quarantine { key, put_id }], coming).await;
+            if let Err(error) = committed {
+                tracing::warn!(%error, "a quarantine is not durable");
+            }
+        });
     }
 
     /// Moves a verified copy upward, if the version is still the one that the index names.

@@ -185,7 +185,8 @@ impl<W: World> Store<W> {
             if generations.len() >= GENERATIONS_KNOWN_MAX {
                 generations.pop_first();
             }
-            generations.insert((ns, *blake3::hash(name.as_bytes()).as_bytes()), newest);
+            let held = generations.entry((ns, *blake3::hash(name.as_bytes()).as_bytes())).or_default();
+            *held = newest.max(*held);
         }
         Ok(newest)
     }

@@ -103,6 +103,10 @@ impl<W: World> Store<W> {
         if let Some(held) = shared.identities.lock().get(&id) {
             return Ok(held.clone());
         }
+        let _turn = shared.identity_turn.lock().await;
+        if let Some(held) = shared.identities.lock().get(&id) {
+            return Ok(held.clone());
+        }
         let path = shared.names.identity(id);
         let unavailable =
             |error: ObjectError| ServiceError::new(ErrorKind::Retry, format!("the namespace's identity: {error}"));

@@ -5,7 +5,7 @@ use super::{Fate, Store, bootstrap};
 use crate::config::StoreConfig;
 use crate::flight::Flights;
 use crate::index::IndexMap;
-use crate::index::committer::{CommitLimits, Committer, IndexChange};
+use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession};
 use crate::index::db::{Floor, IndexHome};
 use crate::keys::NamespaceTable;
 use crate::life::{self, LifeError, LifeWatch};
@@ -17,6 +17,7 @@ use crate::observe::{Point, State};
 use crate::race::timeout;
 use crate::record::{self, RECORD_BYTES_MAX};
 use crate::stats::Stats;
+use crate::store::get::LOAD_UNIT;
 use crate::tiers::disk::{DiskConfig, DiskTier};
 use crate::tiers::memory::MemoryTier;
 use crate::world::{Clock, World};
@@ -26,9 +27,9 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// What a store is made of besides its configuration.
 pub struct StoreParts {
@@ -42,6 +43,8 @@ pub struct StoreParts {
     pub disk: Option<DiskConfig>,
     /// Whether `objects` can replace an object only if it is unchanged.
     pub conditional_update: bool,
+    /// Whether `objects` lists in the order of names, as every cloud store does and a file system does not.
+    pub ordered_listing: bool,
 }
 
 /// Why a store did not open. Nothing is half-started.
@@ -78,8 +81,10 @@ struct FormatRecord {
 }
 
 const FORMAT: u32 = 1;
-/// The memory tier takes this share of the memory budget; the rest is for payloads on their way in or out.
-const MEMORY_TIER_SHARE: (u64, u64) = (3, 4);
+/// Payload memory that the tier leaves to what is on its way in or out: a quarter, and at least two largest payloads.
+fn memory_in_flight(config: &StoreConfig) -> u64 {
+    (config.memory_bytes / 4).max(config.payload_bytes_max.saturating_mul(2))
+}
 
 impl<W: World> Store<W> {
     /// Opens the store. Ends when it is ready: every value that was acknowledged is found.
@@ -89,10 +94,10 @@ impl<W: World> Store<W> {
         let names = Names::new(&config.prefix);
         let counts = Arc::new(RequestCounts::default());
         let counted: Arc<dyn ObjectStore> = Arc::new(CountingStore::new(parts.objects, counts.clone()));
-        let objects = Objects::new(world.clone(), counted.clone(), counts.clone(), &config);
+        let objects = Objects::new(world.clone(), counted.clone(), counts.clone(), &config, parts.ordered_listing);
 
         check_format(&objects, &names).await?;
-        let conditional_create = probe(&world, &objects, &names, &config.node_id).await?;
+        let conditional_create = probe(&world, &objects, &names).await?;
         let index_store = if conditional_create {
             counted
         } else {
@@ -114,11 +119,25 @@ impl<W: World> Store<W> {
             node_id: config.node_id.clone(),
             life: begun.life,
         };
+        // After the open, not before: whoever opens last writes, and must then be the newest.
+        match watch.is_newest().await {
+            Ok(true) => {}
+            Ok(false) => {
+                close_index(&world, &db).await;
+                return Err(OpenError::Fenced(config.node_id.clone()));
+            }
+            Err(error) => {
+                close_index(&world, &db).await;
+                return Err(ObjectError::Unknown(error).into());
+            }
+        }
         let disk = match &parts.disk {
             Some(disk) => Some(DiskTier::open(disk).await.map_err(OpenError::Disk)?),
             None => None,
         };
-        let tier_bytes = config.memory_bytes / MEMORY_TIER_SHARE.1 * MEMORY_TIER_SHARE.0;
+        let in_flight = memory_in_flight(&config);
+        let loads_max = u32::try_from(in_flight / 2 / LOAD_UNIT).unwrap_or(u32::MAX).max(1);
+        let tier_bytes = config.memory_bytes.saturating_sub(in_flight);
         let shared = Arc::new(Shared {
             map: IndexMap::new(world.random_u64()),
             namespaces: RwLock::new(NamespaceTable::default()),
@@ -128,7 +147,11 @@ impl<W: World> Store<W> {
             dead: Mutex::new(DeadBook::default()),
             ghosts: Mutex::new(Ghosts::default()),
             nodes: Mutex::new(vec![config.node_id.clone()]),
-            hints: AtomicU64::new(0),
+            unresolved: Mutex::default(),
+            horizons: Mutex::default(),
+            identity_turn: tokio::sync::Mutex::new(()),
+            loads: Semaphore::new(loads_max as usize),
+            loads_max,
             block_memory: parts.memory,
             memory: MemoryTier::new(tier_bytes),
             disk,
@@ -147,7 +170,13 @@ impl<W: World> Store<W> {
             world: world.clone(),
         });
 
-        let found = bootstrap::from_index(&shared, &db).await.map_err(OpenError::Index)?;
+        let found = match bootstrap::from_index(&shared, &db).await {
+            Ok(found) => found,
+            Err(error) => {
+                close_index(&world, &db).await;
+                return Err(OpenError::Index(error));
+            }
+        };
         let rolled_back = found.state.is_some_and(|state| state.life != 0 && !begun.directory.knows(state.life));
         if rolled_back {
             world.reached(State::RolledBackDirectory);
@@ -171,8 +200,10 @@ impl<W: World> Store<W> {
             succession: watch.clone(),
             limits,
             life: begun.life.life,
-            next_sequence: found.state.map_or(1, |state| state.change_sequence),
+            // An index that was lost starts far above where it was: no reader takes up in the midst of it.
+            next_sequence: found.state.map_or(begun.life.ordinal << 32, |state| state.change_sequence),
             records: VecDeque::from(found.records),
+            closing: Arc::new(AtomicBool::new(false)),
         }
         .start();
         let store = Self {
@@ -182,24 +213,13 @@ impl<W: World> Store<W> {
             watch,
             ended: Arc::new(tokio::sync::Mutex::new(Some(end))),
         };
-        store.apply_dead_marks(&store.shared.config.node_id).await?;
-        let from = if found.complete {
-            world.reached(State::BootstrapFromIndex);
-            "index"
-        } else if begun.lives.len() > 1 {
-            bootstrap::from_listing(&store).await?;
-            world.reached(State::BootstrapFromListing);
-            "listing"
-        } else {
-            "nothing"
+        let from = match store.fill(found.complete, begun.lives.len() > 1).await {
+            Ok(from) => from,
+            Err(error) => {
+                store.close(CLOSE_MAX).await;
+                return Err(error);
+            }
         };
-        // Also proves that the index takes writes, and tells the next start which life was the last.
-        let done = if found.complete { Vec::new() } else { vec![IndexChange::Complete] };
-        let announced = store.commits.announce();
-        store.commits.commit(done, announced).await.map_err(|error| match &*store.shared.fate.borrow() {
-            Some(Fate::Fenced(_)) => OpenError::Fenced(store.shared.config.node_id.clone()),
-            None => OpenError::Index(error.to_string()),
-        })?;
         *store.shared.recovery.lock() = Recovery {
             from,
             values: store.shared.map.len() as u64,
@@ -209,6 +229,32 @@ impl<W: World> Store<W> {
         store.resume_removals();
         store.start_refresh();
         Ok(store)
+    }
+
+    /// Applies what other nodes deleted meanwhile, lists the bucket where the index is not complete, and proves that the
+    /// index takes writes. Says where the values came from.
+    async fn fill(&self, complete: bool, lived_before: bool) -> Result<&'static str, OpenError> {
+        let shared = &self.shared;
+        self.apply_all_dead_marks(!complete).await?;
+        let from = if complete {
+            shared.world.reached(State::BootstrapFromIndex);
+            "index"
+        } else if lived_before {
+            bootstrap::from_listing(self).await?;
+            shared.world.reached(State::BootstrapFromListing);
+            "listing"
+        } else {
+            "nothing"
+        };
+        shared.horizons.lock().clear();
+        // Also tells the next start which life was the last.
+        let done = if complete { Vec::new() } else { vec![IndexChange::Complete] };
+        let announced = self.commits.announce();
+        self.commits.commit(done, announced).await.map_err(|error| match &*shared.fate.borrow() {
+            Some(Fate::Fenced(_)) => OpenError::Fenced(shared.config.node_id.clone()),
+            None => OpenError::Index(error.to_string()),
+        })?;
+        Ok(from)
     }
 
     /// Finishes what is under way and closes the index, within `bound`. Says whether it finished.
@@ -234,6 +280,15 @@ impl<W: World> Store<W> {
     }
 }
 
+/// A store that does not open gives its index this long to close.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+async fn close_index<W: World>(world: &W, db: &slatedb::Db) {
+    if !matches!(timeout(world, CLOSE_MAX, world.enter(db.close())).await, Some(Ok(()))) {
+        tracing::warn!("the index of a store that did not open did not close cleanly");
+    }
+}
+
 async fn check_format<W: World>(objects: &Objects<W>, names: &Names) -> Result<(), OpenError> {
     let path = names.format();
     let text = match objects.get(&path, RECORD_BYTES_MAX).await {
@@ -256,8 +311,8 @@ async fn check_format<W: World>(objects: &Objects<W>, names: &Names) -> Result<(
 }
 
 /// Whether the object store really creates an object only if it is absent: asked twice, the second must be refused.
-async fn probe<W: World>(world: &W, objects: &Objects<W>, names: &Names, node_id: &str) -> Result<bool, OpenError> {
-    let path = names.probe(node_id, world.random_u64());
+async fn probe<W: World>(world: &W, objects: &Objects<W>, names: &Names) -> Result<bool, OpenError> {
+    let path = names.probe(world.random_u64());
     let create = || objects.create(&path, bytes::Bytes::from_static(b"probe").into());
     let able = match create().await {
         Err(ObjectError::Unsupported(_)) => return Ok(false),

@@ -3,17 +3,17 @@
 
 use super::{Fate, Store};
 use crate::index::NodeNum;
-use crate::index::committer::Succession;
-use crate::index::rows::{ChangeBatch, ValueKey, ValueRow};
+use crate::index::committer::{Succession, Visible};
+use crate::index::rows::{ChangeBatch, STATE_KEY, StateRow, ValueKey, ValueRow};
 use crate::observe::Point;
 use crate::stats::Event;
-use crate::world::{Clock, World};
+use crate::world::{Clock, Mono, World};
+use bettong_wire::PutId;
 use bettong_wire::envelope::Kind;
 use bytes::Bytes;
 use serde::Serialize;
 use slatedb::DbReader;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 
 /// Bytes that one hint takes in the map, at most.
 const HINT_BYTES: u64 = 128;
@@ -31,47 +31,74 @@ pub struct NodeInfo {
     pub hints: u64,
 }
 
-/// How far another node's index has been read: the sequence of the next change.
-type Progress = BTreeMap<String, u64>;
+/// What the refresh remembers from one look to the next.
+#[derive(Default)]
+pub(super) struct Refresh {
+    /// How far other nodes' indexes have been read: the sequence of the next change.
+    progress: BTreeMap<String, u64>,
+    /// Since when the wall clock says of a dead mark that its time is over.
+    pub old_marks: BTreeMap<PutId, Mono>,
+}
 
 impl<W: World> Store<W> {
-    /// Looks at the bucket every `peer_refresh`, until the store is closed or fenced.
+    /// Looks at the bucket every `peer_refresh`, until the store is closed or fenced. Whether a newer life exists is
+    /// asked by a task of its own, which nothing slow holds up.
     pub(super) fn start_refresh(&self) {
         let store = self.clone();
         self.shared.world.spawn(async move {
-            let mut progress = Progress::new();
-            while store.commits.is_open() && store.shared.fate.borrow().is_none() {
-                store.refresh(&mut progress).await;
+            while store.is_running() {
+                store.watch_life().await;
+                store.shared.world.clock().sleep(store.shared.config.peer_refresh).await;
+            }
+        });
+        let store = self.clone();
+        self.shared.world.spawn(async move {
+            let mut refresh = Refresh::default();
+            while store.is_running() {
+                store.refresh(&mut refresh).await;
                 store.shared.world.clock().sleep(store.shared.config.peer_refresh).await;
             }
         });
     }
 
-    async fn refresh(&self, progress: &mut Progress) {
-        let shared = &self.shared;
-        shared.world.at(Point::BeforePeerRefresh).await;
+    fn is_running(&self) -> bool {
+        self.commits.is_open() && self.shared.fate.borrow().is_none()
+    }
+
+    async fn watch_life(&self) {
         match self.watch.is_newest().await {
             Ok(true) => {}
-            Ok(false) => {
-                use crate::index::committer::Visible;
-                shared.fenced("a newer life of this node id has started");
-                return;
-            }
+            Ok(false) => self.shared.fenced("a newer life of this node id has started"),
             Err(error) => tracing::warn!(error, "cannot tell whether a newer life of this node exists"),
         }
+    }
+
+    async fn refresh(&self, refresh: &mut Refresh) {
+        let shared = &self.shared;
+        shared.world.at(Point::BeforePeerRefresh).await;
         let nodes = match shared.objects.folders(&shared.names.nodes()).await {
             Ok(nodes) => nodes,
             Err(error) => return tracing::warn!(%error, "the bucket's nodes cannot be listed"),
         };
-        for node_id in nodes.into_iter().filter(|node_id| *node_id != shared.config.node_id).take(NODES_MAX) {
-            if let Err(error) = self.apply_dead_marks(&node_id).await {
-                tracing::warn!(%error, node_id, "a node's dead marks cannot be read");
+        let others = nodes.into_iter().filter(|node_id| *node_id != shared.config.node_id).take(NODES_MAX);
+        let others: Vec<String> = others.collect();
+        // All marks before any index: what is dead must not come back as a hint.
+        let mut listed = Some(BTreeSet::new());
+        for node_id in &others {
+            match self.apply_dead_marks(node_id, false).await {
+                Ok(marks) => listed.iter_mut().for_each(|listed| listed.extend(&marks)),
+                Err(error) => {
+                    tracing::warn!(%error, node_id, "a node's dead marks cannot be read");
+                    listed = None;
+                }
             }
-            if let Err(error) = self.read_index(&node_id, progress).await {
+        }
+        for node_id in &others {
+            if let Err(error) = self.read_index(node_id, &mut refresh.progress).await {
                 tracing::debug!(error, node_id, "a node's index cannot be read now");
             }
         }
-        self.forget_old_marks().await;
+        self.forget_marks(&mut refresh.old_marks, listed.as_ref()).await;
     }
 
     fn node_number(&self, node_id: &str) -> Option<NodeNum> {
@@ -84,7 +111,7 @@ impl<W: World> Store<W> {
     }
 
     /// Reads another node's index from where the last look ended: its changes, or wholly where those are trimmed.
-    async fn read_index(&self, node_id: &str, progress: &mut Progress) -> Result<(), String> {
+    async fn read_index(&self, node_id: &str, progress: &mut BTreeMap<String, u64>) -> Result<(), String> {
         let shared = &self.shared;
         let world = &shared.world;
         let node = self.node_number(node_id).ok_or_else(|| "too many nodes".to_owned())?;
@@ -101,6 +128,13 @@ impl<W: World> Store<W> {
     async fn read_changes(&self, reader: &DbReader, node: NodeNum, from: Option<u64>) -> Result<Option<u64>, String> {
         let world = &self.shared.world;
         let failed = |error: slatedb::Error| error.to_string();
+        let state = world.enter(reader.get(STATE_KEY)).await.map_err(failed)?;
+        let Some(state) = state.as_deref().and_then(StateRow::decode) else { return Ok(from) };
+        if from == Some(state.change_sequence) {
+            return Ok(from);
+        }
+        // An index that was lost and rebuilt counts from the start again.
+        let from = from.filter(|from| *from <= state.change_sequence);
         let start = from.map_or_else(|| Bytes::from_static(ChangeBatch::PREFIX), ChangeBatch::key);
         let end = Bytes::from_static(b"d");
         let mut rows = world.enter(Box::pin(reader.scan(start..end))).await.map_err(failed)?;
@@ -110,10 +144,13 @@ impl<W: World> Store<W> {
         while let Some(row) = world.enter(rows.next()).await.map_err(failed)? {
             let sequence = ChangeBatch::sequence(&row.key).ok_or("a change's key is damaged")?;
             let batch = ChangeBatch::decode(&row.value).ok_or("a change is damaged")?;
-            gap |= next.is_some_and(|next| sequence != next) && changes.is_empty();
+            gap |= next == from && from != Some(sequence);
             next = Some(sequence + 1);
-            changes.extend(batch.rows);
+            if !gap {
+                changes.extend(batch.rows);
+            }
         }
+        let next = next.max(Some(state.change_sequence));
         if gap {
             self.read_whole(reader, node).await?;
         } else {
@@ -131,7 +168,8 @@ impl<W: World> Store<W> {
         while let Some(row) = world.enter(rows.next()).await.map_err(failed)? {
             let key = ValueKey::decode(&row.key).ok_or("a value's key is damaged")?;
             self.hint(node, key, Some(row.value));
-            seen.extend(self.shared.key(&key));
+            // Only what the map holds: the other node's index may be larger than all the hints there is room for.
+            seen.extend(self.shared.key(&key).filter(|key| self.shared.map.get(key, node).is_some()));
         }
         for (key, entry) in self.shared.map.collect(|key, entry| entry.node == node && !seen.contains(key)) {
             self.shared.hide_entry(&key, node, entry.put_id);
@@ -158,13 +196,10 @@ impl<W: World> Store<W> {
         if dead || held.is_some_and(|held| held.put_id == row.entry.put_id) {
             return;
         }
-        let full = shared.hints.load(Ordering::Relaxed).saturating_mul(HINT_BYTES) >= shared.config.peer_hint_bytes;
+        let full = (shared.map.foreign() as u64).saturating_mul(HINT_BYTES) >= shared.config.peer_hint_bytes;
         if held.is_none() && full {
             shared.stats.count(Event::HintsDropped);
             return;
-        }
-        if held.is_none() {
-            shared.hints.fetch_add(1, Ordering::Relaxed);
         }
         shared.map.set(&map_key, &row.entry, shared.stamp());
     }

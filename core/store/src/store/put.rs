@@ -2,8 +2,8 @@
 //! absent, never a part.
 
 use super::{Fate, Store};
-use crate::index::committer::{CommitError, IndexChange};
-use crate::index::rows::ValueRow;
+use crate::index::committer::IndexChange;
+use crate::index::rows::{Mark, ValueRow};
 use crate::index::{Entry, NodeNum};
 use crate::keys::{Key, NsNum};
 use crate::objects::ObjectError;
@@ -65,10 +65,11 @@ pub(super) fn tag(parent: &BlockHash) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
-/// A put that has its put id and its envelope.
+/// A put that has its put id.
 struct Prepared {
     key: Key,
-    sealed: Sealed,
+    /// Its envelope, where it leaves memory: hashing waits until then.
+    sealed: Option<Sealed>,
     payload: Payload,
     row: ValueRow,
     /// The version that it replaces.
@@ -157,10 +158,15 @@ impl<W: World> Store<W> {
         let already = (stored.len() - fresh.len()) as u64;
         shared.stats.add(Event::PutsAlready, already);
         shared.world.reached_if(already > 0, State::PutAlreadyStored);
-        match level {
-            Level::Memory => self.put_in_memory(&fresh).await?,
-            Level::Journal | Level::Object => self.put_in_objects(&fresh).await?,
+        let put = match level {
+            Level::Memory => self.put_in_memory(&fresh).await,
+            Level::Journal | Level::Object => self.put_in_objects(&fresh).await,
+        };
+        if put.is_err() {
+            let mut unresolved = shared.unresolved.lock();
+            fresh.iter().for_each(|put| unresolved.insert(put.key));
         }
+        put?;
         shared.stats.add(Event::PutsStored, fresh.len() as u64);
         shared.stats.add(Event::PutBytes, fresh.iter().map(|put| put.payload.len() as u64).sum());
         Ok(stored)
@@ -185,24 +191,28 @@ impl<W: World> Store<W> {
             Target::Plain(key) => key,
             Target::Block(_) | Target::Sidecar(_) => String::new(),
         };
-        let meta = SealMeta {
-            kind: key.kind,
-            namespace: shared.namespace_id(key.ns),
-            hash: key.hash,
-            part: key.part,
-            plain_key: plain_key.clone(),
-            sequence: spec.sequence,
-            put_id,
-            parent: spec.parent,
-            created_at_ms: shared.wall_ms(),
-            expires_at_ms: spec.expires_at_ms,
-        };
-        let sealed = seal(&meta, &payload, shared.config.compression);
+        let sealed = (spec.level > Level::Memory).then(|| {
+            let meta = SealMeta {
+                kind: key.kind,
+                namespace: shared.namespace_id(key.ns),
+                hash: key.hash,
+                part: key.part,
+                plain_key: plain_key.clone(),
+                sequence: spec.sequence,
+                put_id,
+                parent: spec.parent,
+                created_at_ms: shared.wall_ms(),
+                expires_at_ms: spec.expires_at_ms,
+            };
+            seal(&meta, &payload, shared.config.compression)
+        });
+        let raw_len = payload.len() as u64;
+        let stored_len = sealed.as_ref().map_or(raw_len, |sealed| sealed.header.stored_len);
         let entry = Entry {
             put_id,
             level: spec.level,
-            raw_len: u32::try_from(sealed.header.raw_len).unwrap_or(u32::MAX),
-            stored_len: u32::try_from(sealed.header.stored_len).unwrap_or(u32::MAX),
+            raw_len: u32::try_from(raw_len).unwrap_or(u32::MAX),
+            stored_len: u32::try_from(stored_len).unwrap_or(u32::MAX),
             sequence: spec.sequence,
             parent_tag: spec.parent.as_ref().map_or(0, tag),
             expires_at_ms: spec.expires_at_ms,
@@ -212,25 +222,28 @@ impl<W: World> Store<W> {
         Prepared { key, sealed, payload, row: ValueRow { entry, plain_key }, old }
     }
 
-    /// Level `memory`: visible as soon as the bytes are in the tier. A durable older version is durably deleted first,
-    /// so that it does not come back at a restart.
+    /// Level `memory`: visible as soon as the bytes are in the tier; then a durable older version is durably deleted, so
+    /// that it does not come back at a restart. A reader never meets a gap between the two.
     async fn put_in_memory(&self, fresh: &[Prepared]) -> Result<(), PutError> {
-        let durable: Vec<&Prepared> =
-            fresh.iter().filter(|put| put.old.is_some_and(|old| old.level > Level::Memory)).collect();
-        if !durable.is_empty() {
-            let coming = self.commits.announce();
-            let changes = durable.iter().flat_map(|put| self.bury(put, true)).collect();
-            self.commits.commit(changes, coming).await.map_err(commit_failed)?;
-            durable.iter().for_each(|put| self.remove_object_later(put));
-        }
+        let shared = &self.shared;
         for Prepared { key, payload, row, old, .. } in fresh {
-            self.shared.memory.insert(*key, row.entry.put_id, payload.clone(), true);
-            self.shared.show_entry(key, &row.entry, &row.plain_key);
+            shared.memory.insert(*key, row.entry.put_id, payload.clone(), true);
+            shared.show_entry(key, &row.entry, &row.plain_key);
             if let Some(old) = old {
-                self.shared.memory.remove(old.put_id);
+                shared.memory.remove(old.put_id);
+            }
+            // Evicted before it was shown, its loss found nothing to hide.
+            if !shared.memory.contains(row.entry.put_id) {
+                shared.hide_entry(key, NodeNum::SELF, row.entry.put_id);
             }
         }
-        self.shared.settle_losses();
+        shared.settle_losses();
+        for put in fresh {
+            if let Some(old) = put.old.filter(|old| old.level > Level::Memory) {
+                let deleted = self.bury_by_name(&put.key, &[old]).await;
+                deleted.map_err(|error| PutError::Unknown(error.to_string()))?;
+            }
+        }
         Ok(())
     }
 
@@ -251,7 +264,7 @@ impl<W: World> Store<W> {
             .iter()
             .flat_map(|put| {
                 let named = IndexChange::Put { key: shared.value_key(&put.key), row: put.row.clone() };
-                std::iter::once(named).chain(self.bury(put, false))
+                std::iter::once(named).chain(self.bury(put))
             })
             .collect();
         // In memory before it is visible, so that the first look-up finds it there.
@@ -261,11 +274,11 @@ impl<W: World> Store<W> {
         if let Err(error) = self.commits.commit(changes, coming).await {
             fresh.iter().for_each(|put| shared.memory.remove(put.row.entry.put_id));
             shared.world.reached(State::PutUnknown);
-            return Err(commit_failed(error));
+            return Err(PutError::Unknown(error.to_string()));
         }
         for put in fresh {
-            if let Some(disk) = &shared.disk {
-                disk.store(shared.disk_key(&put.key), &put.sealed);
+            if let (Some(disk), Some(sealed)) = (&shared.disk, &put.sealed) {
+                disk.store(shared.disk_key(&put.key), sealed);
             }
             self.remove_object_later(put);
         }
@@ -275,10 +288,11 @@ impl<W: World> Store<W> {
 
     async fn upload(&self, put: &Prepared) -> Result<(), ObjectError> {
         let shared = &self.shared;
+        let Some(sealed) = &put.sealed else { return Ok(()) };
         let point = if put.key.kind == Kind::Sidecar { Point::BeforeSidecarPut } else { Point::BeforeObjectPut };
         shared.world.at(point).await;
         let path = shared.object_path(&shared.value_key(&put.key), put.row.entry.put_id);
-        shared.objects.put_unique(&path, put.sealed.to_put_payload()).await
+        shared.objects.put_unique(&path, sealed.to_put_payload()).await
     }
 
     fn upload_failed(&self, error: &ObjectError) -> PutError {
@@ -287,24 +301,15 @@ impl<W: World> Store<W> {
     }
 
     /// Names the replaced durable version dead, so that its object goes whatever happens next.
-    fn bury(&self, put: &Prepared, remove_row: bool) -> Vec<IndexChange> {
-        let Some(old) = put.old.filter(|old| old.level > Level::Memory) else { return Vec::new() };
+    fn bury(&self, put: &Prepared) -> Option<IndexChange> {
+        let old = put.old.filter(|old| old.level > Level::Memory)?;
         let (key, put_id) = (self.shared.value_key(&put.key), old.put_id);
-        let dead = IndexChange::Dead { key, put_id, wall_ms: self.shared.wall_ms() };
-        let removed = remove_row.then_some(IndexChange::Remove { key, put_id });
-        removed.into_iter().chain([dead]).collect()
+        Some(IndexChange::Dead { key, put_id, wall_ms: self.shared.wall_ms(), mark: Mark::None })
     }
 
     fn remove_object_later(&self, put: &Prepared) {
         if let Some(old) = put.old.filter(|old| old.level > Level::Memory) {
-            self.remove_objects(vec![(self.shared.value_key(&put.key), old.put_id)]);
+            self.remove_objects(vec![(self.shared.value_key(&put.key), old.put_id, Mark::None)]);
         }
-    }
-}
-
-fn commit_failed(error: CommitError) -> PutError {
-    match error {
-        CommitError::QueueFull { .. } => PutError::Refused(ServiceError::busy(error.to_string(), 10)),
-        CommitError::Failed(_) | CommitError::Closed(_) => PutError::Unknown(error.to_string()),
     }
 }

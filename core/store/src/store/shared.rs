@@ -5,14 +5,14 @@ use crate::config::StoreConfig;
 use crate::flight::Flights;
 use crate::index::committer::{IndexChange, Visible};
 use crate::index::db::IndexHome;
-use crate::index::rows::{ValueKey, ValueRow};
+use crate::index::rows::{DeadRow, ValueKey, ValueRow};
 use crate::index::{Entry, IndexMap, NodeNum};
 use crate::keys::{Key, NamespaceTable, NsNum};
 use crate::life::Life;
 use crate::objects::Objects;
 use crate::objects::names::{Names, PayloadName};
 use crate::observe::State;
-use crate::stats::{Event, Stats};
+use crate::stats::Stats;
 use crate::store::get::Fetched;
 use crate::tiers::disk::{DiskKey, DiskTier};
 use crate::tiers::memory::MemoryTier;
@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub(super) struct Shared<W: World> {
     pub world: W,
@@ -48,7 +48,14 @@ pub(super) struct Shared<W: World> {
     pub dead: Mutex<DeadBook>,
     pub ghosts: Mutex<Ghosts>,
     pub nodes: Mutex<Vec<String>>,
-    pub hints: AtomicU64,
+    pub unresolved: Mutex<Unresolved>,
+    /// While the bucket is listed: deletes of this node bury every version of the key up to this order.
+    pub horizons: Mutex<BTreeMap<ValueKey, (u64, u64)>>,
+    /// One open of a new namespace at a time, so that its identity is written once.
+    pub identity_turn: tokio::sync::Mutex<()>,
+    /// Payload bytes that reads may have under way, in units of `LOAD_UNIT`.
+    pub loads: Semaphore,
+    pub loads_max: u32,
     pub block_memory: Arc<dyn BlockMemory>,
     pub memory: MemoryTier,
     pub disk: Option<DiskTier>,
@@ -99,46 +106,49 @@ impl PlainNames {
     }
 }
 
-/// The put ids that are dead, by id and by key.
+/// The put ids that are dead.
 #[derive(Debug, Default)]
-pub(super) struct DeadBook {
-    ids: BTreeMap<PutId, (ValueKey, u64)>,
-    keys: BTreeSet<(ValueKey, PutId)>,
-}
+pub(super) struct DeadBook(BTreeMap<PutId, DeadRow>);
 
 impl DeadBook {
-    pub fn insert(&mut self, put_id: PutId, key: ValueKey, wall_ms: u64) {
-        self.ids.insert(put_id, (key, wall_ms));
-        self.keys.insert((key, put_id));
+    pub fn insert(&mut self, put_id: PutId, row: DeadRow) {
+        self.0.insert(put_id, row);
     }
 
     pub fn remove(&mut self, put_id: PutId) {
-        if let Some((key, _)) = self.ids.remove(&put_id) {
-            self.keys.remove(&(key, put_id));
-        }
+        self.0.remove(&put_id);
     }
 
     pub fn contains(&self, put_id: PutId) -> bool {
-        self.ids.contains_key(&put_id)
+        self.0.contains_key(&put_id)
     }
 
-    pub fn of_key(&self, key: &ValueKey) -> Vec<PutId> {
-        let none = PutId::default();
-        let last = PutId { life: u64::MAX, counter: u64::MAX };
-        self.keys.range((*key, none)..=(*key, last)).map(|(_, put_id)| *put_id).collect()
-    }
-
-    pub fn all(&self) -> impl Iterator<Item = (ValueKey, PutId)> + '_ {
-        self.ids.iter().map(|(put_id, (key, _))| (*key, *put_id))
-    }
-
-    /// Marks older than `before_ms`.
-    pub fn older_than(&self, before_ms: u64) -> Vec<PutId> {
-        self.ids.iter().filter(|(_, (_, at))| *at < before_ms).map(|(put_id, _)| *put_id).collect()
+    pub fn all(&self) -> impl Iterator<Item = (PutId, &DeadRow)> {
+        self.0.iter().map(|(put_id, row)| (*put_id, row))
     }
 
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.0.len()
+    }
+}
+
+/// Keys of puts whose outcome this process does not know, bounded: a delete of such a key leaves a mark although
+/// nothing is visible.
+#[derive(Debug, Default)]
+pub(super) struct Unresolved(BTreeSet<Key>);
+
+impl Unresolved {
+    const MAX: usize = 65_536;
+
+    pub fn insert(&mut self, key: Key) {
+        if self.0.len() >= Self::MAX {
+            self.0.pop_first();
+        }
+        self.0.insert(key);
+    }
+
+    pub fn remove(&mut self, key: &Key) -> bool {
+        self.0.remove(key)
     }
 }
 
@@ -235,9 +245,6 @@ impl<W: World> Shared<W> {
     pub fn hide_entry(&self, key: &Key, node: NodeNum, put_id: PutId) -> bool {
         let hidden = self.map.remove(key, node, put_id);
         self.memory.remove(put_id);
-        if hidden && node != NodeNum::SELF {
-            self.hints.fetch_sub(1, Ordering::Relaxed);
-        }
         if hidden && node == NodeNum::SELF && key.kind == Kind::Plain {
             self.plain.lock().remove(key);
         }
@@ -271,8 +278,8 @@ impl<W: World> Visible for Shared<W> {
                     self.hide_entry(&map_key, NodeNum::SELF, *put_id);
                 }
             }
-            IndexChange::Dead { key, put_id, wall_ms } => {
-                self.dead.lock().insert(*put_id, *key, *wall_ms);
+            IndexChange::Dead { key, put_id, wall_ms, mark } => {
+                self.dead.lock().insert(*put_id, DeadRow { wall_ms: *wall_ms, mark: *mark, key: *key });
                 self.memory.remove(*put_id);
                 if let Some(map_key) = self.key(key) {
                     for version in self.map.versions(&map_key).into_iter().filter(|held| held.put_id == *put_id) {
@@ -282,8 +289,6 @@ impl<W: World> Visible for Shared<W> {
             }
             IndexChange::Forget { put_id } => self.dead.lock().remove(*put_id),
             IndexChange::Quarantine { key, put_id } => {
-                self.stats.count(Event::Quarantined);
-                self.world.reached(State::Quarantined);
                 if let Some(map_key) = self.key(key) {
                     self.map.quarantine(&map_key, NodeNum::SELF, *put_id);
                 }

@@ -6,8 +6,8 @@ use foyer::{Cache, CacheBuilder, Event, EventListener, LruConfig};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// Shards of the cache; few, because a shard is the unit of eviction and blocks are large.
-const SHARDS: usize = 4;
+/// One: a shard is the unit of eviction, and one that is smaller than a block would take it in beyond its bound.
+const SHARDS: usize = 1;
 
 #[derive(Clone)]
 struct Held {

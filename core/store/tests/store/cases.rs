@@ -147,7 +147,9 @@ async fn a_second_process_with_the_same_node_id_fences_the_first() {
     first.until(async |first| first.service.store().ended().is_some()).await;
     let refused = first.put(block(2, 0), Level::Object, b"2").await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused}");
-    assert_eq!(first.get(block(1, 0)).await, Err(MissReason::TierDown));
+    let get = bettong_wire::request::Exists { ns: first.ns, target: block(1, 0) };
+    let refused = first.ok(Request::Exists(get), Vec::new()).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused}");
     second.put(block(2, 0), Level::Object, b"3").await.unwrap();
     assert_eq!(second.get(block(1, 0)).await, Ok(b"1".to_vec()));
     second.stop().await;

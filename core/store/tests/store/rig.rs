@@ -61,6 +61,7 @@ impl Bucket {
             memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
             disk: Some(disk),
             conditional_update: true,
+            ordered_listing: true,
         };
         Store::open(world, config, parts).await
     }
