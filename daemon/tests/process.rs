@@ -157,7 +157,8 @@ async fn what_was_acknowledged_before_a_drain_under_load_is_there_after_it() {
 
     let daemon = Daemon::start(&setup).unwrap();
     let remote = Remote::open(&daemon.access("n"), None).await.unwrap();
-    for key in acknowledged.lock().clone() {
+    let acknowledged = acknowledged.lock().clone();
+    for key in acknowledged {
         assert_eq!(remote.get_plain(&key).await.unwrap().as_ref(), key.repeat(500).as_bytes());
     }
     daemon.stop().unwrap();
