@@ -251,7 +251,7 @@ impl Ask {
 
 /// Some payloads take several frames of the daemon's; most are short, for speed.
 fn mostly_short(len: u16) -> usize {
-    usize::from(if len % 16 == 0 { len } else { len % 3000 })
+    usize::from(if len.is_multiple_of(16) { len } else { len % 3000 })
 }
 
 /// An answer of the service; where it does not fit the request, the connection has to make an error of it.
@@ -271,7 +271,7 @@ fn answer(request: &Request, len: usize) -> Response {
             let (items, payloads) = get.keys.iter().map(|_| (ItemOutcome::Hit(hit.clone()), payload.clone())).unzip();
             Response::with_payloads(Answer::Items(items), payloads)
         }
-        _ if len % 5 == 0 => Response::error(ServiceError::new(ErrorKind::Retry, "so it is")),
+        _ if len.is_multiple_of(5) => Response::error(ServiceError::new(ErrorKind::Retry, "so it is")),
         _ => Response::with_payloads(Answer::Hit(hit), vec![payload]),
     }
 }
