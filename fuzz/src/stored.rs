@@ -19,6 +19,7 @@ pub fn run(data: &[u8]) {
         3 => drop(ValueKey::decode(rest).map(|key| assert_eq!(key.encode(), rest))),
         4 => drop(ValueRow::decode(rest, NodeNum::SELF)),
         5 => drop(ChangeBatch::decode(rest)),
+        6 => drop(bettong_core::record::decode::<String>(rest)),
         _ => drop((DeadRow::decode(rest), DeadRow::put_id(rest), ChangeBatch::sequence(rest))),
     }
 }
