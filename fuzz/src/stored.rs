@@ -12,7 +12,7 @@ use object_store::path::Path;
 
 pub fn run(data: &[u8]) {
     let Some((which, rest)) = data.split_first() else { return };
-    match which % 7 {
+    match which % 8 {
         0 => header(rest),
         1 => sealed(rest),
         2 => name(rest),
