@@ -21,6 +21,7 @@ impl Stream {
         Self(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))
     }
 
+    #[expect(clippy::should_implement_trait, reason = "a stream of numbers has no end, so `Option` would say nothing")]
     pub fn next(&mut self) -> u64 {
         self.0.next_u64()
     }

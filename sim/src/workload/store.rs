@@ -116,7 +116,6 @@ async fn work(shared: &Arc<Shared>, random: &mut Stream) {
 }
 
 /// Orders a batch by what differs from process to process.
-#[expect(clippy::disallowed_methods, reason = "the planted nondeterminism that check-determinism must find")]
 fn plant(cluster: &Cluster) {
     let key = u64::from(std::process::id());
     let mut batch: Vec<u64> = (0..16).collect();
