@@ -15,13 +15,13 @@ pub fn value_objects<'a>(paths: impl Iterator<Item = &'a String>) -> Vec<(&'a st
 }
 
 /// Judges the bucket: every value object is listed by a live node, is dead and waits for its removal, or belongs to an
-/// attempt whose outcome nobody knows. `healed` counts values that the store put again by itself, `waiting` deletions
-/// whose objects may still be there.
+/// attempt whose outcome nobody knows. `explained` counts objects that puts which nobody asked for, or asked for again, may
+/// have left; `waiting` says of a version that its removal may still be under way.
 pub fn check_bucket(
     model: &Model,
     objects: &[(&str, PutId)],
     listed: &BTreeSet<PutId>,
-    healed: u64,
+    explained: u64,
     waiting: impl Fn(PutId) -> bool,
 ) -> Verdict {
     let mut orphans = Vec::new();
@@ -35,7 +35,7 @@ pub fn check_bucket(
         }
     }
     let unknown = model.attempts().filter(|attempt| matches!(attempt.ending, Ending::Unknown | Ending::Open)).count();
-    let allowed = unknown as u64 + healed;
+    let allowed = unknown as u64 + explained;
     if orphans.len() as u64 > allowed {
         let first = orphans.first().copied().unwrap_or_default();
         return no("O14", format!("{} orphans, the first {first}; only {allowed} are explained", orphans.len()));
