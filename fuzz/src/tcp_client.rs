@@ -48,7 +48,7 @@ pub fn run(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let mut run = Run {
         client: ClientConnection::new(),
-        told: Sender::new(Direction::Response, 20_000),
+        told: Sender::new(Direction::Response, 2_000),
         memory: HeapMemory::new(1 << 20, 1 << 20),
         unanswered: BTreeSet::new(),
         closed: false,
@@ -102,6 +102,8 @@ impl Run {
     }
 
     fn feed(&mut self, bytes: &[u8], piece: usize) {
+        // Cut anywhere, but a large payload not into single bytes.
+        let piece = piece.max(bytes.len() / 64);
         let mut rest = bytes;
         loop {
             match self.client.next_event() {
@@ -153,7 +155,7 @@ fn request(what: u8) -> Request {
         0 => Request::Ping,
         1 => Request::Stats,
         2 => Request::Get(Get { ns, target: Target::Block(key), range: None, limits }),
-        3 => Request::GetBlocks(GetBlocks { ns, keys: vec![key; usize::from(what)], leading: true, limits }),
+        3 => Request::GetBlocks(GetBlocks { ns, keys: vec![key; usize::from(what % 8)], leading: true, limits }),
         _ => Request::Open(Open {
             protocol_version: 1,
             tenant: "t".to_owned(),
@@ -168,6 +170,7 @@ fn request(what: u8) -> Request {
 impl Told {
     fn response(self) -> (Op, Response) {
         let hit = |len: u16, more: u8| {
+            let len = len % 5000;
             let total_len = u64::from(len) + u64::from(more);
             let hit = Hit { total_len, put_id: Default::default(), tier: Tier::Disk, expires_at_ms: 0 };
             (hit, Payload::from(vec![3; usize::from(len)]))
@@ -186,7 +189,7 @@ impl Told {
                     let (hit, payload) = hit(len, 0);
                     (ItemOutcome::Hit(hit), payload)
                 };
-                let (items, payloads) = (0..items % 32).map(one).unzip();
+                let (items, payloads) = (0..items % 4).map(one).unzip();
                 (Op::GetBlocks, Response::with_payloads(Answer::Items(items), payloads))
             }
             Self::Opened { frame_bytes_max, requests_inflight_max, checksum } => {

@@ -44,9 +44,11 @@ enum Ask {
     Cancel { id: u8 },
 }
 
-const UNSENT_MAX: u64 = 1 << 20;
-/// The credit may be passed by one answer: 255 blocks of 64 KiB.
-const ANSWER_MAX: u64 = 255 << 16;
+const UNSENT_MAX: u64 = 256 << 10;
+/// Items of a batch: enough to interleave, few enough to be quick.
+const ITEMS_MAX: u8 = 4;
+/// The credit may be passed by one answer.
+const ANSWER_MAX: u64 = (ITEMS_MAX as u64) << 16;
 const RECEIVED_MAX: u64 = 1 << 20;
 const INFLIGHT_MAX: u32 = 8;
 
@@ -69,7 +71,7 @@ pub fn run(data: &[u8]) {
     };
     let mut run = Run {
         server: ServerConnection::new(limits),
-        asked: Sender::new(Direction::Request, 20_000),
+        asked: Sender::new(Direction::Request, 2_000),
         memory: HeapMemory::new(RECEIVED_MAX, RECEIVED_MAX),
         calls: Vec::new(),
         answers: Receiver::new(Direction::Response, u32::MAX, 1000),
@@ -95,7 +97,7 @@ impl Run {
             Step::Answer { nth, len } => {
                 if !self.calls.is_empty() {
                     let (id, request) = self.calls.remove(usize::from(nth) % self.calls.len());
-                    self.server.answer(id, answer(&request, usize::from(len)));
+                    self.server.answer(id, answer(&request, mostly_short(len)));
                 }
             }
             Step::Withdraw { id } => {
@@ -122,6 +124,8 @@ impl Run {
     }
 
     fn feed(&mut self, bytes: &[u8], piece: usize) {
+        // Cut anywhere, but a large payload not into single bytes.
+        let piece = piece.max(bytes.len() / 64);
         let mut rest = bytes;
         loop {
             match self.server.next_event() {
@@ -223,23 +227,31 @@ impl Ask {
                 ttl_ms: 0,
                 parent: None,
                 sequence: 0,
-                len: u64::from(len),
+                len: mostly_short(len) as u64,
             }),
             Self::Get => Request::Get(Get { ns, target, range: None, limits }),
-            Self::GetBlocks { keys } => {
-                Request::GetBlocks(GetBlocks { ns, keys: vec![key; usize::from(keys)], leading: true, limits })
-            }
+            Self::GetBlocks { keys } => Request::GetBlocks(GetBlocks {
+                ns,
+                keys: vec![key; usize::from(keys % ITEMS_MAX)],
+                leading: true,
+                limits,
+            }),
             Self::PutBlocks { len, blocks } => {
-                let block = BlockPut { key, parent: None, sequence: 0, len: u64::from(len) };
+                let block = BlockPut { key, parent: None, sequence: 0, len: mostly_short(len) as u64 };
                 Request::PutBlocks(PutBlocks {
                     ns,
                     level: Level::Memory,
-                    blocks: vec![block; usize::from(blocks % 32)],
+                    blocks: vec![block; usize::from(blocks % ITEMS_MAX)],
                 })
             }
             Self::Cancel { id } => Request::Cancel { request_id: u64::from(id) },
         }
     }
+}
+
+/// Some payloads take several frames of the daemon's; most are short, for speed.
+fn mostly_short(len: u16) -> usize {
+    usize::from(if len.is_multiple_of(16) { len } else { len % 3000 })
 }
 
 /// An answer of the service; where it does not fit the request, the connection has to make an error of it.
@@ -259,7 +271,7 @@ fn answer(request: &Request, len: usize) -> Response {
             let (items, payloads) = get.keys.iter().map(|_| (ItemOutcome::Hit(hit.clone()), payload.clone())).unzip();
             Response::with_payloads(Answer::Items(items), payloads)
         }
-        _ if len % 5 == 0 => Response::error(ServiceError::new(ErrorKind::Retry, "so it is")),
+        _ if len.is_multiple_of(5) => Response::error(ServiceError::new(ErrorKind::Retry, "so it is")),
         _ => Response::with_payloads(Answer::Hit(hit), vec![payload]),
     }
 }

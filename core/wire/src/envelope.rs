@@ -190,6 +190,10 @@ impl Layout {
         if flags & !FLAG_PARENT != 0 || self.reserved != [0; 24] {
             return Err(DecodeError::Unknown { what: "envelope flags", got: flags.into() });
         }
+        if flags & FLAG_PARENT == 0 && self.parent != [0; 32] {
+            let must = "1 where a parent is named, which is zero otherwise";
+            return Err(DecodeError::Invalid { what: "envelope parent flag", got: 0, must });
+        }
         let plain_key_len = self.plain_key_len.get();
         let key_len_ok = match kind {
             Kind::Plain => (1..=PLAIN_KEY_BYTES_MAX).contains(&usize::from(plain_key_len)),

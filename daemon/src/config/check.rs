@@ -33,6 +33,16 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
     require(config.peer_refresh_ms.0 >= 100, || {
         format!("peer_refresh_ms is {}, it must be at least 100", config.peer_refresh_ms.0)
     })?;
+    let (payload, payload_max) = (config.payload_bytes_max.0, bettong_wire::limits::BLOCK_BYTES_MAX);
+    require((1..=payload_max).contains(&payload), || {
+        format!("payload_bytes_max is {payload}, it must be from 1 to {payload_max}")
+    })?;
+    require(config.memory_bytes.0 / 2 >= payload, || {
+        format!(
+            "memory_bytes is {}, it must hold two payloads of payload_bytes_max ({})",
+            config.memory_bytes, config.payload_bytes_max
+        )
+    })?;
     let (disk, disk_min) = (config.disk_bytes.0, crate::process::storage::DISK_BYTES_MIN);
     require(disk == 0 || disk >= disk_min, || format!("disk_bytes is {disk}, it must be 0 or at least {disk_min}"))?;
     require(config.deadline_default_ms <= config.deadline_max_ms, || {
@@ -101,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_defaults_pass_on_small_machines_too() {
-        for memory in [1 << 30, 2 << 30, 16 << 30, 1 << 40] {
+        for memory in [256 << 20, 1 << 30, 2 << 30, 16 << 30, 1 << 40] {
             let machine = Machine { memory_bytes: memory, group_bytes: None, cores: 1 };
             check(&Config::defaults(&machine), &machine).unwrap();
         }

@@ -79,7 +79,7 @@ values! { machine;
     deadline_max_ms: Millis = Millis(600_000), "ms", "the longest deadline that a request may name";
     stall_ms: Millis = Millis(30_000), "ms", "how long a connection may owe a byte and move none";
     drain_ms: Millis = Millis(10_000), "ms", "how long SIGTERM waits for what is under way";
-    payload_bytes_max: Bytes = Bytes(bettong_wire::limits::BLOCK_BYTES_MAX), "bytes", "one block or value";
+    payload_bytes_max: Bytes = Bytes(bettong_wire::limits::BLOCK_BYTES_MAX.min(machine.pool_default().0 / 2)), "bytes", "one block or value";
     memory_bytes: Bytes = machine.pool_default(), "bytes", "payload memory: the memory tier and what is on its way; the default is a quarter of the smaller of RAM and the control group's limit";
     disk_bytes: Bytes = Bytes(8 << 30), "bytes", "disk tier in data_dir; 0 means none";
     compression: Compression = Compression::None, "name", "payloads on disk and in the object store: none, zstd or lz4";
