@@ -5,8 +5,10 @@ use bettong::exit::Exit;
 use bettong::remote::{Access, Remote};
 use bettong_wire::request::Level;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 fn bettong(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bettong"));
@@ -123,6 +125,56 @@ async fn an_acknowledged_put_outlives_sigkill_and_sigterm() {
         assert_eq!(remote.get_plain(key).await.unwrap().as_ref(), vec![byte; 100_000]);
     }
     daemon.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_before_a_drain_under_load_is_there_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = setup(dir.path(), &[]);
+    let daemon = Daemon::start(&setup).unwrap();
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..8 {
+        let remote = Remote::open(&daemon.access("n"), None).await.unwrap();
+        let acknowledged = acknowledged.clone();
+        writers.spawn(async move {
+            for n in 0.. {
+                let key = format!("{writer}/{n}");
+                match remote.put_plain(&key, Bytes::from(key.repeat(500)), Level::Object, 0).await {
+                    Ok(_) => acknowledged.lock().push(key),
+                    Err(_) => return,
+                }
+            }
+        });
+    }
+    while acknowledged.lock().len() < 40 {
+        tokio::task::yield_now().await;
+    }
+    tokio::task::spawn_blocking(move || daemon.stop()).await.unwrap().unwrap();
+    // A writer may be waiting to connect again to a daemon that does not come back at this address.
+    writers.abort_all();
+    while writers.join_next().await.is_some() {}
+
+    let daemon = Daemon::start(&setup).unwrap();
+    let remote = Remote::open(&daemon.access("n"), None).await.unwrap();
+    let acknowledged = acknowledged.lock().clone();
+    for key in acknowledged {
+        assert_eq!(remote.get_plain(&key).await.unwrap().as_ref(), key.repeat(500).as_bytes());
+    }
+    daemon.stop().unwrap();
+}
+
+#[tokio::test]
+async fn an_older_life_of_a_node_ends_with_the_code_that_forbids_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let older = setup(dir.path(), &["node_id=a", "peer_refresh_ms=200ms"]);
+    let newer = Setup { data_dir: dir.path().join("clone"), ..older.clone() };
+    let older = Daemon::start(&older).unwrap();
+    let newer = Daemon::start(&newer).unwrap();
+    assert_eq!(older.wait().unwrap(), Some(Exit::Fenced as i32));
+    let remote = Remote::open(&newer.access("n"), None).await.unwrap();
+    remote.put_plain("k", Bytes::from_static(b"v"), Level::Object, 0).await.unwrap();
+    newer.stop().unwrap();
 }
 
 #[tokio::test]

@@ -2,13 +2,14 @@
 //! tests.
 //!
 //! `cargo +nightly fuzz run TARGET` from the workspace's top; the targets are `messages`, `tcp_server`, `tcp_client`,
-//! `ring_frames` and `stored`. Frames bear checksums that no fuzzer guesses, so the TCP targets read their input as a
+//! `ring_frames`, `stored` (every decoder of what is kept) and `store` (the store against the model). Frames bear checksums that no fuzzer guesses, so the TCP targets read their input as a
 //! list of steps and seal the frames themselves; raw bytes are one of the steps.
 #![forbid(unsafe_code)]
 
 pub mod messages;
 pub mod ring_frames;
 mod steps;
+pub mod store;
 pub mod stored;
 pub mod tcp_client;
 pub mod tcp_server;
@@ -31,6 +32,7 @@ mod tests {
     fn the_corpora_pass() {
         run_corpus("messages", super::messages::run);
         run_corpus("ring_frames", super::ring_frames::run);
+        run_corpus("store", super::store::run);
         run_corpus("stored", super::stored::run);
         run_corpus("tcp_client", super::tcp_client::run);
         run_corpus("tcp_server", super::tcp_server::run);

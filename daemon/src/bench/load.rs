@@ -108,18 +108,21 @@ impl Load {
         let began = Instant::now();
         let until = began + self.plan.duration;
         let plan = self.plan;
-        let runs = match &self.disk {
-            Some(dir) => disk::run(dir, plan, until).await?,
-            None => {
-                let drivers = self.drivers.iter_mut().map(|driver| drive(driver, plan, until));
-                futures::future::try_join_all(drivers).await?
+        let mut total = Run::default();
+        if let Some(dir) = &self.disk {
+            let written = disk::run(dir, plan, until).await?;
+            total.took = began.elapsed();
+            for thread in written {
+                total.latency.merge(&thread.latency);
+                thread.remove()?;
             }
-        };
-        let mut total = Run { took: began.elapsed(), ..Run::default() };
-        for (ops, latency) in runs {
-            total.ops += ops;
-            total.latency.merge(&latency);
+        } else {
+            let drivers = self.drivers.iter_mut().map(|driver| drive(driver, plan, until));
+            let driven = futures::future::try_join_all(drivers).await?;
+            total.took = began.elapsed();
+            driven.iter().for_each(|latency| total.latency.merge(latency));
         }
+        total.ops = total.latency.count();
         let cpu_after = server.and_then(super::process_cpu::cpu_time);
         total.cpu = cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before));
         Ok(total)
@@ -137,8 +140,8 @@ impl Load {
     }
 }
 
-async fn drive(driver: &mut Driver, plan: Plan, until: Instant) -> Outcome<(u64, Latency)> {
-    let (mut ops, mut latency) = (0, Latency::default());
+async fn drive(driver: &mut Driver, plan: Plan, until: Instant) -> Outcome<Latency> {
+    let mut latency = Latency::default();
     let mut begin = Instant::now();
     // A durable put of a key that is there has the old version to remove as well: what is measured is a put alone.
     let fresh = plan.op == BenchOp::Put && plan.level == PutLevel::Object;
@@ -159,7 +162,6 @@ async fn drive(driver: &mut Driver, plan: Plan, until: Instant) -> Outcome<(u64,
         let end = Instant::now();
         latency.record(end.saturating_duration_since(begin));
         begin = end;
-        ops += 1;
     }
-    Ok((ops, latency))
+    Ok(latency)
 }

@@ -18,6 +18,7 @@ use bettong_wire::tcp::ServerLimits;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -105,10 +106,11 @@ async fn drive(
 async fn drain(config: &Config, signals: &mut Signals, reactors: Reactors, store: &Store<RealWorld>) -> Outcome {
     let bound = config.drain_ms.duration();
     reactors.stop(Stop::Accepting);
+    let began = Instant::now();
     let drained = async {
         let served = tokio::time::timeout(bound, reactors.finished()).await.is_ok();
         reactors.stop(Stop::Connections);
-        let closed = store.close(bound).await;
+        let closed = store.close(bound.saturating_sub(began.elapsed())).await;
         served && closed
     };
     let drained = tokio::select! {

@@ -29,7 +29,10 @@ impl Clock for RealClock {
         u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the real form of the clock seam")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the real form of the clock seam; simulated, the path is another crate's"
+    )]
     #[expect(clippy::manual_async_fn, reason = "the trait asks for a future that outlives the clock's borrow")]
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static {
         // The timer is made at the first poll: making it needs the runtime's context.

@@ -97,6 +97,22 @@ proptest! {
     }
 
     #[test]
+    fn no_flipped_bit_of_an_answer_passes((op, response) in samples::any_response(), at: prop::sample::Index, bit in 0..8) {
+        let (mut client, mut server) = pair(small_limits(), true);
+        let request = request_for(op, &response);
+        let id = client.send(&request, samples::payloads_of(&request)).unwrap();
+        feed_server(&mut server, &client_bytes(&mut client), &[usize::MAX]);
+        server.answer(id, response.clone());
+        let mut bytes = server_bytes(&mut server);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1_u8 << bit;
+        for (_, heard) in feed_client(&mut client, &bytes, &[usize::MAX]) {
+            let is_error = matches!(&heard.outcome, Outcome::Error(error) if error.kind == crate::ErrorKind::Retry);
+            prop_assert!(is_error, "the flip of byte {} made it {:?}", at, heard);
+        }
+    }
+
+    #[test]
     fn any_bytes_at_all_are_survived(bytes: Vec<u8>, frame in 0..200_u32, id: u64, op in 0..25_u8) {
         let mut server = ServerConnection::new(small_limits());
         feed_server(&mut server, &bytes, &[usize::MAX]);
