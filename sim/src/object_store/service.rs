@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Where no answer comes, the HTTP client of a real store gives up after this long.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pieces in which a slow body arrives.
 const SLOW_PIECES: usize = 4;
 

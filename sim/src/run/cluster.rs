@@ -47,6 +47,8 @@ struct Slot {
     up: bool,
     random: Stream,
     cache_dir: PathBuf,
+    /// The fault because of which the next life finds no index: it goes once the dead life's requests have landed.
+    index_lost: Option<Strike>,
     /// The device files as they were when this life began.
     cache_before: BTreeMap<PathBuf, Vec<u8>>,
 }
@@ -97,6 +99,7 @@ impl Cluster {
             up: false,
             random,
             cache_dir: self.scratch.join(name),
+            index_lost: None,
             cache_before: BTreeMap::new(),
         };
         self.slots.lock().insert(name.to_owned(), slot);
@@ -114,6 +117,9 @@ impl Cluster {
         let Some(handle) = sim.get_node(slot.id) else { return };
         slot.lives += 1;
         slot.up = true;
+        if let Some(strike) = slot.index_lost.take().filter(|_| self.lose_index(name)) {
+            self.run.fault_changed(&strike.key);
+        }
         slot.cache_before = read_files(&slot.cache_dir);
         self.run.trace(name, format_args!("life {} begins", slot.lives));
         let (program, node) = (slot.program.clone(), name.to_owned());
@@ -171,7 +177,10 @@ impl Cluster {
                 FaultKind::DiskRollback => slot.disk.roll_back(strike.choice),
                 FaultKind::CacheRollback => roll_back_pages(&slot.cache_before, &mut slot.random),
                 FaultKind::CacheRot => rot(&slot.cache_dir, strike.choice),
-                _ => self.lose_index(name),
+                _ => {
+                    slot.index_lost = Some(strike);
+                    continue;
+                }
             };
             if changed {
                 self.run.fault_changed(&strike.key);

@@ -3,7 +3,9 @@
 use super::Shared;
 use super::client::Client;
 use super::setup::PARTS;
+use crate::faults::FaultKind;
 use crate::model::{Daemon, Span, ValueKey};
+use crate::object_store::CLIENT_TIMEOUT;
 use crate::oracle::{self, settled};
 use crate::world::elapsed;
 use bettong_core::observe::State;
@@ -41,7 +43,7 @@ pub async fn run(shared: Arc<Shared>) {
         }
         madsim::time::sleep(Duration::from_millis(100)).await;
     }
-    madsim::time::sleep(shared.setup.peer_refresh * 3 + Duration::from_secs(5)).await;
+    madsim::time::sleep(shared.setup.peer_refresh * 3 + settling(&shared)).await;
     shared.settled.store(true, Ordering::Relaxed);
     run.trace("run", format_args!("settled"));
 
@@ -63,6 +65,13 @@ pub async fn run(shared: Arc<Shared>) {
     if run.failure().is_none() {
         conserve(&shared, &client, &daemons, listed).await;
     }
+}
+
+/// How long the last fault may still be felt: a request that nobody answers keeps its caller for as long as the client
+/// of the object store waits.
+fn settling(shared: &Shared) -> Duration {
+    let silent = shared.cluster.run().plan().faults.iter().any(|fault| fault.kind == FaultKind::ObjectSilence);
+    Duration::from_secs(5) + if silent { CLIENT_TIMEOUT * 2 } else { Duration::ZERO }
 }
 
 /// The daemons that must be up: of each node id the one that started last.
@@ -133,9 +142,11 @@ async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: 
     let objects = settled::value_objects(paths.iter());
     let reached = shared.cluster.run().reached();
     let times = |state: State| reached.get(state.as_str()).copied().unwrap_or(0);
-    // The client library repeats puts of blocks by itself: each failed one may leave a whole batch behind.
+    // The client library repeats puts of blocks by itself: each one that failed, or died with its daemon, may leave a
+    // whole batch behind although the next one was acknowledged.
     let batch = (shared.setup.chain_blocks * PARTS.len()) as u64;
-    let explained = times(State::Healed) + times(State::PutUnknown) * batch;
+    let deaths = shared.cluster.run().counters().kills * u64::from(shared.setup.clients);
+    let explained = times(State::Healed) + (times(State::PutUnknown) + deaths) * batch;
     // Deleted, replaced, expired or damaged values leave the listing before their objects go.
     let now = elapsed();
     let held: BTreeSet<PutId> = {
