@@ -12,13 +12,14 @@ use object_store::path::Path;
 
 pub fn run(data: &[u8]) {
     let Some((which, rest)) = data.split_first() else { return };
-    match which % 7 {
+    match which % 8 {
         0 => header(rest),
         1 => sealed(rest),
         2 => name(rest),
         3 => drop(ValueKey::decode(rest).map(|key| assert_eq!(key.encode(), rest))),
         4 => drop(ValueRow::decode(rest, NodeNum::SELF)),
         5 => drop(ChangeBatch::decode(rest)),
+        6 => drop(bettong_core::record::decode::<String>(rest)),
         _ => drop((DeadRow::decode(rest), DeadRow::put_id(rest), ChangeBatch::sequence(rest))),
     }
 }

@@ -13,7 +13,7 @@ pub mod objects;
 pub mod observe;
 mod race;
 pub mod real;
-mod record;
+pub mod record;
 pub mod seal;
 pub mod service;
 mod stats;
