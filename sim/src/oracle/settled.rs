@@ -45,10 +45,9 @@ pub fn check_bucket(
 
 /// O13: what a node lists, it can serve.
 pub fn check_listed(seen: Seen<'_>, key: &crate::model::ValueKey, reason: bettong_wire::MissReason) -> Verdict {
-    let damaged = seen.model.history(key).is_some_and(|history| history.damaged);
     // A value that was only ever in memory may leave it between the listing and the read.
     let volatile = seen.model.possible(key).any(|attempt| attempt.level == bettong_wire::request::Level::Memory);
-    if damaged || volatile || (seen.damage && reason == bettong_wire::MissReason::Corrupt) {
+    if volatile || seen.model.is_damaged(key) {
         return Ok(());
     }
     no("O13", format!("{} lists {key} and cannot serve it: {}", seen.daemon.name, reason.as_str()))

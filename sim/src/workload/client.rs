@@ -169,12 +169,10 @@ impl Client {
     pub fn judge(&self, daemon: &Daemon, span: Span, judge: impl FnOnce(Seen<'_>) -> Verdict) {
         let run = self.shared.cluster.run();
         let settled = self.shared.settled.load(Ordering::Relaxed);
-        let damage = run.activations().iter().any(|(key, count)| {
-            count.did > 0 && ["object-rot", "object-corrupt-body", "object-truncate-body"].contains(&key.as_str())
-        });
-        let model = self.shared.model.lock();
+        let mut model = self.shared.model.lock();
+        model.set_damaged(run.damaged());
         let peers_know_after = settled.then_some(Duration::ZERO);
-        let verdict = judge(Seen { model: &model, daemon, span, calm: settled, damage, peers_know_after });
+        let verdict = judge(Seen { model: &model, daemon, span, calm: settled, peers_know_after });
         drop(model);
         if let Err(no) = verdict {
             run.fail(no.oracle, format!("{} (asked at {:.6} by {})", no.what, span.invoked.as_secs_f64(), self.name));
@@ -318,9 +316,6 @@ impl Client {
     fn miss(&self, daemon: &Daemon, span: Span, key: &ValueKey, reason: MissReason) {
         self.trace(daemon, format_args!("get {key} -> miss {}", reason.as_str()));
         self.judge(daemon, span, |seen| oracle::miss::check(seen, key, reason));
-        if reason == MissReason::Corrupt {
-            self.shared.model.lock().mark_damaged(key);
-        }
     }
 
     pub async fn get_many(&mut self, daemon: &Daemon, namespace: usize, targets: Vec<Target>) {
@@ -385,9 +380,6 @@ impl Client {
                         )
                     }
                 });
-                if reason == MissReason::Corrupt {
-                    values.iter().for_each(|key| self.shared.model.lock().mark_damaged(key));
-                }
             }
             _ => {}
         }

@@ -98,7 +98,7 @@ async fn audit(client: &mut Client, daemon: &Daemon, key: &ValueKey, daemons: &[
         Some(Err(reason)) if !key.is_plain() => client.judge(daemon, span, |seen| {
             let owner = daemons.iter().find(|other| seen.model.surely_present(key, other, &span).is_some());
             match owner {
-                Some(owner) if !(seen.damage && reason == MissReason::Corrupt) => {
+                Some(owner) => {
                     let (here, why) = (&daemon.name, reason.as_str());
                     oracle::no(
                         "O15",
