@@ -73,7 +73,7 @@ kinds! {
     DiskRollback = "disk-rollback",
     /// The process is killed.
     KillNode = "kill-node",
-    /// The process stands still for as long as it `lasts`.
+    /// The process stands still, for as long as `delay`.
     PauseNode = "pause-node",
     /// At a crash some pages of the cache's device files go back to an older state.
     CacheRollback = "cache-rollback",
@@ -83,7 +83,7 @@ kinds! {
     IndexLost = "index-lost",
     /// The wall clock jumps, forward or back, by up to `delay`.
     ClockJump = "clock-jump",
-    /// The network between a client and a node is cut, for as long as it `lasts`.
+    /// The network between a node and all clients is cut, for as long as `delay`.
     NetCut = "net-cut",
 }
 

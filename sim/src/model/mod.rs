@@ -9,7 +9,7 @@ pub use payload::{LEN_MIN, bytes_of, recognise};
 
 use bettong_wire::request::{HeadValue, Level, Target};
 use bettong_wire::{ErrorKind, PutId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A daemon. Several may bear one node id; the one that started later has the say.
@@ -127,8 +127,6 @@ pub struct Dead {
 pub struct History {
     pub puts: Vec<AttemptId>,
     pub deletions: Vec<Deletion>,
-    /// Answered once as damaged: its object may be, and nothing certain is known of it any more.
-    pub damaged: bool,
 }
 
 /// A publish of one generation of a head.
@@ -148,6 +146,8 @@ pub struct Model {
     by_put_id: BTreeMap<PutId, AttemptId>,
     dead: BTreeMap<PutId, Dead>,
     heads: BTreeMap<(usize, String), Vec<Publication>>,
+    /// Hashes in the names of objects that faults have damaged: nothing certain is known of their values.
+    damaged: BTreeSet<String>,
 }
 
 impl Model {
@@ -228,8 +228,18 @@ impl Model {
         }
     }
 
-    pub fn mark_damaged(&mut self, key: &ValueKey) {
-        self.histories.entry(key.clone()).or_default().damaged = true;
+    pub fn set_damaged(&mut self, damaged: BTreeSet<String>) {
+        self.damaged = damaged;
+    }
+
+    /// Whether a fault has damaged an object of this key, or a body on its way.
+    pub fn is_damaged(&self, key: &ValueKey) -> bool {
+        let hash = match &key.target {
+            Target::Plain(key) => blake3::hash(key.as_bytes()).to_hex().to_string(),
+            Target::Block(key) => key.hash.to_hex(),
+            Target::Sidecar(key) => key.to_hex(),
+        };
+        self.damaged.contains(&hash)
     }
 
     pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
@@ -274,7 +284,7 @@ impl Model {
 
     /// The attempts any of which is enough for `surely_present`.
     fn sure(&self, key: &ValueKey, daemon: &Daemon, read: &Span) -> Vec<&Attempt> {
-        let Some(history) = self.histories.get(key).filter(|history| !history.damaged) else { return Vec::new() };
+        let Some(history) = self.histories.get(key).filter(|_| !self.is_damaged(key)) else { return Vec::new() };
         let may_vanish = |attempt: &Attempt| attempt.ttl_ms > 0 || (key.is_plain() && attempt.level == Level::Memory);
         let sure = |attempt: &&Attempt| {
             let acknowledged = attempt.ending == Ending::Done

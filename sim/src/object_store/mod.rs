@@ -9,7 +9,7 @@ mod service;
 mod upload;
 
 pub use bucket::{Bucket, Cause, Effect, EffectKind, Object};
-pub use service::Service;
+pub use service::{CLIENT_TIMEOUT, Service};
 
 use async_trait::async_trait;
 use bucket::{STORE, Write};

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Where no answer comes, the HTTP client of a real store gives up after this long.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pieces in which a slow body arrives.
 const SLOW_PIECES: usize = 4;
 
@@ -265,6 +265,7 @@ impl Service {
                 let origin = service.origin(&caller, Cause::Injected);
                 if service.bucket.lock().rot(&path, strike.choice, &origin) {
                     service.run.fault_changed(&strike.key);
+                    service.run.damage(&path);
                     service.run.trace("object-store", format_args!("{path} rots"));
                 }
             }
@@ -291,12 +292,12 @@ impl Service {
         };
         let Object { bytes, attributes, .. } = object;
         let bytes = if options.head { Bytes::new() } else { bytes.slice(range.start as usize..range.end as usize) };
-        let payload = GetResultPayload::Stream(self.body(bytes, strikes));
+        let payload = GetResultPayload::Stream(self.body(&path, bytes, strikes));
         Ok(GetResult { payload, meta, range, attributes, extensions: Default::default() })
     }
 
     /// The body, with what the strikes do to it.
-    fn body(&self, bytes: Bytes, strikes: Vec<Strike>) -> stream::BoxStream<'static, Result<Bytes>> {
+    fn body(&self, path: &str, bytes: Bytes, strikes: Vec<Strike>) -> stream::BoxStream<'static, Result<Bytes>> {
         let mut bytes = bytes;
         let mut pause = Duration::ZERO;
         for strike in strikes {
@@ -308,6 +309,9 @@ impl Service {
                 _ => continue,
             }
             self.run.fault_changed(&strike.key);
+            if strike.kind != FaultKind::ObjectSlowStream {
+                self.run.damage(path);
+            }
         }
         if pause.is_zero() {
             return stream::once(std::future::ready(Ok(bytes))).boxed();

@@ -7,7 +7,7 @@ use bettong_wire::MissReason;
 /// Judges a miss on `key`.
 pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Verdict {
     let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else {
-        return if key.is_plain() && reason == MissReason::Absent {
+        return if key.is_plain() && reason == MissReason::Absent && !seen.model.is_damaged(key) {
             super::register::check_absent(seen, key)
         } else {
             Ok(())
@@ -15,8 +15,8 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Verdict {
     };
     let excused = match reason {
         MissReason::Deadline | MissReason::Declined | MissReason::TierDown => !seen.calm,
-        MissReason::Corrupt => seen.damage,
         MissReason::Absent
+        | MissReason::Corrupt
         | MissReason::Evicted
         | MissReason::Expired
         | MissReason::NewerFormat

@@ -32,8 +32,6 @@ pub struct Seen<'a> {
     pub span: Span,
     /// Faults that excuse a tier that does not answer are over.
     pub calm: bool,
-    /// Faults that damage stored objects or bodies on their way have struck.
-    pub damage: bool,
     /// How long other nodes may take to hear of a change, once faults are over; `None` while they are not.
     pub peers_know_after: Option<std::time::Duration>,
 }

@@ -26,7 +26,7 @@ pub fn check(seen: Seen<'_>, namespace: usize, hashes: &[BlockHash], parts: &[u1
             keys(hash).iter().all(|key| seen.model.surely_present(key, seen.daemon, &seen.span).is_some())
         })
         .count();
-    if count < sure && !seen.damage {
+    if count < sure {
         return no("O4", format!("a look-up on {} counts {count} blocks, {sure} are acknowledged", seen.daemon.name));
     }
     Ok(())

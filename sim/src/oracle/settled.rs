@@ -15,13 +15,13 @@ pub fn value_objects<'a>(paths: impl Iterator<Item = &'a String>) -> Vec<(&'a st
 }
 
 /// Judges the bucket: every value object is listed by a live node, is dead and waits for its removal, or belongs to an
-/// attempt whose outcome nobody knows. `healed` counts values that the store put again by itself, `waiting` deletions
-/// whose objects may still be there.
+/// attempt whose outcome nobody knows. `explained` counts objects that puts which nobody asked for, or asked for again, may
+/// have left; `waiting` says of a version that its removal may still be under way.
 pub fn check_bucket(
     model: &Model,
     objects: &[(&str, PutId)],
     listed: &BTreeSet<PutId>,
-    healed: u64,
+    explained: u64,
     waiting: impl Fn(PutId) -> bool,
 ) -> Verdict {
     let mut orphans = Vec::new();
@@ -35,7 +35,7 @@ pub fn check_bucket(
         }
     }
     let unknown = model.attempts().filter(|attempt| matches!(attempt.ending, Ending::Unknown | Ending::Open)).count();
-    let allowed = unknown as u64 + healed;
+    let allowed = unknown as u64 + explained;
     if orphans.len() as u64 > allowed {
         let first = orphans.first().copied().unwrap_or_default();
         return no("O14", format!("{} orphans, the first {first}; only {allowed} are explained", orphans.len()));
@@ -45,10 +45,9 @@ pub fn check_bucket(
 
 /// O13: what a node lists, it can serve.
 pub fn check_listed(seen: Seen<'_>, key: &crate::model::ValueKey, reason: bettong_wire::MissReason) -> Verdict {
-    let damaged = seen.model.history(key).is_some_and(|history| history.damaged);
     // A value that was only ever in memory may leave it between the listing and the read.
     let volatile = seen.model.possible(key).any(|attempt| attempt.level == bettong_wire::request::Level::Memory);
-    if damaged || volatile || (seen.damage && reason == bettong_wire::MissReason::Corrupt) {
+    if volatile || seen.model.is_damaged(key) {
         return Ok(());
     }
     no("O13", format!("{} lists {key} and cannot serve it: {}", seen.daemon.name, reason.as_str()))

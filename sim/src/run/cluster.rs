@@ -1,15 +1,17 @@
 //! The nodes of a run: their lives, deaths and everything that outlives them.
 
 use super::{Command, Options, Run};
-use crate::faults::FaultKind;
+use crate::faults::{FaultKind, Strike};
 use crate::object_store::{Cause, Service, SimObjectStore};
 use crate::random::Stream;
 use crate::world::{SimDisk, SimWorld, WallClock};
 use futures::future::{BoxFuture, Either, select};
+use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
 use madsim::task::NodeId;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -37,6 +39,7 @@ pub type Program = Arc<dyn Fn(Life) -> BoxFuture<'static, ()> + Send + Sync>;
 
 struct Slot {
     id: NodeId,
+    ip: IpAddr,
     program: Program,
     disk: SimDisk,
     wall: WallClock,
@@ -44,6 +47,8 @@ struct Slot {
     up: bool,
     random: Stream,
     cache_dir: PathBuf,
+    /// The fault because of which the next life finds no index: it goes once the dead life's requests have landed.
+    index_lost: Option<Strike>,
     /// The device files as they were when this life began.
     cache_before: BTreeMap<PathBuf, Vec<u8>>,
 }
@@ -80,13 +85,13 @@ impl Cluster {
 
     /// Adds a node that runs `program`, and starts it.
     pub fn add(&self, name: &str, program: Program) {
-        let number = self.slots.lock().len() as u8 + 1;
-        let ip = std::net::IpAddr::from([10, 0, 1, number]);
+        let ip = IpAddr::from([10, 0, 1, self.slots.lock().len() as u8 + 1]);
         let handle = Handle::current().create_node().name(name).ip(ip).build();
         let mut random = Stream::new(self.run.seed(), &format!("node/{name}"));
         let wall = WallClock::new(random.within(0..20_000) as i64 - 10_000, random.within(0..200) as i64 - 100);
         let slot = Slot {
             id: handle.id(),
+            ip,
             program,
             disk: SimDisk::new(&self.run, name),
             wall,
@@ -94,6 +99,7 @@ impl Cluster {
             up: false,
             random,
             cache_dir: self.scratch.join(name),
+            index_lost: None,
             cache_before: BTreeMap::new(),
         };
         self.slots.lock().insert(name.to_owned(), slot);
@@ -111,6 +117,9 @@ impl Cluster {
         let Some(handle) = sim.get_node(slot.id) else { return };
         slot.lives += 1;
         slot.up = true;
+        if let Some(strike) = slot.index_lost.take().filter(|_| self.lose_index(name)) {
+            self.run.fault_changed(&strike.key);
+        }
         slot.cache_before = read_files(&slot.cache_dir);
         self.run.trace(name, format_args!("life {} begins", slot.lives));
         let (program, node) = (slot.program.clone(), name.to_owned());
@@ -144,6 +153,16 @@ impl Cluster {
         Handle::current().get_node(id)
     }
 
+    /// Where the node is on the simulated network.
+    pub fn address(&self, name: &str) -> String {
+        self.slots.lock().get(name).map(|slot| slot.ip.to_string()).unwrap_or_default()
+    }
+
+    /// Ends every cut of the network.
+    pub fn mend(&self) {
+        self.slots.lock().values().for_each(|slot| NetSim::current().unclog_node(slot.id));
+    }
+
     /// Decides what the dead node leaves behind.
     fn bury(&self, name: &str) {
         let mut slots = self.slots.lock();
@@ -158,7 +177,10 @@ impl Cluster {
                 FaultKind::DiskRollback => slot.disk.roll_back(strike.choice),
                 FaultKind::CacheRollback => roll_back_pages(&slot.cache_before, &mut slot.random),
                 FaultKind::CacheRot => rot(&slot.cache_dir, strike.choice),
-                _ => self.lose_index(name),
+                _ => {
+                    slot.index_lost = Some(strike);
+                    continue;
+                }
             };
             if changed {
                 self.run.fault_changed(&strike.key);
@@ -206,6 +228,18 @@ impl Cluster {
         }
     }
 
+    /// Nothing passes between the node and its clients for a while; neither side is told.
+    fn cut(&self, name: &str, strike: &Strike) {
+        let Some(id) = self.slots.lock().get(name).map(|slot| slot.id) else { return };
+        NetSim::current().clog_node(id);
+        self.run.fault_changed(&strike.key);
+        let lasts = strike.delay;
+        drop(madsim::task::spawn(async move {
+            madsim::time::sleep(lasts).await;
+            NetSim::current().unclog_node(id);
+        }));
+    }
+
     fn tick(&self) {
         for name in self.names() {
             if !self.is_up(&name) {
@@ -218,6 +252,9 @@ impl Cluster {
                     slot.wall.jump(by_ms);
                 }
                 self.run.fault_changed(&strike.key);
+            }
+            if let Some(strike) = self.run.fault_event(&name, FaultKind::NetCut) {
+                self.cut(&name, &strike);
             }
             if let Some(strike) = self.run.fault_event(&name, FaultKind::PauseNode) {
                 self.run.fault_changed(&strike.key);

@@ -14,7 +14,7 @@ use crate::trace::Trace;
 use crate::world::elapsed;
 use bettong_core::observe::Point;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
@@ -42,6 +42,7 @@ struct Inner {
     failed: Notify,
     commands: mpsc::UnboundedSender<Command>,
     counters: Mutex<Counters>,
+    damaged: Mutex<BTreeSet<String>>,
 }
 
 /// Totals of a run.
@@ -66,6 +67,7 @@ impl Run {
             failed: Notify::new(),
             commands,
             counters: Mutex::default(),
+            damaged: Mutex::default(),
         };
         (Self(Arc::new(inner)), inbox)
     }
@@ -110,6 +112,18 @@ impl Run {
     /// The struck call's own result differs because of the fault.
     pub fn fault_changed(&self, key: &str) {
         self.0.faults.lock().changed(key);
+    }
+
+    /// A fault damages the object at `path`, or a body of it on its way.
+    pub fn damage(&self, path: &str) {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let hash = name.split('.').next().unwrap_or(name);
+        self.0.damaged.lock().insert(hash.to_owned());
+    }
+
+    /// The hashes in the names of objects that faults have damaged.
+    pub fn damaged(&self) -> BTreeSet<String> {
+        self.0.damaged.lock().clone()
     }
 
     /// From now on nothing strikes.

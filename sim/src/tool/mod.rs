@@ -44,6 +44,9 @@ enum Command {
         /// Prints every event of the trace.
         #[arg(long)]
         trace: bool,
+        /// Writes what the store logs, from this level on, to standard error.
+        #[arg(long)]
+        log: Option<tracing::Level>,
         /// Orders one batch by process id, to see `check-determinism` find it.
         #[arg(long, hide = true)]
         planted_nondeterminism: bool,
@@ -143,7 +146,12 @@ fn replay_line(report: &Report) -> String {
 
 pub fn main() -> ExitCode {
     let end = match Arguments::parse().command {
-        Command::Run { seed, plan, trace, planted_nondeterminism } => run(seed, &plan, trace, planted_nondeterminism),
+        Command::Run { seed, plan, trace, log, planted_nondeterminism } => {
+            if let Some(level) = log {
+                tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+            }
+            run(seed, &plan, trace, planted_nondeterminism)
+        }
         Command::Sweep { seeds, plan, jobs, time, base, json } => sweep::run(seeds, &plan, jobs, time, base, json),
         Command::CheckDeterminism { seeds, plan, base, planted_nondeterminism } => {
             check::run(seeds, &plan, base, planted_nondeterminism)

@@ -1,6 +1,7 @@
 //! A client: asks, tells the model, and has every answer judged.
 
 use super::Shared;
+use super::remote::{Opening, Remote};
 use super::setup::PARTS;
 use crate::model::{Daemon, Ending, Span, ValueKey};
 use crate::oracle::{self, Seen, Verdict};
@@ -26,6 +27,8 @@ pub struct Client {
     pub random: Stream,
     /// Handles of open namespaces, with the daemon's life that gave them.
     handles: BTreeMap<(String, usize), (u64, NsHandle)>,
+    /// Comes over the network; through the embedded door otherwise.
+    remote: Option<Remote>,
 }
 
 /// How a question ended.
@@ -40,7 +43,19 @@ pub enum Heard {
 impl Client {
     pub fn new(name: String, shared: Arc<Shared>) -> Self {
         let random = Stream::new(shared.cluster.run().seed(), &format!("client/{name}"));
-        Self { name, shared, random, handles: BTreeMap::new() }
+        Self { name, shared, random, handles: BTreeMap::new(), remote: None }
+    }
+
+    /// A client that comes over the network.
+    pub fn remote(name: String, shared: Arc<Shared>) -> Self {
+        let mut client = Self::new(name, shared);
+        let call_timeout = Duration::from_millis(client.random.within(1_000..12_000));
+        client.remote = Some(Remote::new(client.random.next(), call_timeout));
+        client
+    }
+
+    pub fn is_remote(&self) -> bool {
+        self.remote.is_some()
     }
 
     fn trace(&self, daemon: &Daemon, what: std::fmt::Arguments<'_>) {
@@ -55,6 +70,9 @@ impl Client {
         body: Vec<Payload>,
         build: impl FnOnce(NsHandle) -> Request,
     ) -> Heard {
+        if self.remote.is_some() {
+            return self.ask_remotely(daemon, namespace, body, build(NsHandle(0))).await;
+        }
         let nothing = Heard::Nothing { asked: false };
         let Some(door) = self.shared.doors.of(&daemon.name) else {
             madsim::time::sleep(Duration::from_millis(50)).await;
@@ -94,6 +112,43 @@ impl Client {
         answer.map_or(Heard::Nothing { asked: true }, Heard::Answer)
     }
 
+    async fn ask_remotely(&mut self, daemon: &Daemon, namespace: usize, body: Vec<Payload>, request: Request) -> Heard {
+        let Some(remote) = &mut self.remote else { return Heard::Nothing { asked: false } };
+        let (tenant, name) = self.shared.setup.namespace(namespace);
+        let identity = self.shared.setup.identity();
+        let address = self.shared.cluster.address(&daemon.name);
+        let opening = Opening { number: namespace, tenant, name, identity };
+        let ask = remote.ask(daemon, &address, opening, request, body);
+        let run = self.shared.cluster.run();
+        let heard = match select(pin!(ask), pin!(madsim::time::sleep(PATIENCE))).await {
+            Either::Left((heard, _)) => heard,
+            Either::Right(_) => {
+                // The library promises an answer within its time limit, whatever the network does.
+                run.stuck(format!("O8: a call of {} to {} did not end", self.name, daemon.name));
+                Heard::Nothing { asked: true }
+            }
+        };
+        if !matches!(heard, Heard::Nothing { asked: false }) {
+            run.count(|counters| counters.operations += 1);
+            run.state_reached("sim call over the network");
+        }
+        heard
+    }
+
+    /// How an attempt ended. The library repeats what may be repeated: after an attempt whose outcome nobody knows, a
+    /// refusal of the next one says nothing of the first.
+    fn ending(&self, heard: &Heard) -> Ending {
+        let passing = |kind| matches!(kind, ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::Declined);
+        match heard {
+            Heard::Answer(Response { outcome: Outcome::Error(error), .. })
+                if self.is_remote() && passing(error.kind) =>
+            {
+                Ending::Unknown
+            }
+            heard => ending_of(heard),
+        }
+    }
+
     /// Waits for an answer, but not for ever. A daemon that is up and answers nothing at all is stuck.
     async fn wait(&self, call: impl Future<Output = Option<Response>>, deadline: Duration) -> Option<Response> {
         let run = self.shared.cluster.run();
@@ -114,12 +169,10 @@ impl Client {
     pub fn judge(&self, daemon: &Daemon, span: Span, judge: impl FnOnce(Seen<'_>) -> Verdict) {
         let run = self.shared.cluster.run();
         let settled = self.shared.settled.load(Ordering::Relaxed);
-        let damage = run.activations().iter().any(|(key, count)| {
-            count.did > 0 && ["object-rot", "object-corrupt-body", "object-truncate-body"].contains(&key.as_str())
-        });
-        let model = self.shared.model.lock();
+        let mut model = self.shared.model.lock();
+        model.set_damaged(run.damaged());
         let peers_know_after = settled.then_some(Duration::ZERO);
-        let verdict = judge(Seen { model: &model, daemon, span, calm: settled, damage, peers_know_after });
+        let verdict = judge(Seen { model: &model, daemon, span, calm: settled, peers_know_after });
         drop(model);
         if let Err(no) = verdict {
             run.fail(no.oracle, format!("{} (asked at {:.6} by {})", no.what, span.invoked.as_secs_f64(), self.name));
@@ -154,7 +207,7 @@ impl Client {
             Heard::Answer(Response { outcome: Outcome::Ok(Answer::Stored(stored)), .. }) => {
                 (Ending::Done, Some((stored.put_id, stored.already)))
             }
-            heard => (ending_of(heard), None),
+            heard => (self.ending(heard), None),
         };
         self.trace(daemon, format_args!("put {key} {level:?} attempt {id} of {len} -> {ending:?} {stored:?}"));
         self.end_put(daemon, id, ending, stored);
@@ -204,7 +257,7 @@ impl Client {
             Heard::Answer(Response { outcome: Outcome::Ok(Answer::StoredBatch(stored)), .. }) => Some(stored.clone()),
             _ => None,
         };
-        let ending = if stored.is_some() { Ending::Done } else { ending_of(&heard) };
+        let ending = if stored.is_some() { Ending::Done } else { self.ending(&heard) };
         self.trace(daemon, format_args!("put-blocks ns{namespace} {} {level:?} -> {ending:?}", attempts.len()));
         for (at, id) in attempts.iter().enumerate() {
             let stored =
@@ -263,9 +316,6 @@ impl Client {
     fn miss(&self, daemon: &Daemon, span: Span, key: &ValueKey, reason: MissReason) {
         self.trace(daemon, format_args!("get {key} -> miss {}", reason.as_str()));
         self.judge(daemon, span, |seen| oracle::miss::check(seen, key, reason));
-        if reason == MissReason::Corrupt {
-            self.shared.model.lock().mark_damaged(key);
-        }
     }
 
     pub async fn get_many(&mut self, daemon: &Daemon, namespace: usize, targets: Vec<Target>) {
@@ -330,9 +380,6 @@ impl Client {
                         )
                     }
                 });
-                if reason == MissReason::Corrupt {
-                    values.iter().for_each(|key| self.shared.model.lock().mark_damaged(key));
-                }
             }
             _ => {}
         }
@@ -371,7 +418,7 @@ impl Client {
         let heard = self.ask(daemon, namespace, Vec::new(), |ns| Request::Delete(Delete { ns, target })).await;
         let ending = match &heard {
             Heard::Answer(Response { outcome: Outcome::Ok(Answer::Removed { .. }), .. }) => Ending::Done,
-            heard => ending_of(heard),
+            heard => self.ending(heard),
         };
         self.trace(daemon, format_args!("delete {key} -> {ending:?}"));
         self.shared.model.lock().end_delete(&key, at, ending, elapsed());
@@ -433,7 +480,7 @@ impl Client {
             _ => None,
         };
         // A conflict is `retry` as well; the generation may still be ours.
-        let ending = if published.is_some() { Ending::Done } else { ending_of(&heard) };
+        let ending = if published.is_some() { Ending::Done } else { self.ending(&heard) };
         self.trace(daemon, format_args!("publish ns{namespace}/{name} after {expected} -> {ending:?} {published:?}"));
         self.shared.model.lock().end_publish(namespace, name, at, ending, elapsed());
         if let Some(generation) = published {
@@ -509,6 +556,10 @@ impl Client {
 
     /// Something that must be refused, and leave no trace.
     pub async fn hostile(&mut self, daemon: &Daemon, namespace: usize, hash: BlockHash) {
+        if self.is_remote() {
+            // The library would not even send it.
+            return;
+        }
         let too_long = self.shared.setup.len_max + 1;
         let choice = self.random.below(6);
         let unknown_part = Target::Block(BlockKey { hash, part: Part(999) });

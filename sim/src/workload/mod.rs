@@ -6,6 +6,7 @@ mod engines;
 mod finish;
 mod mix;
 mod node;
+mod remote;
 mod setup;
 mod store;
 

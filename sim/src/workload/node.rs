@@ -3,6 +3,8 @@
 use super::Shared;
 use super::door::Call;
 use crate::run::Life;
+use crate::world::SimWorld;
+use bettong_core::door::tcp::{TcpDoor, TcpLimits};
 use bettong_core::service::handler::StoreService;
 use bettong_core::store::OpenError;
 use bettong_core::world::World;
@@ -14,6 +16,7 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 
 /// Pause before a daemon whose store did not open is started again, as a supervisor would.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
@@ -28,6 +31,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
                 run.trace(&life.node, format_args!("fenced while it opened"));
                 return;
             }
+            Err(OpenError::Config(what)) => return run.fail("setup", what),
             Err(error) => {
                 run.trace(&life.node, format_args!("did not open: {error}"));
                 run.state_reached("sim store did not open");
@@ -39,6 +43,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     let mut fate = store.fate();
     let mut calls = shared.doors.open(&life.node, life.number);
     let service = StoreService::new(store);
+    life.world.spawn(listen(life.clone(), service.clone()));
     let mut peers: BTreeMap<(String, String), Arc<Peer>> = BTreeMap::new();
     loop {
         let call = match select(pin!(calls.recv()), pin!(fate.changed())).await {
@@ -58,6 +63,26 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     };
     run.trace(&life.node, format_args!("closes its door: {why}"));
     shared.doors.close(&life.node);
+}
+
+/// The TCP door: accepts connections, and drives each with the door's own state machine.
+async fn listen(life: Life, service: StoreService<SimWorld>) {
+    let run = life.world.run().clone();
+    let listener = match TcpListener::bind(("0.0.0.0", super::remote::PORT)).await {
+        Ok(listener) => listener,
+        Err(error) => return run.fail("network", format!("{} cannot listen: {error}", life.node)),
+    };
+    let anybody = |_: &str, _: &str, _: &str| Ok(Rights::default());
+    let clock = life.world.clock().clone();
+    let door = Arc::new(TcpDoor::new(Arc::new(service), clock, anybody, TcpLimits::default()));
+    while let Ok((stream, from)) = listener.accept().await {
+        let (door, run, node) = (door.clone(), run.clone(), life.node.clone());
+        life.world.spawn(async move {
+            let (reader, writer) = tokio::io::split(stream);
+            let closed = door.serve(format!("tcp:{from}"), reader, writer, std::future::pending()).await;
+            run.trace(&node, format_args!("a connection ends: {closed}"));
+        });
+    }
 }
 
 async fn answer<W: World>(service: StoreService<W>, peer: Arc<Peer>, call: Call) {
@@ -80,7 +105,7 @@ fn receive<S: Service>(service: &S, peer: &Peer, body: &[Payload]) -> Result<Vec
     body.iter().map(receive).collect()
 }
 
-async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<crate::world::SimWorld>, OpenError> {
+async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<SimWorld>, OpenError> {
     let config = shared.setup.store_config(node_id);
     let memory = Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max));
     let parts = StoreParts {

@@ -91,7 +91,7 @@ impl Setup {
             ttl_share: [0.0, 0.1].get(random.below(2) as usize).copied().unwrap_or(0.0),
             weights: weights(plan.workload, &mut random),
             peer_refresh: Duration::from_millis(random.within(500..4_000)),
-            memory_bytes: (len_max * 2).max(random.within(64 << 10..1 << 20)),
+            memory_bytes: (len_max * 3).max(random.within(64 << 10..1 << 20)),
             disk_bytes: region_bytes * random.within(4..12),
             region_bytes,
             compression: *random.pick(&[Algorithm::None, Algorithm::Zstd, Algorithm::Lz4]).unwrap_or(&Algorithm::None),

@@ -93,10 +93,17 @@ async fn work(shared: &Arc<Shared>, random: &mut Stream) {
     let each = shared.setup.operations.div_ceil(shared.setup.clients.into());
     let mut clients = Vec::new();
     for number in 0..shared.setup.clients {
-        let mut client = Client::new(format!("client-{number}"), shared.clone());
+        let name = format!("client-{number}");
+        let ip = std::net::IpAddr::from([10, 0, 2, number as u8 + 1]);
+        let home = madsim::runtime::Handle::current().create_node().name(&name).ip(ip).build();
+        let over_the_network = random.chance(0.5);
+        let mut client = match over_the_network {
+            true => Client::remote(name, shared.clone()),
+            false => Client::new(name, shared.clone()),
+        };
         let think = shared.setup.think;
         let start = random.duration(&(Duration::ZERO..think));
-        clients.push(madsim::task::spawn(async move {
+        clients.push(home.spawn(async move {
             madsim::time::sleep(start).await;
             let mut done = 0;
             while done < each && elapsed() < WORK_TIME_MAX {
