@@ -128,7 +128,9 @@ impl<W: World> Store<W> {
         };
         let written = owed.into_iter().map(|(put_id, owed)| async move {
             let written = self.write_mark(&owed.key, put_id, owed.horizon, owed.wall_ms).await;
-            written.map(|()| drop(shared.owed.lock().remove(&put_id)))
+            written.map(|()| {
+                shared.owed.lock().remove(&put_id);
+            })
         });
         let written = futures::future::join_all(written).await;
         written.into_iter().collect::<Result<(), ObjectError>>().map_err(|error| format!("a dead mark: {error}"))
