@@ -50,7 +50,7 @@ impl Client {
     pub fn remote(name: String, shared: Arc<Shared>) -> Self {
         let mut client = Self::new(name, shared);
         let call_timeout = Duration::from_millis(client.random.within(1_000..12_000));
-        client.remote = Some(Remote::new(client.random.next(), call_timeout));
+        client.remote = Some(Remote::new(client.random.draw(), call_timeout));
         client
     }
 

@@ -127,6 +127,6 @@ async fn work(shared: &Arc<Shared>, random: &mut Stream) {
 fn plant(cluster: &Cluster) {
     let key = u64::from(std::process::id());
     let mut batch: Vec<u64> = (0..16).collect();
-    batch.sort_by_key(|item| crate::random::Stream::new(key, &item.to_string()).next());
+    batch.sort_by_key(|item| crate::random::Stream::new(key, &item.to_string()).draw());
     cluster.run().trace("planted", format_args!("a batch ordered by process id: {batch:?}"));
 }
