@@ -83,6 +83,7 @@ fn client_commands_say_what_is_wrong() {
         (vec!["replay", "--trace", "/no/such/trace"], Exit::Usage),
         (vec!["replay", "--speed", "0"], Exit::Usage),
         (vec!["bench", "--compare", "memcached://x"], Exit::Usage),
+        (vec!["node", "ls", "--store", "file:///no/such/store"], Exit::ObjectStore),
     ] {
         let (code, said) = refused(&arguments);
         assert_eq!(code, exit as i32, "{arguments:?}: {said}");

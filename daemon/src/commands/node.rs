@@ -1,8 +1,8 @@
 //! `bettong node ls`: the nodes under a store's prefix, read from the store itself; no daemon is needed.
 
 use crate::cli::ConfigArgs;
-use crate::exit::{Exit, OrExit, Outcome};
-use crate::objects;
+use crate::exit::{Exit, Failure, OrExit, Outcome};
+use crate::objects::{self, StoreUrl};
 use crate::render::{self, table::Table};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -21,6 +21,15 @@ struct Node {
 
 pub async fn ls(args: &ConfigArgs, as_json: bool) -> Outcome {
     let loaded = super::config::loaded(args)?;
+    if let StoreUrl::File(path) = StoreUrl::parse(&loaded.config.store_or_default())?
+        && !path.is_dir()
+    {
+        // Opening would make the folder, and this command only reads.
+        return Err(Failure::new(
+            Exit::ObjectStore,
+            format!("object store file://{}: there is no such folder", path.display()),
+        ));
+    }
     let store = objects::open(&loaded.config).await?;
     let nodes = nodes(store.objects.as_ref(), &store.prefix).await.or_exit(Exit::ObjectStore, "listing nodes")?;
     if as_json {
