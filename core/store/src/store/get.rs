@@ -165,7 +165,7 @@ impl<W: World> Store<W> {
             Some(pilot) => {
                 let (store, key, entry) = (self.clone(), *key, *entry);
                 world.spawn(async move {
-                    let fetched = store.fetch(&key, &entry).await;
+                    let fetched = store.fetch(&key, &entry, || pilot.has_passengers()).await;
                     store.shared.world.reached_if(!pilot.has_passengers(), State::FlightOutlivedWaiter);
                     pilot.land(fetched);
                 });
@@ -177,18 +177,23 @@ impl<W: World> Store<W> {
     }
 
     /// Reads one version from the first tier that has a copy which verifies, and promotes it.
-    async fn fetch(&self, key: &Key, entry: &Entry) -> Fetched {
+    async fn fetch(&self, key: &Key, entry: &Entry, wanted: impl Fn() -> bool) -> Fetched {
         let shared = &self.shared;
         shared.world.at(Point::BeforeTierRead).await;
         if entry.level == Level::Memory {
             // Memory was its only place.
-            shared.hide_entry(key, entry.node, entry.put_id);
-            shared.ghosts.lock().insert(*key, shared.config.ghosts_max);
+            if shared.hide_entry(key, entry.node, entry.put_id) {
+                shared.ghosts.lock().insert(*key, shared.config.ghosts_max);
+            }
             return Fetched::Gone;
         }
         // Room first, then bytes: however many read, what is under way stays within the budget.
         let units = load_units(entry).min(shared.loads_max);
         let Ok(_room) = shared.loads.acquire_many(units).await else { return Fetched::Down };
+        if !wanted() {
+            // Everybody left while it waited for room: reading now would keep others waiting for nobody.
+            return Fetched::Down;
+        }
         let expected = self.expected(key, entry);
         if let Some(payload) = self.fetch_from_disk(key, &expected).await {
             self.promote(key, entry, &payload, None).await;

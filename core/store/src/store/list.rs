@@ -136,7 +136,9 @@ impl<W: World> Store<W> {
         let next = shared.map.walk(start, SLOTS_A_PAGE, |key, entry| {
             let wanted = key.ns == ns && key.kind == kind && !entry.is_expired(wall_ms) && !entry.quarantined;
             // Of a value that several nodes have, the first of its versions speaks for all.
-            let speaks = wanted && shared.map.versions(&key).first().is_some_and(|first| first.put_id == entry.put_id);
+            let readable = |held: &&Entry| !held.quarantined && !held.is_expired(wall_ms);
+            let speaks = wanted
+                && shared.map.versions(&key).iter().find(readable).is_some_and(|first| first.put_id == entry.put_id);
             if speaks && entries.len() == limit {
                 return false;
             }

@@ -132,7 +132,13 @@ impl<W: World> Store<W> {
             }
         }
         let disk = match &parts.disk {
-            Some(disk) => Some(DiskTier::open(disk).await.map_err(OpenError::Disk)?),
+            Some(disk) => match DiskTier::open(disk).await {
+                Ok(disk) => Some(disk),
+                Err(error) => {
+                    close_index(&world, &db).await;
+                    return Err(OpenError::Disk(error));
+                }
+            },
             None => None,
         };
         let in_flight = memory_in_flight(&config);
@@ -148,6 +154,7 @@ impl<W: World> Store<W> {
             ghosts: Mutex::new(Ghosts::default()),
             nodes: Mutex::new(vec![config.node_id.clone()]),
             unresolved: Mutex::default(),
+            owed: Mutex::default(),
             horizons: Mutex::default(),
             identity_turn: tokio::sync::Mutex::new(()),
             loads: Semaphore::new(loads_max as usize),

@@ -61,7 +61,7 @@ impl<W: World> Store<W> {
         });
     }
 
-    fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.commits.is_open() && self.shared.fate.borrow().is_none()
     }
 

@@ -238,13 +238,19 @@ impl<W: World> Store<W> {
             }
         }
         shared.settle_losses();
+        let mut failed = None;
         for put in fresh {
-            if let Some(old) = put.old.filter(|old| old.level > Level::Memory) {
-                let deleted = self.bury_by_name(&put.key, &[old]).await;
-                deleted.map_err(|error| PutError::Unknown(error.to_string()))?;
+            let durable: Vec<Entry> = put.old.into_iter().filter(|old| old.level > Level::Memory).collect();
+            // An earlier put or burial that failed may have left a durable version that the map does not show.
+            let doubtful = shared.unresolved.lock().contains(&put.key);
+            if !durable.is_empty() || doubtful {
+                match self.bury_by_name(&put.key, &durable).await {
+                    Ok(()) => shared.unresolved.lock().remove(&put.key),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), |error| Err(PutError::Unknown(error)))
     }
 
     /// Level `object`: every payload object is confirmed, then one durable index batch names them all.

@@ -49,6 +49,8 @@ pub(super) struct Shared<W: World> {
     pub ghosts: Mutex<Ghosts>,
     pub nodes: Mutex<Vec<String>>,
     pub unresolved: Mutex<Unresolved>,
+    /// Dead marks that are not confirmed yet: a delete of their key is not acknowledged before they are.
+    pub owed: Mutex<BTreeMap<PutId, Owed>>,
     /// While the bucket is listed: deletes of this node bury every version of the key up to this order.
     pub horizons: Mutex<BTreeMap<ValueKey, (u64, u64)>>,
     /// One open of a new namespace at a time, so that its identity is written once.
@@ -147,9 +149,21 @@ impl Unresolved {
         self.0.insert(key);
     }
 
-    pub fn remove(&mut self, key: &Key) -> bool {
-        self.0.remove(key)
+    pub fn contains(&self, key: &Key) -> bool {
+        self.0.contains(key)
     }
+
+    pub fn remove(&mut self, key: &Key) {
+        self.0.remove(key);
+    }
+}
+
+/// A dead mark that the bucket has not confirmed.
+#[derive(Clone, Debug)]
+pub(super) struct Owed {
+    pub key: ValueKey,
+    pub horizon: PutId,
+    pub wall_ms: u64,
 }
 
 /// Names of values that were evicted, bounded, oldest forgotten first.
