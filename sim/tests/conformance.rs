@@ -11,6 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 /// Runs `test` as the process of a node; its verdict must be good for every seed.
+#[expect(clippy::disallowed_methods, reason = "each seed runs on a thread of its own")]
 fn on_a_node<F>(test: impl Fn(Life) -> F + Clone + Send + Sync + 'static)
 where
     F: Future<Output = conformance::Verdict> + Send + 'static,

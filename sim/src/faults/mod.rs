@@ -212,7 +212,7 @@ impl Armed {
     fn strike(&mut self) -> Strike {
         let delay = self.spec.delay.as_ref().map(|range| self.random.duration(range)).unwrap_or_default();
         let restart_after = self.random.duration(self.spec.restart_after.as_ref().unwrap_or(&RESTART_AFTER));
-        let choice = self.random.next();
+        let choice = self.random.draw();
         Strike { key: self.key.clone(), kind: self.spec.kind, effect: self.spec.effect, delay, restart_after, choice }
     }
 }

@@ -1,4 +1,5 @@
 //! Worker processes: each serves one run at a time, and is replaced when it dies, hangs or has run for long.
+#![expect(clippy::disallowed_methods, reason = "outside any simulation: real time and threads")]
 
 use crate::run::Report;
 use std::io::{BufRead, BufReader, Write};

@@ -1,4 +1,5 @@
 //! Many runs over many plans, in worker processes.
+#![expect(clippy::disallowed_methods, reason = "outside any simulation: real time and threads")]
 
 use super::pool::Worker;
 use super::{End, plans, table};

@@ -27,6 +27,8 @@ pub struct Client {
     pub random: Stream,
     /// Handles of open namespaces, with the daemon's life that gave them.
     handles: BTreeMap<(String, usize), (u64, NsHandle)>,
+    /// Questions that reached a daemon.
+    pub operations: u64,
     /// Comes over the network; through the embedded door otherwise.
     remote: Option<Remote>,
 }
@@ -43,14 +45,14 @@ pub enum Heard {
 impl Client {
     pub fn new(name: String, shared: Arc<Shared>) -> Self {
         let random = Stream::new(shared.cluster.run().seed(), &format!("client/{name}"));
-        Self { name, shared, random, handles: BTreeMap::new(), remote: None }
+        Self { name, shared, random, handles: BTreeMap::new(), operations: 0, remote: None }
     }
 
     /// A client that comes over the network.
     pub fn remote(name: String, shared: Arc<Shared>) -> Self {
         let mut client = Self::new(name, shared);
         let call_timeout = Duration::from_millis(client.random.within(1_000..12_000));
-        client.remote = Some(Remote::new(client.random.next(), call_timeout));
+        client.remote = Some(Remote::new(client.random.draw(), call_timeout));
         client
     }
 
@@ -108,6 +110,7 @@ impl Client {
             }
         };
         let answer = self.wait(door.call(&self.name, &tenant, build(handle), body, deadline), deadline).await;
+        self.operations += 1;
         self.shared.cluster.run().count(|counters| counters.operations += 1);
         answer.map_or(Heard::Nothing { asked: true }, Heard::Answer)
     }
@@ -129,6 +132,7 @@ impl Client {
             }
         };
         if !matches!(heard, Heard::Nothing { asked: false }) {
+            self.operations += 1;
             run.count(|counters| counters.operations += 1);
             run.state_reached("sim call over the network");
         }

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::client::Client;
-use super::setup::PARTS;
+use super::setup::{OPERATIONS_MIN, PARTS};
 use crate::faults::FaultKind;
 use crate::model::{Daemon, Span, ValueKey};
 use crate::object_store::CLIENT_TIMEOUT;
@@ -25,6 +25,13 @@ const READ_ATTEMPTS: u32 = 4;
 
 pub async fn run(shared: Arc<Shared>) {
     let run = shared.cluster.run().clone();
+    let counters = run.counters();
+    if counters.operations < OPERATIONS_MIN || counters.kills == 0 {
+        let (operations, kills) = (counters.operations, counters.kills);
+        run.stuck(format!(
+            "the run is a toy: {operations} operations and {kills} kills, at least {OPERATIONS_MIN} and 1 are due"
+        ));
+    }
     run.stop_faults();
     let stopped = elapsed();
     shared.cluster.mend();

@@ -37,7 +37,7 @@ impl SimWorld {
     /// The world of the `life`-th life of `node`, whose tasks run on `handle`. Call it on that node.
     pub fn new(run: &Run, node: &str, life: u64, handle: NodeHandle, wall: WallClock, disk: SimDisk) -> Self {
         let mut random = Stream::new(run.seed(), &format!("world/{node}/{life}"));
-        let pump = Pump::start(&handle, random.next());
+        let pump = Pump::start(&handle, random.draw());
         let inner = Inner {
             run: run.clone(),
             node: node.to_owned(),
@@ -72,7 +72,7 @@ impl World for SimWorld {
     }
 
     fn random_u64(&self) -> u64 {
-        self.inner.random.lock().next()
+        self.inner.random.lock().draw()
     }
 
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
