@@ -48,15 +48,18 @@ const CLOCK_BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 const REMOVAL_ATTEMPTS_MAX: u32 = 20;
 
 impl<W: World> Store<W> {
-    /// Deletes every version of `key` that this node knows; true where there was one. The work goes on when the returned
-    /// future is dropped.
+    /// Deletes every version of `key` that this node knows; true where there was one. Work that has begun goes on when
+    /// the returned future is dropped; work that still waits for the key's lock does not begin.
     pub async fn delete(&self, key: &Key) -> Result<bool, ServiceError> {
         let began = self.shared.world.clock().mono();
         let (answer, result) = oneshot::channel();
         let (store, key) = (self.clone(), *key);
         self.shared.world.spawn(async move {
             let _guard = store.locks.lock([key]).await;
-            let _ = answer.send(store.delete_locked(&key).await);
+            // Begun after its caller has gone, it would delete what was put meanwhile.
+            if !answer.is_closed() {
+                let _ = answer.send(store.delete_locked(&key).await);
+            }
         });
         let closing = || Err(ServiceError::new(ErrorKind::Retry, "the store is closing: the outcome is not known"));
         let result = result.await.unwrap_or_else(|_| closing());

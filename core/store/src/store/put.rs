@@ -77,14 +77,14 @@ struct Prepared {
 }
 
 impl<W: World> Store<W> {
-    /// Puts one value. The work goes on when the returned future is dropped.
+    /// Puts one value, as `put_batch` does.
     pub async fn put(&self, spec: PutSpec, payload: Payload) -> Result<Stored, PutError> {
         let mut stored = self.put_batch(vec![(spec, payload)]).await?;
         stored.pop().ok_or_else(|| PutError::refused(ErrorKind::Internal, "a put without an answer"))
     }
 
-    /// Puts several values: all or nothing in the index. All must ask for the same level. The work goes on when the
-    /// returned future is dropped.
+    /// Puts several values: all or nothing in the index. All must ask for the same level. Work that has begun goes on
+    /// when the returned future is dropped; work that still waits for a key's lock does not begin.
     pub async fn put_batch(&self, puts: Vec<(PutSpec, Payload)>) -> Result<Vec<Stored>, PutError> {
         self.admit(&puts)?;
         let began = self.shared.world.clock().mono();
@@ -92,7 +92,13 @@ impl<W: World> Store<W> {
         let store = self.clone();
         let level = puts.first().map_or(Level::Memory, |(spec, _)| spec.level);
         self.shared.world.spawn(async move {
-            let result = store.put_locked(puts).await;
+            let keys: Vec<Key> = puts.iter().map(|(spec, _)| Key::of(spec.ns, &spec.target)).collect();
+            let _guard = store.locks.lock(keys.iter().copied()).await;
+            // Begun after its caller has gone, it would undo what was done meanwhile.
+            if answer.is_closed() {
+                return;
+            }
+            let result = store.put_locked(puts, keys).await;
             if result.is_err() {
                 store.shared.stats.count(Event::PutsFailed);
             }
@@ -134,10 +140,8 @@ impl<W: World> Store<W> {
         Ok(())
     }
 
-    async fn put_locked(&self, puts: Vec<(PutSpec, Payload)>) -> Result<Vec<Stored>, PutError> {
+    async fn put_locked(&self, puts: Vec<(PutSpec, Payload)>, keys: Vec<Key>) -> Result<Vec<Stored>, PutError> {
         let shared = &self.shared;
-        let keys: Vec<Key> = puts.iter().map(|(spec, _)| Key::of(spec.ns, &spec.target)).collect();
-        let _guard = self.locks.lock(keys.iter().copied()).await;
         let level = puts.first().map_or(Level::Memory, |(spec, _)| spec.level);
         let mut stored = Vec::with_capacity(puts.len());
         let mut fresh: Vec<Prepared> = Vec::new();
