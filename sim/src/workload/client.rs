@@ -425,6 +425,10 @@ impl Client {
             heard => self.ending(heard),
         };
         self.trace(daemon, format_args!("delete {key} -> {ending:?}"));
+        if ending == Ending::Unknown && self.is_remote() {
+            // It may still be on its way to the daemon: for the model it never ends.
+            return;
+        }
         self.shared.model.lock().end_delete(&key, at, ending, elapsed());
     }
 

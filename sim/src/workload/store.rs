@@ -17,6 +17,8 @@ use std::time::Duration;
 const DEATH: std::ops::Range<Duration> = Duration::from_millis(300)..Duration::from_secs(4);
 /// Clients that are not done by then are let go: a plan may leave no node standing for long.
 const WORK_TIME_MAX: Duration = Duration::from_secs(900);
+/// Faults that leave the clients no daemon to work with end after this long, so that a run still does its work.
+const FAULTS_TIME_MAX: Duration = Duration::from_secs(450);
 
 pub async fn run(cluster: Arc<Cluster>) {
     let (seed, plan) = (cluster.run().seed(), cluster.run().plan().clone());
@@ -111,6 +113,10 @@ async fn work(shared: &Arc<Shared>, random: &mut Stream) {
         clients.push(home.spawn(async move {
             madsim::time::sleep(start).await;
             while client.operations < each && elapsed() < WORK_TIME_MAX {
+                let run = client.shared.cluster.run();
+                if elapsed() > FAULTS_TIME_MAX && !run.faults_stopped() {
+                    run.stop_faults();
+                }
                 client.step().await;
                 let pause = client.random.duration(&(Duration::ZERO..think * 2));
                 madsim::time::sleep(pause).await;
