@@ -4,6 +4,7 @@
 pub mod config;
 pub mod conformance;
 pub mod door;
+pub mod evict;
 mod flight;
 pub mod index;
 pub mod keys;
