@@ -1,0 +1,162 @@
+//! Prompts: their blocks, asked for together, and their heads.
+
+use super::{Client, Heard};
+use crate::model::{Daemon, Ending, Span};
+use crate::oracle;
+use crate::workload::setup::PARTS;
+use crate::world::elapsed;
+use bettong_wire::request::*;
+use bettong_wire::response::{Answer, Head, Outcome};
+use bettong_wire::{BlockHash, BlockKey, MissReason, Part, Request, Response};
+
+impl Client {
+    pub async fn put_blocks(
+        &mut self,
+        daemon: &Daemon,
+        namespace: usize,
+        hashes: &[BlockHash],
+        level: Level,
+        len: u64,
+    ) -> bool {
+        let keys = hashes.iter().flat_map(|hash| PARTS.map(|part| BlockKey { hash: *hash, part: Part(part) }));
+        let mut attempts = Vec::new();
+        let mut blocks = Vec::new();
+        let mut body = Vec::new();
+        for (at, key) in keys.enumerate() {
+            let value = Self::key(namespace, &Target::Block(key));
+            let id = self.shared.model.lock().begin_put(daemon, value, level, len, 0, elapsed());
+            let parent = (at / PARTS.len()).checked_sub(1).and_then(|at| hashes.get(at)).copied();
+            blocks.push(BlockPut { key, parent, sequence: (at / PARTS.len()) as u32, len });
+            body.push(self.bytes(id).into());
+            attempts.push(id);
+        }
+        let heard = self.ask(daemon, namespace, body, |ns| Request::PutBlocks(PutBlocks { ns, level, blocks })).await;
+        let stored = match &heard {
+            Heard::Answer(Response { outcome: Outcome::Ok(Answer::StoredBatch(stored)), .. }) => Some(stored.clone()),
+            _ => None,
+        };
+        let ending = if stored.is_some() { Ending::Done } else { self.ending(&heard) };
+        self.trace(daemon, format_args!("put-blocks ns{namespace} {} {level:?} -> {ending:?}", attempts.len()));
+        for (at, id) in attempts.iter().enumerate() {
+            let stored =
+                stored.as_ref().and_then(|stored| stored.get(at)).map(|stored| (stored.put_id, stored.already));
+            self.end_put(daemon, *id, ending, stored);
+        }
+        ending == Ending::Done
+    }
+
+    pub async fn get_blocks(&mut self, daemon: &Daemon, namespace: usize, hashes: &[BlockHash], leading: bool) {
+        let keys: Vec<_> =
+            hashes.iter().flat_map(|hash| PARTS.map(|part| BlockKey { hash: *hash, part: Part(part) })).collect();
+        let (asked, limits) = (keys.clone(), ReadLimits::default());
+        let invoked = elapsed();
+        let heard = self
+            .ask(daemon, namespace, Vec::new(), |ns| Request::GetBlocks(GetBlocks { ns, keys, leading, limits }))
+            .await;
+        let span = Span { invoked, ended: Some(elapsed()) };
+        let values: Vec<_> = asked.iter().map(|key| Self::key(namespace, &Target::Block(*key))).collect();
+        match heard {
+            Heard::Answer(Response { outcome: Outcome::Ok(Answer::Items(items)), payloads }) => {
+                let complete = items.len() == values.len() || (leading && items.len() < values.len());
+                self.judge(daemon, span, |_| match complete {
+                    true => Ok(()),
+                    false => oracle::no("O4", format!("{} of {} blocks are answered", items.len(), values.len())),
+                });
+                self.items(daemon, span, values, &items, &payloads);
+            }
+            Heard::Answer(Response { outcome: Outcome::Miss(reason), .. }) => {
+                self.trace(daemon, format_args!("get-blocks ns{namespace} -> miss {}", reason.as_str()));
+                // The reason is one block's; it must be allowed for at least one of them.
+                self.judge(daemon, span, |seen| {
+                    let mut verdicts = values.iter().map(|key| oracle::miss::check(seen, key, reason));
+                    if verdicts.any(|verdict| verdict.is_ok()) {
+                        Ok(())
+                    } else {
+                        oracle::no(
+                            "O15",
+                            format!(
+                                "all of {} blocks are acknowledged, and one is a miss: {}",
+                                values.len(),
+                                reason.as_str()
+                            ),
+                        )
+                    }
+                });
+            }
+            _ => {}
+        }
+    }
+
+    pub async fn restore(&mut self, daemon: &Daemon, namespace: usize, hashes: &[BlockHash]) {
+        let keys: Vec<_> = hashes.iter().map(|hash| BlockKey { hash: *hash, part: Part(0) }).collect();
+        let (asked, limits) = (keys.len(), ReadLimits::default());
+        let heard = self.ask(daemon, namespace, Vec::new(), |ns| Request::Restore(Restore { ns, keys, limits })).await;
+        if let Heard::Answer(Response { outcome: Outcome::Ok(Answer::Warmed { count }), .. }) = heard {
+            self.trace(daemon, format_args!("restore ns{namespace} {count} of {asked}"));
+        }
+    }
+
+    pub async fn lookup(&mut self, daemon: &Daemon, namespace: usize, hashes: &[BlockHash]) -> Option<u32> {
+        let (asked, parts) = (hashes.to_vec(), Vec::new());
+        let invoked = elapsed();
+        let heard = self
+            .ask(daemon, namespace, Vec::new(), |ns| {
+                Request::LookupBlockPrefix(LookupBlockPrefix { ns, hashes: asked, parts })
+            })
+            .await;
+        let span = Span { invoked, ended: Some(elapsed()) };
+        let Heard::Answer(Response { outcome: Outcome::Ok(Answer::Prefix { blocks }), .. }) = heard else {
+            return None;
+        };
+        self.trace(daemon, format_args!("lookup ns{namespace} {} -> {blocks}", hashes.len()));
+        self.judge(daemon, span, |seen| oracle::prefix::check(seen, namespace, hashes, &PARTS, blocks));
+        Some(blocks)
+    }
+
+    pub async fn get_head(&mut self, daemon: &Daemon, namespace: usize, name: &str) -> Option<Head> {
+        let invoked = elapsed();
+        let owned = name.to_owned();
+        let heard = self.ask(daemon, namespace, Vec::new(), |ns| Request::GetHead(GetHead { ns, name: owned })).await;
+        let span = Span { invoked, ended: Some(elapsed()) };
+        let head = match heard {
+            Heard::Answer(Response { outcome: Outcome::Ok(Answer::Head(head)), .. }) => Some(head),
+            Heard::Answer(Response { outcome: Outcome::Miss(MissReason::Absent), .. }) => None,
+            _ => return None,
+        };
+        let generation = head.as_ref().map(|head| head.generation);
+        self.trace(daemon, format_args!("get-head ns{namespace}/{name} -> {generation:?}"));
+        self.judge(daemon, span, |seen| oracle::head::check_read(seen, namespace, name, head.as_ref()));
+        Some(head.unwrap_or(Head { generation: 0, value: None }))
+    }
+
+    pub async fn publish(
+        &mut self,
+        daemon: &Daemon,
+        namespace: usize,
+        name: &str,
+        expected: u64,
+        value: Option<HeadValue>,
+        chain: Vec<BlockHash>,
+    ) {
+        let at = self.shared.model.lock().begin_publish(namespace, name, expected + 1, value.clone(), elapsed());
+        let owned = name.to_owned();
+        let invoked = elapsed();
+        let heard = self
+            .ask(daemon, namespace, Vec::new(), |ns| {
+                Request::PublishHead(PublishHead { ns, name: owned, expected, value, chain })
+            })
+            .await;
+        let span = Span { invoked, ended: Some(elapsed()) };
+        let published = match &heard {
+            Heard::Answer(Response { outcome: Outcome::Ok(Answer::Published { generation }), .. }) => Some(*generation),
+            _ => None,
+        };
+        // A conflict is `retry` as well; the generation may still be ours.
+        let ending = if published.is_some() { Ending::Done } else { self.ending(&heard) };
+        self.trace(daemon, format_args!("publish ns{namespace}/{name} after {expected} -> {ending:?} {published:?}"));
+        self.shared.model.lock().end_publish(namespace, name, at, ending, elapsed());
+        if let Some(generation) = published {
+            self.judge(daemon, span, |seen| oracle::head::check_published(seen, namespace, name, at, generation));
+        }
+    }
+}

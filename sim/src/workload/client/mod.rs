@@ -1,0 +1,221 @@
+//! A client: asks, tells the model, and has every answer judged.
+
+mod chain;
+mod upkeep;
+mod values;
+
+use super::Shared;
+use super::remote::{Opening, Remote};
+use crate::model::{Daemon, Ending, Span, ValueKey};
+use crate::oracle::{Seen, Verdict};
+use crate::random::Stream;
+use bettong_wire::request::*;
+use bettong_wire::response::{Answer, Outcome};
+use bettong_wire::{ErrorKind, Payload, Request, Response};
+use futures::future::{Either, select};
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A request that nobody answered within this time after its deadline is forgotten.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+pub struct Client {
+    pub name: String,
+    pub shared: Arc<Shared>,
+    pub random: Stream,
+    /// Handles of open namespaces, with the daemon's life that gave them.
+    handles: BTreeMap<(String, usize), (u64, NsHandle)>,
+    /// Questions that reached a daemon.
+    pub operations: u64,
+    /// Comes over the network; through the embedded door otherwise.
+    remote: Option<Remote>,
+}
+
+/// How a question ended.
+pub enum Heard {
+    Answer(Response),
+    /// The daemon is not there, died, or would not open the namespace; the question may have been heard.
+    Nothing {
+        asked: bool,
+    },
+}
+
+impl Client {
+    pub fn new(name: String, shared: Arc<Shared>) -> Self {
+        let random = Stream::new(shared.cluster.run().seed(), &format!("client/{name}"));
+        Self { name, shared, random, handles: BTreeMap::new(), operations: 0, remote: None }
+    }
+
+    /// A client that comes over the network.
+    pub fn remote(name: String, shared: Arc<Shared>) -> Self {
+        let mut client = Self::new(name, shared);
+        let call_timeout = Duration::from_millis(client.random.within(1_000..12_000));
+        client.remote = Some(Remote::new(client.random.draw(), call_timeout));
+        client
+    }
+
+    pub fn is_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    fn trace(&self, daemon: &Daemon, what: std::fmt::Arguments<'_>) {
+        self.shared.cluster.run().trace(&self.name, format_args!("@{} {what}", daemon.name));
+    }
+
+    /// Asks `daemon` in `namespace`. The request is built with the handle that this session has for it.
+    pub async fn ask(
+        &mut self,
+        daemon: &Daemon,
+        namespace: usize,
+        body: Vec<Payload>,
+        build: impl FnOnce(NsHandle) -> Request,
+    ) -> Heard {
+        if self.remote.is_some() {
+            return self.ask_remotely(daemon, namespace, body, build(NsHandle(0))).await;
+        }
+        let nothing = Heard::Nothing { asked: false };
+        let Some(door) = self.shared.doors.of(&daemon.name) else {
+            madsim::time::sleep(Duration::from_millis(50)).await;
+            return nothing;
+        };
+        let (tenant, name) = self.shared.setup.namespace(namespace);
+        let deadline = Duration::from_millis(self.random.within(200..12_000));
+        let slot = (daemon.name.clone(), namespace);
+        let known = self.handles.get(&slot).filter(|(life, _)| *life == door.life).map(|(_, handle)| *handle);
+        let handle = match known {
+            Some(handle) => handle,
+            None => {
+                let open = Request::Open(Open {
+                    protocol_version: 1,
+                    tenant: tenant.clone(),
+                    token: String::new(),
+                    namespace: name,
+                    identity: Some(self.shared.setup.identity()),
+                    payload_crc: false,
+                });
+                let opened = self.wait(door.call(&self.name, &tenant, open, Vec::new(), deadline), deadline).await;
+                match opened.map(|response| response.outcome) {
+                    Some(Outcome::Ok(Answer::Opened(opened))) => {
+                        self.handles.insert(slot, (door.life, opened.ns));
+                        opened.ns
+                    }
+                    Some(other) => {
+                        self.trace(daemon, format_args!("open ns{namespace} -> {}", brief(&other)));
+                        return nothing;
+                    }
+                    None => return nothing,
+                }
+            }
+        };
+        let answer = self.wait(door.call(&self.name, &tenant, build(handle), body, deadline), deadline).await;
+        self.operations += 1;
+        self.shared.cluster.run().count(|counters| counters.operations += 1);
+        answer.map_or(Heard::Nothing { asked: true }, Heard::Answer)
+    }
+
+    async fn ask_remotely(&mut self, daemon: &Daemon, namespace: usize, body: Vec<Payload>, request: Request) -> Heard {
+        let Some(remote) = &mut self.remote else { return Heard::Nothing { asked: false } };
+        let (tenant, name) = self.shared.setup.namespace(namespace);
+        let identity = self.shared.setup.identity();
+        let address = self.shared.cluster.address(&daemon.name);
+        let opening = Opening { number: namespace, tenant, name, identity };
+        let ask = remote.ask(daemon, &address, opening, request, body);
+        let run = self.shared.cluster.run();
+        let heard = match select(pin!(ask), pin!(madsim::time::sleep(PATIENCE))).await {
+            Either::Left((heard, _)) => heard,
+            Either::Right(_) => {
+                // The library promises an answer within its time limit, whatever the network does.
+                run.stuck(format!("O8: a call of {} to {} did not end", self.name, daemon.name));
+                Heard::Nothing { asked: true }
+            }
+        };
+        if !matches!(heard, Heard::Nothing { asked: false }) {
+            self.operations += 1;
+            run.count(|counters| counters.operations += 1);
+            run.state_reached("sim call over the network");
+        }
+        heard
+    }
+
+    /// How an attempt ended. The library repeats what may be repeated: after an attempt whose outcome nobody knows, a
+    /// refusal of the next one says nothing of the first.
+    fn ending(&self, heard: &Heard) -> Ending {
+        let passing = |kind| matches!(kind, ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::Declined);
+        match heard {
+            Heard::Answer(Response { outcome: Outcome::Error(error), .. })
+                if self.is_remote() && passing(error.kind) =>
+            {
+                Ending::Unknown
+            }
+            heard => ending_of(heard),
+        }
+    }
+
+    /// Waits for an answer, but not for ever. A daemon that is up and answers nothing at all is stuck.
+    async fn wait(&self, call: impl Future<Output = Option<Response>>, deadline: Duration) -> Option<Response> {
+        let run = self.shared.cluster.run();
+        match select(pin!(call), pin!(madsim::time::sleep(deadline + PATIENCE))).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => {
+                if run.faults_stopped() {
+                    run.stuck(format!("{} waits {} s beyond its deadline", self.name, PATIENCE.as_secs()));
+                } else {
+                    run.state_reached("sim client gave up");
+                }
+                None
+            }
+        }
+    }
+
+    /// Judges an answer; a wrong one ends the run.
+    pub fn judge(&self, daemon: &Daemon, span: Span, judge: impl FnOnce(Seen<'_>) -> Verdict) {
+        let run = self.shared.cluster.run();
+        let settled = self.shared.settled.load(Ordering::Relaxed);
+        let mut model = self.shared.model.lock();
+        model.set_damaged(run.damaged());
+        let peers_know_after = settled.then_some(Duration::ZERO);
+        let verdict = judge(Seen { model: &model, daemon, span, calm: settled, peers_know_after });
+        drop(model);
+        if let Err(no) = verdict {
+            run.fail(no.oracle, format!("{} (asked at {:.6} by {})", no.what, span.invoked.as_secs_f64(), self.name));
+        }
+    }
+
+    fn key(namespace: usize, target: &Target) -> ValueKey {
+        ValueKey { namespace, target: target.clone() }
+    }
+
+    /// An error other than these, or none where one `must` be, is wrong. Errors that pass by themselves are always right.
+    fn expect(&self, outcome: &Outcome, allowed: &[ErrorKind], must: bool, what: &str) {
+        let passing = [ErrorKind::Retry, ErrorKind::Busy, ErrorKind::Unavailable];
+        let right = match outcome {
+            Outcome::Error(error) => allowed.contains(&error.kind) || passing.contains(&error.kind),
+            _ => !must,
+        };
+        if !right {
+            self.shared.cluster.run().fail("O3", format!("{what} is answered {}", brief(outcome)));
+        }
+    }
+}
+
+fn ending_of(heard: &Heard) -> Ending {
+    match heard {
+        Heard::Nothing { asked: false } => Ending::Refused,
+        Heard::Nothing { asked: true } => Ending::Unknown,
+        Heard::Answer(response) => match &response.outcome {
+            Outcome::Error(error) => Ending::of_error(error.kind),
+            _ => Ending::Unknown,
+        },
+    }
+}
+
+fn brief(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Ok(answer) => format!("{answer:?}").chars().take(60).collect(),
+        Outcome::Miss(reason) => format!("miss {}", reason.as_str()),
+        Outcome::Error(error) => format!("{:?}: {}", error.kind, error.message),
+    }
+}

@@ -1,0 +1,121 @@
+//! What an operator asks: listings, clears, statistics; and what nobody may ask.
+
+use super::{Client, Heard, brief};
+use crate::model::{Daemon, Span, ValueKey};
+use crate::oracle;
+use crate::world::elapsed;
+use bettong_wire::request::*;
+use bettong_wire::response::{Answer, ListName, Outcome};
+use bettong_wire::{BlockHash, BlockKey, ErrorKind, Part, PutId, Request, Response};
+
+impl Client {
+    /// Every entry that LIST shows, over all its pages; `None` where it broke off.
+    pub async fn list(&mut self, daemon: &Daemon, namespace: usize, kind: ListKind) -> Option<Vec<(ValueKey, PutId)>> {
+        let mut found: Vec<(ValueKey, PutId)> = Vec::new();
+        let mut cursor = Vec::new();
+        let limit = 1 + self.random.below(20) as u32;
+        loop {
+            let invoked = elapsed();
+            let from = cursor.clone();
+            let heard = self
+                .ask(daemon, namespace, Vec::new(), |ns| {
+                    Request::List(List { ns, kind, prefix: String::new(), cursor: from, limit })
+                })
+                .await;
+            let span = Span { invoked, ended: Some(elapsed()) };
+            let Heard::Answer(Response { outcome: Outcome::Ok(Answer::Page(page)), .. }) = heard else { return None };
+            self.trace(daemon, format_args!("list ns{namespace} {kind:?} -> {}", page.entries.len()));
+            for entry in &page.entries {
+                let target = match &entry.name {
+                    ListName::Plain(key) => Target::Plain(key.clone()),
+                    ListName::Block(key) => Target::Block(*key),
+                    ListName::Sidecar(key) => Target::Sidecar(*key),
+                };
+                let key = ValueKey { namespace, target };
+                self.judge(daemon, span, |seen| {
+                    oracle::hit::deleted(seen, &key, entry.put_id)?;
+                    match seen.model.possible(&key).any(|attempt| attempt.len == entry.len) {
+                        true => Ok(()),
+                        false => oracle::no("O1", format!("{key} is listed with {} bytes: no put had", entry.len)),
+                    }
+                });
+                found.push((key, entry.put_id));
+            }
+            if page.cursor.is_empty() {
+                return Some(found);
+            }
+            cursor = page.cursor;
+        }
+    }
+
+    pub async fn clear(&mut self, daemon: &Daemon, namespace: usize, tier: Tier) {
+        let heard = self.ask(daemon, namespace, Vec::new(), |ns| Request::Clear(Clear { ns, tier })).await;
+        if let Heard::Answer(response) = heard {
+            self.trace(daemon, format_args!("clear ns{namespace} {tier:?} -> {}", brief(&response.outcome)));
+            if tier == Tier::Object {
+                self.expect(
+                    &response.outcome,
+                    &[ErrorKind::Denied],
+                    true,
+                    "clear of the object tier without the right",
+                );
+            }
+        }
+    }
+
+    pub async fn stats(&mut self, daemon: &Daemon) {
+        let heard = self.ask(daemon, 0, Vec::new(), |_| Request::Stats).await;
+        if let Heard::Answer(Response { outcome: Outcome::Ok(Answer::Stats), payloads }) = heard {
+            let document = payloads.first().map(|payload| serde_json::from_slice(payload.as_ref()));
+            let span = Span { invoked: elapsed(), ended: None };
+            self.judge(daemon, span, |_| match document {
+                Some(Ok(document)) => oracle::budget::check(&daemon.name, &document),
+                _ => oracle::no("O7", "STATS is no JSON document"),
+            });
+        }
+    }
+
+    /// Something that must be refused, and leave no trace.
+    pub async fn hostile(&mut self, daemon: &Daemon, namespace: usize, hash: BlockHash) {
+        if self.is_remote() {
+            // The library would not even send it.
+            return;
+        }
+        let too_long = self.shared.setup.len_max + 1;
+        let choice = self.random.below(6);
+        let unknown_part = Target::Block(BlockKey { hash, part: Part(999) });
+        let limits = ReadLimits::default();
+        let body = if choice == 0 { vec![vec![0; too_long as usize].into()] } else { Vec::new() };
+        let heard = self
+            .ask(daemon, namespace, body, |ns| match choice {
+                0 => Request::Put(Put {
+                    ns,
+                    target: Target::Plain("too-long".into()),
+                    level: Level::Object,
+                    ttl_ms: 0,
+                    parent: None,
+                    sequence: 0,
+                    len: too_long,
+                }),
+                1 => Request::Get(Get { ns, target: unknown_part, range: None, limits }),
+                2 => Request::Delete(Delete { ns: NsHandle(u32::MAX), target: Target::Plain("x".into()) }),
+                3 => Request::Put(Put {
+                    ns,
+                    target: Target::Plain("x".repeat(1025)),
+                    level: Level::Object,
+                    ttl_ms: 0,
+                    parent: None,
+                    sequence: 0,
+                    len: 0,
+                }),
+                4 => Request::GetMany(GetMany { ns, targets: vec![Target::Plain("x".into()); 1025], limits }),
+                _ => Request::Clear(Clear { ns, tier: Tier::Object }),
+            })
+            .await;
+        if let Heard::Answer(response) = heard {
+            let allowed = [ErrorKind::Invalid, ErrorKind::TooLarge, ErrorKind::Denied];
+            self.trace(daemon, format_args!("hostile {choice} -> {}", brief(&response.outcome)));
+            self.expect(&response.outcome, &allowed, true, "a hostile request");
+        }
+    }
+}
