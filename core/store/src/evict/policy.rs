@@ -1,7 +1,7 @@
 //! Which blocks of a bounded tier go first: children before parents, since a chain is useless beyond its first missing
 //! block, and among the blocks without children the least recently used first.
 //!
-//! The policy owns no clock: callers pass stamps, of any unit that does not run backwards. It decides, it does not remove:
+//! The policy owns no clock: its time is the count of the uses that it was told of. It decides, it does not remove:
 //! [`Policy::victims`] names blocks, and the caller says [`Policy::evicted`] for each that has really gone.
 
 mod tree;
@@ -20,24 +20,23 @@ pub struct Block {
     pub sequence: u32,
     /// What it takes of the budget.
     pub bytes: u32,
-    /// When it was used last, in the caller's unit.
-    pub stamp: u32,
 }
 
 /// The order of eviction of one tier or namespace. Takes 40 to 50 bytes a block.
 #[derive(Debug)]
 pub struct Policy {
     budget_bytes: u64,
+    /// Uses that were noted so far.
+    uses: u64,
     tree: Tree,
     /// Blocks without children, the next to go first.
     leaves: BTreeSet<Rank>,
 }
 
-/// The order among blocks without children. Of those used at the same time the deepest goes first.
+/// The order among blocks without children.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Rank {
-    stamp: u32,
-    height: std::cmp::Reverse<u32>,
+    used_at: u64,
     slot: Slot,
 }
 
@@ -47,18 +46,20 @@ const LOW_WATER_PERCENT: u64 = 90;
 impl Policy {
     /// An empty policy for a tier of `budget_bytes`.
     pub fn new(budget_bytes: u64) -> Self {
-        Self { budget_bytes, tree: Tree::default(), leaves: BTreeSet::new() }
+        Self { budget_bytes, uses: 0, tree: Tree::default(), leaves: BTreeSet::new() }
     }
 
     /// Notes a block that is now there. One that was there already keeps its place in its chain and counts as used; its
-    /// length becomes the new one. Parents and children may come in any order.
+    /// length becomes the new one. Parents and children may come in any order; after a start, insert by last use, oldest
+    /// first.
     pub fn insert(&mut self, block: Block) {
         if let Some(slot) = self.tree.resident(block.name) {
             self.tree.resize(slot, block.bytes);
-            self.hit(block.name, block.stamp);
+            self.hit(block.name);
             return;
         }
-        let slot = self.tree.insert(&block);
+        self.uses += 1;
+        let slot = self.tree.insert(&block, self.uses);
         if let Some(parent) = self.tree.parent(slot) {
             let rank = self.rank(parent);
             self.leaves.remove(&rank);
@@ -70,11 +71,12 @@ impl Policy {
     }
 
     /// Notes that a block was used. Unknown names are nothing.
-    pub fn hit(&mut self, name: u64, stamp: u32) {
+    pub fn hit(&mut self, name: u64) {
         let Some(slot) = self.tree.resident(name) else { return };
         let rank = self.rank(slot);
         let leaf = self.leaves.remove(&rank);
-        self.tree.touch(slot, stamp);
+        self.uses += 1;
+        self.tree.touch(slot, self.uses);
         if leaf {
             let rank = self.rank(slot);
             self.leaves.insert(rank);
@@ -101,9 +103,10 @@ impl Policy {
         self.remove(name)
     }
 
-    /// When a block was used last; `None` where it is not known.
-    pub fn stamp(&self, name: u64) -> Option<u32> {
-        self.tree.resident(name).map(|slot| self.tree.stamp(slot))
+    /// When a block was used last, in uses of any block; `None` where it is not there. A victim of which this has changed
+    /// was used since.
+    pub fn used_at(&self, name: u64) -> Option<u64> {
+        self.tree.resident(name).map(|slot| self.tree.used_at(slot))
     }
 
     pub fn budget_bytes(&self) -> u64 {
@@ -171,7 +174,7 @@ impl Policy {
     }
 
     fn rank(&self, slot: Slot) -> Rank {
-        Rank { stamp: self.tree.stamp(slot), height: std::cmp::Reverse(self.tree.sequence(slot)), slot }
+        Rank { used_at: self.tree.used_at(slot), slot }
     }
 }
 

@@ -1,16 +1,15 @@
 use super::*;
 use proptest::prelude::*;
 
-fn block(name: u64, parent: Option<u64>, sequence: u32, stamp: u32) -> Block {
-    Block { name, parent, sequence, bytes: 10, stamp }
+fn block(name: u64, parent: Option<u64>, sequence: u32) -> Block {
+    Block { name, parent, sequence, bytes: 10 }
 }
 
-/// Two chains: 1 <- 2 <- 3, used at 1, and 1 <- 4, used at 2.
+/// Two chains: 1 <- 2 <- 3, and then 1 <- 4.
 fn two_chains() -> Policy {
     let mut policy = Policy::new(30);
-    for (name, parent, sequence, stamp) in [(1, None, 0, 2), (2, Some(1), 1, 1), (3, Some(2), 2, 1), (4, Some(1), 1, 2)]
-    {
-        policy.insert(block(name, parent, sequence, stamp));
+    for (name, parent, sequence) in [(1, None, 0), (2, Some(1), 1), (3, Some(2), 2), (4, Some(1), 1)] {
+        policy.insert(block(name, parent, sequence));
     }
     policy
 }
@@ -37,24 +36,25 @@ fn what_may_not_go_keeps_its_ancestors() {
 #[test]
 fn a_parent_that_comes_after_its_child_is_still_its_parent() {
     let mut policy = Policy::new(0);
-    policy.insert(block(3, Some(2), 2, 9));
-    policy.insert(block(2, Some(1), 1, 1));
-    policy.insert(block(1, None, 0, 1));
+    policy.insert(block(3, Some(2), 2));
+    policy.insert(block(2, Some(1), 1));
+    policy.insert(block(1, None, 0));
     assert_eq!(policy.victims(u64::MAX, |_| true), [3, 2, 1]);
     assert!(policy.remove(2));
+    policy.hit(3);
     assert_eq!(policy.victims(u64::MAX, |_| true), [1, 3]);
-    policy.insert(block(2, Some(1), 1, 1));
+    policy.insert(block(2, Some(1), 1));
     assert_eq!(policy.victims(u64::MAX, |_| true), [3, 2, 1]);
 }
 
 #[test]
 fn chains_that_bite_their_tail_can_be_evicted() {
     let mut policy = Policy::new(0);
-    policy.insert(block(1, Some(2), 5, 1));
-    policy.insert(block(2, Some(1), 6, 1));
-    policy.insert(block(3, Some(3), 7, 1));
-    policy.insert(block(4, Some(5), 0, 1));
-    policy.insert(block(5, Some(4), 0, 1));
+    policy.insert(block(1, Some(2), 5));
+    policy.insert(block(2, Some(1), 6));
+    policy.insert(block(3, Some(3), 7));
+    policy.insert(block(4, Some(5), 0));
+    policy.insert(block(5, Some(4), 0));
     assert_eq!(policy.victims(u64::MAX, |_| true).len(), 5);
 }
 
@@ -83,21 +83,21 @@ proptest! {
     #[test]
     fn victims_are_enough_allowed_and_childless(steps in prop::collection::vec(step(), 1..80)) {
         let (mut policy, mut twin) = (Policy::new(100), Policy::new(100));
-        let mut model: BTreeMap<u64, (Option<u64>, u32, u32)> = BTreeMap::new();
-        for (stamp, step) in (0_u32..).zip(steps) {
+        let mut model: BTreeMap<u64, (Option<u64>, u32)> = BTreeMap::new();
+        for step in steps {
             match step {
                 Step::Insert { name, parent, bytes } => {
                     // Names double as positions, so that the model knows whose claim to a parent is believed.
                     let parent = parent.filter(|parent| *parent < name);
                     for policy in [&mut policy, &mut twin] {
-                        policy.insert(Block { name, parent, sequence: name as u32, bytes, stamp });
+                        policy.insert(Block { name, parent, sequence: name as u32, bytes });
                     }
-                    let known = model.entry(name).or_insert((parent, 0, 0));
-                    (known.1, known.2) = (bytes, stamp);
+                    let known = model.entry(name).or_insert((parent, 0));
+                    known.1 = bytes;
                 }
                 Step::Hit(name) => {
-                    policy.hit(name, stamp);
-                    twin.hit(name, stamp);
+                    policy.hit(name);
+                    twin.hit(name);
                 }
                 Step::Remove(name) => {
                     prop_assert_eq!(policy.remove(name), model.remove(&name).is_some());
@@ -109,13 +109,13 @@ proptest! {
                     let mut freed = 0;
                     for name in &victims {
                         prop_assert!(freed < bytes, "{} goes though enough went", name);
-                        prop_assert!(!model.values().any(|(parent, ..)| *parent == Some(*name)), "{} has a child", name);
+                        prop_assert!(!model.values().any(|(parent, _)| *parent == Some(*name)), "{} has a child", name);
                         freed += u64::from(model.remove(name).map_or(0, |known| known.1));
                         prop_assert!(policy.evicted(*name) && twin.evicted(*name));
                     }
                     prop_assert!(!victims.contains(&held));
                     let mut kept = vec![held];
-                    while let Some((Some(parent), ..)) = kept.last().and_then(|name| model.get(name)) {
+                    while let Some((Some(parent), _)) = kept.last().and_then(|name| model.get(name)) {
                         kept.push(*parent);
                     }
                     prop_assert!(freed >= bytes || model.keys().all(|name| kept.contains(name)));
@@ -138,7 +138,7 @@ proptest! {
             if remove {
                 policy.remove(name);
             } else {
-                policy.insert(block(name, parent, sequence, 0));
+                policy.insert(block(name, parent, sequence));
             }
             prop_assert_eq!(policy.victims(u64::MAX, |_| true).len(), policy.len());
         }

@@ -21,7 +21,7 @@ struct Node {
     children: u32,
     sequence: u32,
     bytes: u32,
-    stamp: u32,
+    used_at: u64,
     /// Not resident: only its children are there, and it is kept for their sake.
     resident: bool,
 }
@@ -78,7 +78,7 @@ impl Tree {
     }
 
     /// Adds a block that is not there.
-    pub(super) fn insert(&mut self, block: &Block) -> Slot {
+    pub(super) fn insert(&mut self, block: &Block, used_at: u64) -> Slot {
         let parent = block.parent.filter(|parent| *parent != block.name);
         let slot = match self.find(block.name) {
             // Its children came first, and bound its sequence.
@@ -89,7 +89,7 @@ impl Tree {
             }
             None => {
                 let (name, sequence) = (block.name, block.sequence);
-                self.add(Node { name, parent: NONE, children: 0, sequence, bytes: 0, stamp: 0, resident: false })
+                self.add(Node { name, parent: NONE, children: 0, sequence, bytes: 0, used_at: 0, resident: false })
             }
         };
         let sequence = self.node(slot).sequence;
@@ -98,7 +98,7 @@ impl Tree {
             self.node_mut(parent).children += 1;
         }
         let node = self.node_mut(slot);
-        (node.bytes, node.stamp, node.resident) = (block.bytes, block.stamp, true);
+        (node.bytes, node.used_at, node.resident) = (block.bytes, used_at, true);
         node.parent = parent.map_or(NONE, |parent| parent.0);
         self.bytes += u64::from(block.bytes);
         self.resident += 1;
@@ -115,7 +115,7 @@ impl Tree {
                 children: 0,
                 sequence: before,
                 bytes: 0,
-                stamp: 0,
+                used_at: 0,
                 resident: false,
             }));
         };
@@ -152,10 +152,8 @@ impl Tree {
         self.bytes = self.bytes - u64::from(before) + u64::from(bytes);
     }
 
-    /// Stamps do not run backwards.
-    pub(super) fn touch(&mut self, slot: Slot, stamp: u32) {
-        let node = self.node_mut(slot);
-        node.stamp = node.stamp.max(stamp);
+    pub(super) fn touch(&mut self, slot: Slot, used_at: u64) {
+        self.node_mut(slot).used_at = used_at;
     }
 
     /// The parent, if it is there.
@@ -172,12 +170,8 @@ impl Tree {
         self.node(slot).name
     }
 
-    pub(super) fn sequence(&self, slot: Slot) -> u32 {
-        self.node(slot).sequence
-    }
-
-    pub(super) fn stamp(&self, slot: Slot) -> u32 {
-        self.node(slot).stamp
+    pub(super) fn used_at(&self, slot: Slot) -> u64 {
+        self.node(slot).used_at
     }
 
     pub(super) fn bytes_of(&self, slot: Slot) -> u32 {
