@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod door;
 pub mod evict;
 mod flight;
+mod health;
 pub mod index;
 pub mod keys;
 pub mod life;

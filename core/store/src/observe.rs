@@ -93,5 +93,8 @@ names! {
         PeerEntryStale = "peer-entry-was-stale",
         DeadlineDetached = "deadline-detached",
         Expired = "expired",
+        Declined = "declined",
+        BreakerOpened = "circuit-breaker-opened",
+        BreakerRefused = "circuit-breaker-refused",
     }
 }

@@ -73,7 +73,6 @@ impl Event {
     ];
 }
 
-const TIERS: [(Tier, &str); 3] = [(Tier::Memory, "memory"), (Tier::Disk, "disk"), (Tier::Object, "object")];
 /// Four buckets for each doubling, from 1 us to over an hour.
 const BUCKETS: usize = 128;
 
@@ -156,11 +155,11 @@ impl Stats {
     /// The counters as JSON: `hits` and `misses` by tier and reason, `events`, `latency` by operation and tier.
     pub fn to_json(&self) -> Value {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let hits: serde_json::Map<String, Value> = TIERS
+        let hits: serde_json::Map<String, Value> = Tier::ALL
             .iter()
-            .map(|(tier, name)| {
+            .map(|tier| {
                 let (count, bytes) = (read(&self.hits[*tier as usize]), read(&self.hit_bytes[*tier as usize]));
-                ((*name).to_owned(), json!({ "count": count, "bytes": bytes }))
+                (tier.as_str().to_owned(), json!({ "count": count, "bytes": bytes }))
             })
             .collect();
         let misses: serde_json::Map<String, Value> = MissReason::ALL
@@ -191,7 +190,7 @@ mod tests {
         for (n, (what, _)) in Timed::ALL.iter().enumerate() {
             assert_eq!(*what as usize, n);
         }
-        for (n, (tier, _)) in TIERS.iter().enumerate() {
+        for (n, tier) in Tier::ALL.iter().enumerate() {
             assert_eq!(*tier as usize, n);
         }
         for (n, reason) in MissReason::ALL.iter().enumerate() {

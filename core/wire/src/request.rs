@@ -31,6 +31,19 @@ pub enum Tier {
     Object,
 }
 
+impl Tier {
+    pub const ALL: [Self; 3] = [Self::Memory, Self::Disk, Self::Object];
+
+    /// The name as tables and metrics write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::Object => "object",
+        }
+    }
+}
+
 /// What PUT, GET, EXISTS and DELETE address.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Archive, Serialize, Deserialize)]
 pub enum Target {

@@ -4,6 +4,8 @@ pub mod counting;
 pub mod names;
 
 use crate::config::StoreConfig;
+use crate::health::Breaker;
+use crate::observe::State;
 use crate::race::timeout;
 use crate::world::{Clock, World};
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Why a request to the object store did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,13 +38,26 @@ pub enum ObjectError {
     TooLong { got: u64, limit: u64 },
 }
 
+/// Who goes first under pressure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    /// Somebody waits for the bytes.
+    Load,
+    /// May take a part of the places only.
+    Store,
+}
+
 /// Requests to the object store, bounded in number, time and attempts.
 #[derive(Clone)]
 pub struct Objects<W: World> {
     world: W,
     store: Arc<dyn ObjectStore>,
     pub counts: Arc<RequestCounts>,
-    inflight: Arc<tokio::sync::Semaphore>,
+    /// Whether the object store answers at all.
+    pub health: Arc<Breaker>,
+    inflight: Arc<Semaphore>,
+    /// The places among `inflight` that writes may take: under pressure reads always find some free.
+    writes: Arc<Semaphore>,
     attempts_max: u32,
     attempt_timeout: Duration,
     backoff: Duration,
@@ -62,7 +78,9 @@ impl<W: World> Objects<W> {
             world,
             store,
             counts,
-            inflight: Arc::new(tokio::sync::Semaphore::new(config.object_inflight_max)),
+            health: Arc::default(),
+            inflight: Arc::new(Semaphore::new(config.object_inflight_max)),
+            writes: Arc::new(Semaphore::new((config.object_inflight_max - config.object_inflight_max / 4).max(1))),
             attempts_max: config.object_attempts_max,
             attempt_timeout: config.object_attempt_timeout,
             backoff: config.object_backoff,
@@ -71,7 +89,7 @@ impl<W: World> Objects<W> {
 
     /// Writes an object whose name is used for these bytes only, so that a repeated attempt is harmless.
     pub async fn put_unique(&self, path: &Path, payload: PutPayload) -> Result<(), ObjectError> {
-        self.attempt(|| {
+        self.attempt(Urgency::Store, || {
             let put = self.store.put(path, payload.clone());
             async move { put.await.map(|_| ()) }
         })
@@ -81,7 +99,7 @@ impl<W: World> Objects<W> {
     /// Creates an object unless the name is taken. After an unknown outcome the next attempt may find its own work:
     /// the caller tells by reading.
     pub async fn create(&self, path: &Path, payload: PutPayload) -> Result<(), ObjectError> {
-        self.attempt(|| {
+        self.attempt(Urgency::Store, || {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
             let put = self.store.put_opts(path, payload.clone(), options);
             async move { put.await.map(|_| ()) }
@@ -89,10 +107,19 @@ impl<W: World> Objects<W> {
         .await
     }
 
+    /// As `get`, for a read that has somewhere else to turn: not even tried while the object store is known to be down.
+    pub async fn load(&self, path: &Path, limit: u64) -> Result<Bytes, ObjectError> {
+        if !self.health.admits(self.world.clock().mono()) {
+            self.world.reached(State::BreakerRefused);
+            return Err(ObjectError::Unknown("it has failed several times in a row and is not asked now".to_owned()));
+        }
+        self.get(path, limit).await
+    }
+
     /// The object's bytes, at most `limit`; a longer object is refused before its body is read.
     pub async fn get(&self, path: &Path, limit: u64) -> Result<Bytes, ObjectError> {
         let body = self
-            .attempt(|| async move {
+            .attempt(Urgency::Load, || async move {
                 let answer = self.store.get_opts(path, GetOptions::default()).await?;
                 if answer.meta.size > limit {
                     return Ok(Err(answer.meta.size));
@@ -109,12 +136,12 @@ impl<W: World> Objects<W> {
 
     /// The first `len` bytes of the object, or fewer where it is shorter.
     pub async fn get_head(&self, path: &Path, len: u64) -> Result<Bytes, ObjectError> {
-        self.attempt(|| self.store.get_range(path, 0..len)).await
+        self.attempt(Urgency::Load, || self.store.get_range(path, 0..len)).await
     }
 
     /// Removes the object. An object that is not there counts as removed.
     pub async fn remove(&self, path: &Path) -> Result<(), ObjectError> {
-        match self.attempt(|| self.store.delete(path)).await {
+        match self.attempt(Urgency::Store, || self.store.delete(path)).await {
             Err(ObjectError::NotFound) => Ok(()),
             other => other,
         }
@@ -125,7 +152,7 @@ impl<W: World> Objects<W> {
     pub async fn list(&self, prefix: &Path, offset: Option<&Path>, limit: usize) -> Result<Page, ObjectError> {
         // A long listing may take long, as long as it moves: the time-out is for each object.
         let mut objects = self
-            .attempt_within(Duration::MAX, || async {
+            .attempt_within(Urgency::Load, Duration::MAX, || async {
                 let mut stream = match offset {
                     Some(offset) => self.store.list_with_offset(Some(prefix), offset),
                     None => self.store.list(Some(prefix)),
@@ -151,7 +178,7 @@ impl<W: World> Objects<W> {
 
     /// The names of the folders directly under `prefix`.
     pub async fn folders(&self, prefix: &Path) -> Result<Vec<String>, ObjectError> {
-        let listing = self.attempt(|| self.store.list_with_delimiter(Some(prefix))).await?;
+        let listing = self.attempt(Urgency::Load, || self.store.list_with_delimiter(Some(prefix))).await?;
         let mut names: Vec<String> =
             listing.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
         names.sort();
@@ -159,15 +186,20 @@ impl<W: World> Objects<W> {
     }
 
     /// Runs one request with its bounds: a place among those under way, a time-out for each attempt, pauses between.
-    async fn attempt<T, F>(&self, request: impl FnMut() -> F) -> Result<T, ObjectError>
+    async fn attempt<T, F>(&self, urgency: Urgency, request: impl FnMut() -> F) -> Result<T, ObjectError>
     where
         F: Future<Output = object_store::Result<T>> + Send,
         T: Send,
     {
-        self.attempt_within(self.attempt_timeout, request).await
+        self.attempt_within(urgency, self.attempt_timeout, request).await
     }
 
-    async fn attempt_within<T, F>(&self, bound: Duration, mut request: impl FnMut() -> F) -> Result<T, ObjectError>
+    async fn attempt_within<T, F>(
+        &self,
+        urgency: Urgency,
+        bound: Duration,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T, ObjectError>
     where
         F: Future<Output = object_store::Result<T>> + Send,
         T: Send,
@@ -179,19 +211,36 @@ impl<W: World> Objects<W> {
                 self.world.clock().sleep(self.pause(attempt)).await;
             }
             // A place for each attempt: one that pauses holds up nobody.
-            let Ok(_place) = self.inflight.acquire().await else {
-                return Err(ObjectError::Unknown("the store is closing".to_owned()));
+            let _share = match urgency {
+                Urgency::Store => Some(self.writes.acquire().await.map_err(|_| closing())?),
+                Urgency::Load => None,
             };
-            match timeout(&self.world, bound, request()).await {
-                Some(Ok(value)) => return Ok(value),
-                Some(Err(error)) => match classify(error) {
-                    unknown @ ObjectError::Unknown(_) => last = unknown,
-                    known => return Err(known),
-                },
+            let Ok(_place) = self.inflight.acquire().await else { return Err(closing()) };
+            let outcome = timeout(&self.world, bound, request()).await;
+            match outcome.map(|answer| answer.map_err(classify)) {
+                Some(Ok(value)) => {
+                    self.health.answered();
+                    return Ok(value);
+                }
+                Some(Err(ObjectError::Unknown(error))) => last = ObjectError::Unknown(error),
+                Some(Err(refused @ ObjectError::Denied(_))) => {
+                    self.count_failure();
+                    return Err(refused);
+                }
+                Some(Err(known)) => {
+                    self.health.answered();
+                    return Err(known);
+                }
                 None => last = ObjectError::Unknown(format!("no answer within {bound:?}")),
             }
+            self.count_failure();
         }
         Err(last)
+    }
+
+    fn count_failure(&self) {
+        let opened = self.health.failed(self.world.clock().mono());
+        self.world.reached_if(opened, State::BreakerOpened);
     }
 
     /// Doubles with each attempt, at most 64 times the first, and is drawn from its upper half.
@@ -240,6 +289,10 @@ impl SmallestNames {
 /// What a request that does not move any more is given up with.
 pub(crate) fn stalled(after: Duration) -> object_store::Error {
     object_store::Error::Generic { store: "bettong", source: format!("no answer within {after:?}").into() }
+}
+
+fn closing() -> ObjectError {
+    ObjectError::Unknown("the store is closing".to_owned())
 }
 
 fn classify(error: object_store::Error) -> ObjectError {

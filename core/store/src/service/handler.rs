@@ -3,7 +3,7 @@
 use super::{Deadline, OpenNamespace, Peer, Service};
 use crate::index::Entry;
 use crate::keys::{Key, NsNum};
-use crate::store::{Fate, PutSpec, ReadOutcome, Store};
+use crate::store::{Fate, Patience, PutSpec, ReadOutcome, Store};
 use crate::world::{Mono, World};
 use bettong_wire::limits::{BATCH_ITEMS_MAX, FRAME_BYTES_MAX, LOOKUP_HASHES_MAX, OPEN_NAMESPACES_MAX};
 use bettong_wire::request::{
@@ -219,12 +219,13 @@ impl<W: World> StoreService<W> {
         Ok(Response::ok(Answer::StoredBatch(stored)))
     }
 
-    fn read_deadline(&self, limits: ReadLimits, deadline: Deadline) -> Deadline {
+    fn patience(&self, limits: ReadLimits, deadline: Deadline) -> Patience {
+        let decline_over = (limits.decline_over_us > 0).then(|| Duration::from_micros(limits.decline_over_us.into()));
         if limits.deadline_ms == 0 {
-            return deadline;
+            return Patience { deadline, decline_over };
         }
         let asked = self.now().plus(Duration::from_millis(limits.deadline_ms.into()));
-        deadline.min(Deadline(asked))
+        Patience { deadline: deadline.min(Deadline(asked)), decline_over }
     }
 
     async fn get(&self, peer: &Peer, get: Get, deadline: Deadline) -> Answered {
@@ -234,7 +235,7 @@ impl<W: World> StoreService<W> {
         }
         check_target(&open, &get.target)?;
         let key = Key::of(ns, &get.target);
-        let outcome = self.store.get(&key, self.read_deadline(get.limits, deadline)).await;
+        let outcome = self.store.get(&key, self.patience(get.limits, deadline)).await;
         let (hit, payload) = match outcome {
             ReadOutcome::Hit { payload, entry, tier } => (hit(&entry, tier), payload),
             ReadOutcome::Miss(reason) => return Ok(Response::miss(reason)),
@@ -264,7 +265,7 @@ impl<W: World> StoreService<W> {
         }
         let reachable = |target: &Target| open.parts.is_some() || matches!(target, Target::Plain(_));
         let keys = get.targets.iter().map(|target| reachable(target).then(|| Key::of(ns, target))).collect();
-        let read = self.read_all(keys, self.read_deadline(get.limits, deadline)).await;
+        let read = self.read_all(keys, self.patience(get.limits, deadline)).await;
         Ok(items(read))
     }
 
@@ -275,7 +276,7 @@ impl<W: World> StoreService<W> {
             check_part(&parts, *key)?;
         }
         let keys = get.keys.iter().map(|key| Some(Key::block(ns, *key))).collect();
-        let mut read = self.read_all(keys, self.read_deadline(get.limits, deadline)).await;
+        let mut read = self.read_all(keys, self.patience(get.limits, deadline)).await;
         let miss = read.iter().enumerate().find_map(|(at, outcome)| match outcome {
             ReadOutcome::Miss(reason) => Some((at, *reason)),
             ReadOutcome::Hit { .. } => None,
@@ -291,12 +292,12 @@ impl<W: World> StoreService<W> {
     }
 
     /// Reads several values at once, in order; `None` stands for one that the session may not reach.
-    async fn read_all(&self, keys: Vec<Option<Key>>, deadline: Deadline) -> Vec<ReadOutcome> {
+    async fn read_all(&self, keys: Vec<Option<Key>>, patience: Patience) -> Vec<ReadOutcome> {
         let reads: Vec<_> = keys
             .into_iter()
             .map(|key| async move {
                 match key {
-                    Some(key) => self.store.get(&key, deadline).await,
+                    Some(key) => self.store.get(&key, patience).await,
                     None => ReadOutcome::Miss(MissReason::Identity),
                 }
             })
@@ -311,7 +312,7 @@ impl<W: World> StoreService<W> {
             check_part(&parts, *key)?;
         }
         let keys = restore.keys.iter().map(|key| Some(Key::block(ns, *key))).collect();
-        let read = self.read_all(keys, self.read_deadline(restore.limits, deadline)).await;
+        let read = self.read_all(keys, self.patience(restore.limits, deadline)).await;
         let count = read.iter().filter(|outcome| matches!(outcome, ReadOutcome::Hit { .. })).count();
         Ok(Response::ok(Answer::Warmed { count: u32::try_from(count).unwrap_or(u32::MAX) }))
     }

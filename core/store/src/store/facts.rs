@@ -45,6 +45,14 @@ impl<W: World> Store<W> {
         let shared = &self.shared;
         let recovery = shared.recovery.lock().clone();
         let mut document = shared.stats.to_json();
+        let estimates: Vec<Value> = shared
+            .estimates
+            .known()
+            .into_iter()
+            .map(|(tier, bytes_max, time)| {
+                json!({ "tier": tier.as_str(), "bytes_max": bytes_max, "us": u64::try_from(time.as_micros()).ok() })
+            })
+            .collect();
         let own = json!({
             "node": {
                 "id": shared.config.node_id,
@@ -69,6 +77,13 @@ impl<W: World> Store<W> {
                 "flights": shared.flights.len(),
             },
             "requests": shared.objects.counts.snapshot(),
+            "health": {
+                "object_breaker_open": shared.objects.health.is_open(),
+                "object_breaker_opened": shared.objects.health.opened(),
+                "disk_breaker_open": shared.disk_health.is_open(),
+                "disk_breaker_opened": shared.disk_health.opened(),
+                "read_estimates": estimates,
+            },
             "recovery": {
                 "from": recovery.from,
                 "values": recovery.values,

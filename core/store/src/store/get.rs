@@ -12,7 +12,7 @@ use crate::seal::{Expected, OpenError, open};
 use crate::service::Deadline;
 use crate::stats::{Event, Timed};
 use crate::store::put::PutSpec;
-use crate::world::{Clock, World};
+use crate::world::{Clock, Mono, World};
 use bettong_wire::envelope::{HEADER_LEN, Kind};
 use bettong_wire::limits::PLAIN_KEY_BYTES_MAX;
 use bettong_wire::request::{Level, Target, Tier};
@@ -25,6 +25,20 @@ use std::time::Duration;
 pub enum ReadOutcome {
     Hit { payload: Payload, entry: Entry, tier: Tier },
     Miss(MissReason),
+}
+
+/// How long a caller waits for a read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    pub deadline: Deadline,
+    /// The read is declined at once when it is expected to take longer. Memory hits are never declined.
+    pub decline_over: Option<Duration>,
+}
+
+impl From<Deadline> for Patience {
+    fn from(deadline: Deadline) -> Self {
+        Self { deadline, decline_over: None }
+    }
 }
 
 /// How a flight ended.
@@ -67,11 +81,11 @@ fn load_units(entry: &Entry) -> u32 {
 }
 
 impl<W: World> Store<W> {
-    /// Reads one value, whole, before `deadline`.
-    pub async fn get(&self, key: &Key, deadline: Deadline) -> ReadOutcome {
+    /// Reads one value, whole, before its caller's patience ends.
+    pub async fn get(&self, key: &Key, patience: impl Into<Patience>) -> ReadOutcome {
         let shared = &self.shared;
         let began = shared.world.clock().mono();
-        let outcome = self.read(key, deadline).await;
+        let outcome = self.read(key, patience.into()).await;
         let elapsed = shared.world.clock().mono().since(began);
         match &outcome {
             ReadOutcome::Hit { payload, tier, .. } => {
@@ -93,7 +107,7 @@ impl<W: World> Store<W> {
         outcome
     }
 
-    async fn read(&self, key: &Key, deadline: Deadline) -> ReadOutcome {
+    async fn read(&self, key: &Key, patience: Patience) -> ReadOutcome {
         let shared = &self.shared;
         if matches!(&*shared.fate.borrow(), Some(Fate::Fenced(_))) {
             return ReadOutcome::Miss(MissReason::TierDown);
@@ -109,7 +123,11 @@ impl<W: World> Store<W> {
                 shared.map.touch(key, entry.node, shared.stamp());
                 return ReadOutcome::Hit { payload, entry, tier: Tier::Memory };
             }
-            match self.board(key, &entry, deadline).await {
+            if self.declines(key, &entry, patience.decline_over) {
+                shared.world.reached(State::Declined);
+                return ReadOutcome::Miss(failed.unwrap_or(MissReason::Declined));
+            }
+            match self.board(key, &entry, patience.deadline).await {
                 None => {
                     shared.world.reached(State::DeadlineDetached);
                     return ReadOutcome::Miss(MissReason::Deadline);
@@ -150,6 +168,15 @@ impl<W: World> Store<W> {
         }
         let evicted = shared.ghosts.lock().contains(key);
         Err(if evicted { MissReason::Evicted } else { MissReason::Absent })
+    }
+
+    /// Whether the caller would rather not have the value than wait for it as long as it is expected to take.
+    fn declines(&self, key: &Key, entry: &Entry, decline_over: Option<Duration>) -> bool {
+        let shared = &self.shared;
+        let Some(limit) = decline_over.filter(|_| entry.level > Level::Memory) else { return false };
+        let on_disk = shared.disk.as_ref().is_some_and(|disk| disk.may_contain(&shared.disk_key(key)));
+        let tier = if on_disk { Tier::Disk } else { Tier::Object };
+        shared.estimates.declines(tier, entry.stored_len.into(), limit, shared.world.clock().mono())
     }
 
     /// Joins or starts the flight of one version and waits for it until the deadline; `None` when that passes first. The
@@ -195,11 +222,24 @@ impl<W: World> Store<W> {
             return Fetched::Down;
         }
         let expected = self.expected(key, entry);
+        let clock = shared.world.clock();
+        let learn = |tier, began: Mono| {
+            let now = clock.mono();
+            shared.estimates.record(tier, entry.stored_len.into(), now.since(began), now);
+        };
+        let began = clock.mono();
         if let Some(payload) = self.fetch_from_disk(key, &expected).await {
+            learn(Tier::Disk, began);
             self.promote(key, entry, &payload, None).await;
             return Fetched::Good(payload, Tier::Disk);
         }
-        self.fetch_from_object(key, entry, &expected).await
+        let began = clock.mono();
+        let fetched = self.fetch_from_object(key, entry, &expected).await;
+        // A tier that is not asked while its breaker is open has taught nothing.
+        if matches!(fetched, Fetched::Good(..)) || !shared.objects.health.is_open() {
+            learn(Tier::Object, began);
+        }
+        fetched
     }
 
     fn expected(&self, key: &Key, entry: &Entry) -> Expected {
@@ -211,7 +251,21 @@ impl<W: World> Store<W> {
         let shared = &self.shared;
         let disk = shared.disk.as_ref()?;
         let disk_key = shared.disk_key(key);
-        let bytes = disk.load(&disk_key).await?;
+        let now = || shared.world.clock().mono();
+        if !shared.disk_health.admits(now()) {
+            return None;
+        }
+        let bytes = match disk.load(&disk_key).await {
+            Ok(bytes) => {
+                shared.disk_health.answered();
+                bytes?
+            }
+            Err(error) => {
+                tracing::debug!(error, "the disk tier could not be read");
+                shared.world.reached_if(shared.disk_health.failed(now()), State::BreakerOpened);
+                return None;
+            }
+        };
         match open(&bytes, expected, shared.block_memory.as_ref()) {
             Ok((_, payload)) => {
                 shared.stats.count(Event::Verified);
@@ -239,7 +293,7 @@ impl<W: World> Store<W> {
         let path = shared.object_path(&value_key, entry.put_id);
         let limit = (HEADER_LEN + PLAIN_KEY_BYTES_MAX) as u64 + u64::from(entry.stored_len);
         for read in 0..OBJECT_READS {
-            let bytes = match shared.objects.get(&path, limit).await {
+            let bytes = match shared.objects.load(&path, limit).await {
                 Ok(bytes) => bytes,
                 Err(ObjectError::NotFound) if entry.node != NodeNum::SELF => {
                     shared.world.reached(State::PeerEntryStale);

@@ -12,7 +12,7 @@ mod peers;
 mod put;
 mod shared;
 
-pub use get::ReadOutcome;
+pub use get::{Patience, ReadOutcome};
 pub use open::{OpenError, StoreParts};
 pub use put::{PutError, PutSpec};
 

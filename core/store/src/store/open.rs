@@ -4,6 +4,7 @@ use super::shared::{DeadBook, Ghosts, Recovery, Shared};
 use super::{Fate, Store, bootstrap};
 use crate::config::StoreConfig;
 use crate::flight::Flights;
+use crate::health::{Breaker, Estimates};
 use crate::index::IndexMap;
 use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession};
 use crate::index::db::{Floor, IndexHome};
@@ -162,6 +163,8 @@ impl<W: World> Store<W> {
             block_memory: parts.memory,
             memory: MemoryTier::new(tier_bytes),
             disk,
+            disk_health: Breaker::default(),
+            estimates: Estimates::default(),
             flights: Flights::default(),
             stats: Stats::default(),
             fate: watch::Sender::new(None),

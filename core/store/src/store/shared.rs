@@ -3,6 +3,7 @@
 use super::Fate;
 use crate::config::StoreConfig;
 use crate::flight::Flights;
+use crate::health::{Breaker, Estimates};
 use crate::index::committer::{IndexChange, Visible};
 use crate::index::db::IndexHome;
 use crate::index::rows::{DeadRow, ValueKey, ValueRow};
@@ -61,6 +62,8 @@ pub(super) struct Shared<W: World> {
     pub block_memory: Arc<dyn BlockMemory>,
     pub memory: MemoryTier,
     pub disk: Option<DiskTier>,
+    pub disk_health: Breaker,
+    pub estimates: Estimates,
     pub flights: Flights<Fetched>,
     pub stats: Stats,
     pub fate: watch::Sender<Option<Fate>>,

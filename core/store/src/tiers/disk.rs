@@ -163,21 +163,18 @@ impl DiskTier {
         }
     }
 
-    /// The envelope that the tier has for `key`, unverified. An error of the device is a miss of this tier.
-    pub async fn load(&self, key: &DiskKey) -> Option<Bytes> {
+    /// The envelope that the tier has for `key`, unverified; an error where the device does not answer.
+    pub async fn load(&self, key: &DiskKey) -> Result<Option<Bytes>, String> {
         let value = match self.cache.storage().load(key).await {
             Ok(Load::Entry { value, .. }) => value,
             Ok(Load::Piece { piece, .. }) => piece.value().clone(),
-            Ok(Load::Throttled | Load::Miss) => return None,
-            Err(error) => {
-                tracing::debug!(%error, "the disk tier could not be read");
-                return None;
-            }
+            Ok(Load::Throttled | Load::Miss) => return Ok(None),
+            Err(error) => return Err(error.to_string()),
         };
         if value.head.is_empty() {
-            return Some(value.body);
+            return Ok(Some(value.body));
         }
-        Some([value.head, value.body].concat().into())
+        Ok(Some([value.head, value.body].concat().into()))
     }
 
     /// Drops what the tier has for `key`; a hint, since a write on its way may still land.
