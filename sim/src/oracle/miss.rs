@@ -4,8 +4,11 @@ use super::{Seen, Verdict, no};
 use crate::model::ValueKey;
 use bettong_wire::MissReason;
 
-/// Judges a miss on `key`.
-pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Verdict {
+/// Judges a miss on `key`, for a caller that was in a hurry or not.
+pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) -> Verdict {
+    if reason == MissReason::Declined && !hurried {
+        return no("O15", format!("{key}: declined on {}, though the caller set no limit", seen.daemon.name));
+    }
     let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else {
         return if key.is_plain() && reason == MissReason::Absent && !seen.model.is_damaged(key) {
             super::register::check_absent(seen, key)

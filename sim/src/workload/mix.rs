@@ -73,6 +73,7 @@ impl Client {
         let namespace = self.random.below(self.shared.setup.namespaces as u64) as usize;
         let target = self.target();
         let (number, hashes) = self.hashes();
+        self.hurry_us = if self.random.chance(0.1) { self.random.within(1..200_000) as u32 } else { 0 };
         match action {
             Action::Put => {
                 let (level, len) = (self.level(), self.len());

@@ -48,7 +48,7 @@ impl Client {
     pub async fn get_blocks(&mut self, daemon: &Daemon, namespace: usize, hashes: &[BlockHash], leading: bool) {
         let keys: Vec<_> =
             hashes.iter().flat_map(|hash| PARTS.map(|part| BlockKey { hash: *hash, part: Part(part) })).collect();
-        let (asked, limits) = (keys.clone(), ReadLimits::default());
+        let (asked, limits) = (keys.clone(), self.limits());
         let invoked = elapsed();
         let heard = self
             .ask(daemon, namespace, Vec::new(), |ns| Request::GetBlocks(GetBlocks { ns, keys, leading, limits }))
@@ -67,8 +67,9 @@ impl Client {
             Heard::Answer(Response { outcome: Outcome::Miss(reason), .. }) => {
                 self.trace(daemon, format_args!("get-blocks ns{namespace} -> miss {}", reason.as_str()));
                 // The reason is one block's; it must be allowed for at least one of them.
+                let hurried = self.hurry_us > 0;
                 self.judge(daemon, span, |seen| {
-                    let mut verdicts = values.iter().map(|key| oracle::miss::check(seen, key, reason));
+                    let mut verdicts = values.iter().map(|key| oracle::miss::check(seen, key, reason, hurried));
                     if verdicts.any(|verdict| verdict.is_ok()) {
                         Ok(())
                     } else {
@@ -89,7 +90,7 @@ impl Client {
 
     pub async fn restore(&mut self, daemon: &Daemon, namespace: usize, hashes: &[BlockHash]) {
         let keys: Vec<_> = hashes.iter().map(|hash| BlockKey { hash: *hash, part: Part(0) }).collect();
-        let (asked, limits) = (keys.len(), ReadLimits::default());
+        let (asked, limits) = (keys.len(), self.limits());
         let heard = self.ask(daemon, namespace, Vec::new(), |ns| Request::Restore(Restore { ns, keys, limits })).await;
         if let Heard::Answer(Response { outcome: Outcome::Ok(Answer::Warmed { count }), .. }) = heard {
             self.trace(daemon, format_args!("restore ns{namespace} {count} of {asked}"));

@@ -30,6 +30,8 @@ pub struct Client {
     handles: BTreeMap<(String, usize), (u64, NsHandle)>,
     /// Questions that reached a daemon.
     pub operations: u64,
+    /// Reads say that they would rather be declined than wait longer than this; zero says nothing.
+    pub hurry_us: u32,
     /// Comes over the network; through the embedded door otherwise.
     remote: Option<Remote>,
 }
@@ -46,7 +48,7 @@ pub enum Heard {
 impl Client {
     pub fn new(name: String, shared: Arc<Shared>) -> Self {
         let random = Stream::new(shared.cluster.run().seed(), &format!("client/{name}"));
-        Self { name, shared, random, handles: BTreeMap::new(), operations: 0, remote: None }
+        Self { name, shared, random, handles: BTreeMap::new(), operations: 0, hurry_us: 0, remote: None }
     }
 
     /// A client that comes over the network.
@@ -59,6 +61,10 @@ impl Client {
 
     pub fn is_remote(&self) -> bool {
         self.remote.is_some()
+    }
+
+    fn limits(&self) -> ReadLimits {
+        ReadLimits { deadline_ms: 0, decline_over_us: self.hurry_us }
     }
 
     fn trace(&self, daemon: &Daemon, what: std::fmt::Arguments<'_>) {

@@ -69,7 +69,7 @@ impl Client {
     ) -> Option<Result<(), MissReason>> {
         let key = Self::key(namespace, &target);
         let invoked = elapsed();
-        let limits = ReadLimits::default();
+        let limits = self.limits();
         let heard = self.ask(daemon, namespace, Vec::new(), |ns| Request::Get(Get { ns, target, range, limits })).await;
         let span = Span { invoked, ended: Some(elapsed()) };
         let Heard::Answer(response) = heard else { return None };
@@ -107,12 +107,13 @@ impl Client {
 
     fn miss(&self, daemon: &Daemon, span: Span, key: &ValueKey, reason: MissReason) {
         self.trace(daemon, format_args!("get {key} -> miss {}", reason.as_str()));
-        self.judge(daemon, span, |seen| oracle::miss::check(seen, key, reason));
+        let hurried = self.hurry_us > 0;
+        self.judge(daemon, span, |seen| oracle::miss::check(seen, key, reason, hurried));
     }
 
     pub async fn get_many(&mut self, daemon: &Daemon, namespace: usize, targets: Vec<Target>) {
         let invoked = elapsed();
-        let (asked, limits) = (targets.clone(), ReadLimits::default());
+        let (asked, limits) = (targets.clone(), self.limits());
         let heard =
             self.ask(daemon, namespace, Vec::new(), |ns| Request::GetMany(GetMany { ns, targets, limits })).await;
         let span = Span { invoked, ended: Some(elapsed()) };
