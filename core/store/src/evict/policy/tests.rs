@@ -27,7 +27,7 @@ fn eviction_starts_at_the_budget_and_stops_at_ninety_percent() {
 
 #[test]
 fn what_may_not_go_keeps_its_ancestors() {
-    let policy = two_chains();
+    let mut policy = two_chains();
     assert_eq!(policy.victims(u64::MAX, |name| name != 3), [4]);
     assert_eq!(policy.victims(u64::MAX, |name| name != 2), [3, 4]);
     assert_eq!(policy.victims(u64::MAX, |name| name != 4), [3, 2]);

@@ -4,6 +4,7 @@
 //! block never has children.
 
 use super::Block;
+use super::class::{Class, USES_MAX};
 use hashbrown::HashTable;
 
 /// A block's place in the slab.
@@ -12,18 +13,55 @@ pub(super) struct Slot(u32);
 
 const NONE: u32 = u32::MAX;
 
+/// Positions are told apart up to here; beyond, a parent is not known.
+const SEQUENCE_MAX: u32 = (1 << 24) - 1;
+
 #[derive(Clone, Copy, Debug)]
 struct Node {
     name: u64,
+    used_at: u64,
     /// A slot; `NONE` where there is none.
     parent: u32,
     /// Blocks that are there and have this one as their parent.
     children: u32,
-    sequence: u32,
     bytes: u32,
-    used_at: u64,
-    /// Not resident: only its children are there, and it is kept for their sake.
-    resident: bool,
+    /// The sequence in the upper 24 bits, flags in bits 4 and 5, uses below.
+    packed: u32,
+}
+
+const _: () = assert!(size_of::<Node>() == 32);
+
+/// Without it only the node's children are there, and it is kept for their sake.
+const RESIDENT: u32 = 1 << 4;
+const HAD_CHILD: u32 = 1 << 5;
+
+impl Node {
+    /// A node that is kept for the sake of children that are to come.
+    fn absent(name: u64, sequence: u32) -> Self {
+        Self { name, used_at: 0, parent: NONE, children: 0, bytes: 0, packed: sequence.min(SEQUENCE_MAX) << 8 }
+    }
+
+    fn sequence(&self) -> u32 {
+        self.packed >> 8
+    }
+
+    fn lower_sequence(&mut self, sequence: u32) {
+        if sequence < self.sequence() {
+            self.packed = (self.packed & 0xff) | (sequence << 8);
+        }
+    }
+
+    fn is_resident(&self) -> bool {
+        self.packed & RESIDENT != 0
+    }
+
+    fn uses(&self) -> u8 {
+        self.packed as u8 & USES_MAX
+    }
+
+    fn set_uses(&mut self, uses: u8) {
+        self.packed = (self.packed & !u32::from(USES_MAX)) | u32::from(uses.min(USES_MAX));
+    }
 }
 
 /// Nodes by name, and the links between them.
@@ -74,63 +112,49 @@ impl Tree {
 
     /// The slot of a block that is there.
     pub(super) fn resident(&self, name: u64) -> Option<Slot> {
-        self.find(name).filter(|slot| self.node(*slot).resident)
+        self.find(name).filter(|slot| self.node(*slot).is_resident())
     }
 
-    /// Adds a block that is not there.
-    pub(super) fn insert(&mut self, block: &Block, used_at: u64) -> Slot {
+    /// Adds a block that is not there, and that was used `uses` times before.
+    pub(super) fn insert(&mut self, block: &Block, uses: u8, used_at: u64) -> Slot {
+        let slot = self.find(block.name).unwrap_or_else(|| self.add(Node::absent(block.name, block.sequence)));
+        // Children that came first bound its sequence.
+        self.node_mut(slot).lower_sequence(block.sequence);
         let parent = block.parent.filter(|parent| *parent != block.name);
-        let slot = match self.find(block.name) {
-            // Its children came first, and bound its sequence.
-            Some(slot) => {
-                let node = self.node_mut(slot);
-                node.sequence = node.sequence.min(block.sequence);
-                slot
-            }
-            None => {
-                let (name, sequence) = (block.name, block.sequence);
-                self.add(Node { name, parent: NONE, children: 0, sequence, bytes: 0, used_at: 0, resident: false })
-            }
-        };
-        let sequence = self.node(slot).sequence;
-        let parent = parent.and_then(|name| self.parent_for(name, sequence));
+        let parent = parent.and_then(|name| self.parent_for(name, self.node(slot).sequence()));
         if let Some(parent) = parent {
             self.node_mut(parent).children += 1;
         }
         let node = self.node_mut(slot);
-        (node.bytes, node.used_at, node.resident) = (block.bytes, used_at, true);
-        node.parent = parent.map_or(NONE, |parent| parent.0);
+        (node.bytes, node.parent) = (block.bytes, parent.map_or(NONE, |parent| parent.0));
+        node.packed = (node.packed | RESIDENT) & !HAD_CHILD;
+        if node.children > 0 {
+            node.packed |= HAD_CHILD;
+        }
+        node.set_uses(uses);
         self.bytes += u64::from(block.bytes);
         self.resident += 1;
+        self.touch(slot, used_at);
         slot
     }
 
     /// The node of a parent for a child at `sequence`; made if it is not there.
     fn parent_for(&mut self, name: u64, sequence: u32) -> Option<Slot> {
         let before = sequence.checked_sub(1)?;
-        let Some(slot) = self.find(name) else {
-            return Some(self.add(Node {
-                name,
-                parent: NONE,
-                children: 0,
-                sequence: before,
-                bytes: 0,
-                used_at: 0,
-                resident: false,
-            }));
-        };
+        let slot = self.find(name).unwrap_or_else(|| self.add(Node::absent(name, before)));
         let node = self.node_mut(slot);
-        if !node.resident {
-            node.sequence = node.sequence.min(before);
+        if !node.is_resident() {
+            node.lower_sequence(before);
         }
-        (node.sequence < sequence).then_some(slot)
+        (node.sequence() < sequence).then_some(slot)
     }
 
     /// Removes a block that is there. Its name is kept as long as it has children.
     pub(super) fn remove(&mut self, slot: Slot) {
         let node = self.node_mut(slot);
         let (parent, children, bytes) = (node.parent, node.children, node.bytes);
-        (node.resident, node.parent, node.bytes) = (false, NONE, 0);
+        (node.parent, node.bytes) = (NONE, 0);
+        node.packed &= !RESIDENT;
         self.bytes -= u64::from(bytes);
         self.resident -= 1;
         if children == 0 {
@@ -140,7 +164,7 @@ impl Tree {
             let parent = Slot(parent);
             let node = self.node_mut(parent);
             node.children -= 1;
-            if node.children == 0 && !node.resident {
+            if node.children == 0 && !node.is_resident() {
                 self.forget(parent);
             }
         }
@@ -152,14 +176,34 @@ impl Tree {
         self.bytes = self.bytes - u64::from(before) + u64::from(bytes);
     }
 
+    /// Notes a use.
     pub(super) fn touch(&mut self, slot: Slot, used_at: u64) {
-        self.node_mut(slot).used_at = used_at;
+        let node = self.node_mut(slot);
+        node.used_at = used_at;
+        node.set_uses(node.uses() + 1);
+    }
+
+    /// Notes that the block has or had a child; says whether that is new.
+    pub(super) fn becomes_parent(&mut self, slot: Slot) -> bool {
+        let node = self.node_mut(slot);
+        let before = node.packed;
+        node.packed |= HAD_CHILD;
+        node.packed != before
     }
 
     /// The parent, if it is there.
     pub(super) fn parent(&self, slot: Slot) -> Option<Slot> {
         let parent = self.node(slot).parent;
-        (parent != NONE).then_some(Slot(parent)).filter(|parent| self.node(*parent).resident)
+        (parent != NONE).then_some(Slot(parent)).filter(|parent| self.node(*parent).is_resident())
+    }
+
+    pub(super) fn class(&self, slot: Slot) -> Class {
+        let node = self.node(slot);
+        Class::of(node.uses(), node.packed & HAD_CHILD != 0)
+    }
+
+    pub(super) fn uses(&self, slot: Slot) -> u8 {
+        self.node(slot).uses()
     }
 
     pub(super) fn children(&self, slot: Slot) -> u32 {
