@@ -8,6 +8,7 @@ pub mod evict;
 mod flight;
 mod health;
 pub mod index;
+pub mod journal;
 pub mod keys;
 pub mod life;
 mod locks;

@@ -162,7 +162,7 @@ async fn write_directory<W: World>(world: &W, held: &NodeRecord) -> Result<(), L
         Err(error) => return Err(error.into()),
     }
     disk.create(NODE_FILE_NEW).await?;
-    disk.append(NODE_FILE_NEW, record::encode(held).map_err(LifeError::Damaged)?).await?;
+    disk.append(NODE_FILE_NEW, &[record::encode(held).map_err(LifeError::Damaged)?]).await?;
     disk.sync(NODE_FILE_NEW).await?;
     disk.rename(NODE_FILE_NEW, NODE_FILE).await?;
     disk.sync_dir("node").await?;

@@ -61,6 +61,20 @@ names! {
         BeforePromote = "before-promote",
         /// A peer's index is about to be read.
         BeforePeerRefresh = "before-peer-refresh",
+        /// A segment of the journal is about to be read by a start.
+        DuringJournalRecovery = "during-journal-recovery",
+        /// A segment of the journal is about to be created.
+        BeforeSegmentBegin = "before-segment-begin",
+        /// A batch of the journal is about to be appended.
+        BeforeJournalAppend = "before-journal-append",
+        /// A batch of the journal is appended and not synced.
+        BetweenAppendAndSync = "between-append-and-sync",
+        /// A batch of the journal is synced and applied, its callers have not heard.
+        BeforeJournalAcknowledge = "before-journal-acknowledge",
+        /// Segments of the journal are dead, and nothing says so yet.
+        BeforeLowWater = "before-low-water",
+        /// A dead segment of the journal is about to be removed.
+        BeforeSegmentRemove = "before-segment-remove",
     }
 }
 

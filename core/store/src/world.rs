@@ -58,8 +58,9 @@ pub trait Disk: Send + Sync + 'static {
     /// Creates an empty file; fails with `Exists` where the name is taken.
     fn create(&self, name: &str) -> impl Future<Output = Result<(), DiskError>> + Send;
 
-    /// Appends to an existing file.
-    fn append(&self, name: &str, bytes: Bytes) -> impl Future<Output = Result<(), DiskError>> + Send;
+    /// Appends to an existing file: all buffers, in order, as if they were one. After an error any part of them may have
+    /// been appended.
+    fn append(&self, name: &str, buffers: &[Bytes]) -> impl Future<Output = Result<(), DiskError>> + Send;
 
     /// Reads at most `len` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, name: &str, offset: u64, len: u64) -> impl Future<Output = Result<Bytes, DiskError>> + Send;

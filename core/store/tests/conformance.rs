@@ -1,6 +1,7 @@
 //! The real forms of the seams keep the promises that the simulated ones keep.
 #![forbid(unsafe_code)]
 
+use bettong_core::conformance::memory_disk::{Loss, MemoryDisk};
 use bettong_core::conformance::{self, object_store::Capabilities};
 use bettong_core::real::{FileDisk, RealClock, RealWorld};
 use bettong_core::world::World;
@@ -28,6 +29,19 @@ fn the_file_disk_conforms() {
     });
     let outside: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(outside, ["data"]);
+}
+
+#[test]
+fn the_disk_in_memory_conforms() {
+    runtime().block_on(async {
+        conformance::disk::disk(&MemoryDisk::default()).await.unwrap();
+        for loss in [Loss::Nothing, Loss::Everything, Loss::Some(1), Loss::Some(99)] {
+            let disk = MemoryDisk::default();
+            conformance::disk::write_durable(&disk).await.unwrap();
+            disk.crash(loss);
+            conformance::disk::verify_durable(&disk).await.unwrap();
+        }
+    });
 }
 
 #[test]

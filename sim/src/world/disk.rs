@@ -218,9 +218,11 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    async fn append(&self, name: &str, bytes: Bytes) -> Result<(), DiskError> {
+    async fn append(&self, name: &str, buffers: &[Bytes]) -> Result<(), DiskError> {
         self.strike(Operation::Append, name).await?;
-        self.state.lock().file_mut(name)?.bytes.extend_from_slice(&bytes);
+        let mut state = self.state.lock();
+        let contents = state.file_mut(name)?;
+        buffers.iter().for_each(|buffer| contents.bytes.extend_from_slice(buffer));
         Ok(())
     }
 

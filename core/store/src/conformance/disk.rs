@@ -15,8 +15,10 @@ async fn files<D: Disk>(disk: &D) -> Verdict {
     step("create", disk.create("a/log").await)?;
     let again = disk.create("a/log").await;
     holds!(matches!(again, Err(DiskError::Exists { .. })), again);
-    step("append", disk.append("a/log", Bytes::from_static(b"hello ")).await)?;
-    step("append", disk.append("a/log", Bytes::from_static(b"world")).await)?;
+    step("append", disk.append("a/log", &[Bytes::from_static(b"hello ")]).await)?;
+    let buffers = [b"wo".as_slice(), b"", b"r", b"ld"].map(Bytes::from_static);
+    step("append several", disk.append("a/log", &buffers).await)?;
+    step("append nothing", disk.append("a/log", &[]).await)?;
     holds!(disk.len("a/log").await == Ok(11), disk.len("a/log").await);
     for (offset, len, expected) in [(0, 11, "hello world"), (6, 3, "wor"), (6, 100, "world"), (11, 5, ""), (99, 5, "")]
     {
@@ -26,8 +28,9 @@ async fn files<D: Disk>(disk: &D) -> Verdict {
     let huge = disk.read_at("a/log", 0, u64::MAX).await;
     holds!(huge.as_ref().map(Bytes::len) == Ok(11), huge);
     step("sync", disk.sync("a/log").await)?;
+    reused_names(disk).await?;
     for missing in [
-        disk.append("none", Bytes::new()).await.err(),
+        disk.append("none", &[]).await.err(),
         disk.read_at("none", 0, 1).await.err(),
         disk.len("none").await.err(),
         disk.sync("none").await.err(),
@@ -39,11 +42,37 @@ async fn files<D: Disk>(disk: &D) -> Verdict {
     Ok(())
 }
 
+/// A name means the file that bears it now, whatever was appended to under it before.
+async fn reused_names<D: Disk>(disk: &D) -> Verdict {
+    for (name, text) in [("a/one", "one"), ("a/two", "two")] {
+        step("create", disk.create(name).await)?;
+        step("append", disk.append(name, &[Bytes::from(text)]).await)?;
+        step("sync", disk.sync(name).await)?;
+    }
+    step("rename over", disk.rename("a/one", "a/two").await)?;
+    step("append", disk.append("a/two", &[Bytes::from_static(b"+")]).await)?;
+    step("sync", disk.sync("a/two").await)?;
+    let renamed = disk.read_at("a/two", 0, 9).await;
+    holds!(renamed.as_deref() == Ok(b"one+"), renamed);
+    let gone = disk.append("a/one", &[Bytes::from_static(b"?")]).await;
+    holds!(matches!(gone, Err(DiskError::NotFound { .. })), gone);
+    step("remove", disk.remove("a/two").await)?;
+    let gone = disk.append("a/two", &[Bytes::from_static(b"?")]).await;
+    holds!(matches!(gone, Err(DiskError::NotFound { .. })), gone);
+    let gone = disk.sync("a/two").await;
+    holds!(matches!(gone, Err(DiskError::NotFound { .. })), gone);
+    step("create again", disk.create("a/two").await)?;
+    step("append", disk.append("a/two", &[Bytes::from_static(b"new")]).await)?;
+    let new = disk.read_at("a/two", 0, 9).await;
+    holds!(new.as_deref() == Ok(b"new"), new);
+    Ok(())
+}
+
 async fn directories<D: Disk>(disk: &D) -> Verdict {
     for name in ["d/c", "d/a", "d/b", "d/below/x"] {
         step("create", disk.create(name).await)?;
     }
-    step("append", disk.append("d/a", Bytes::from_static(b"A")).await)?;
+    step("append", disk.append("d/a", &[Bytes::from_static(b"A")]).await)?;
     holds!(disk.list("d").await == Ok(vec!["a".into(), "b".into(), "c".into()]), disk.list("d").await);
     holds!(disk.list("nowhere").await == Ok(Vec::new()), disk.list("nowhere").await);
     step("rename over", disk.rename("d/a", "d/b").await)?;
@@ -72,12 +101,12 @@ async fn names<D: Disk>(disk: &D) -> Verdict {
 /// Writes what must survive a crash. Call `verify_durable` on the disk as it is after the crash.
 pub async fn write_durable<D: Disk>(disk: &D) -> Verdict {
     step("create", disk.create("keep/log").await)?;
-    step("append", disk.append("keep/log", Bytes::from_static(b"durable")).await)?;
+    step("append", disk.append("keep/log", &[Bytes::from_static(b"durable")]).await)?;
     step("sync", disk.sync("keep/log").await)?;
     step("sync_dir", disk.sync_dir("keep").await)?;
-    step("append unsynced", disk.append("keep/log", Bytes::from(vec![b'?'; 4096])).await)?;
+    step("append unsynced", disk.append("keep/log", &[Bytes::from(vec![b'?'; 4096])]).await)?;
     step("create", disk.create("keep/temporary").await)?;
-    step("append", disk.append("keep/temporary", Bytes::from_static(b"renamed")).await)?;
+    step("append", disk.append("keep/temporary", &[Bytes::from_static(b"renamed")]).await)?;
     step("sync", disk.sync("keep/temporary").await)?;
     step("rename", disk.rename("keep/temporary", "keep/final").await)?;
     step("sync_dir", disk.sync_dir("keep").await)?;

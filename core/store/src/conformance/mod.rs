@@ -4,6 +4,8 @@
 pub mod block_memory;
 pub mod clock;
 pub mod disk;
+pub mod memory_disk;
+pub mod memory_world;
 pub mod object_store;
 pub mod service;
 

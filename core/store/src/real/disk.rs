@@ -1,14 +1,17 @@
 //! Files under one directory, with real sync semantics.
 //!
-//! Every operation opens the file anew: an error of an earlier write-back that nobody has seen is then reported by the
-//! next `sync` of the same file, whoever calls it.
+//! The file that was appended to last stays open. Linux reports an error of write-back once to everybody who had the
+//! file open when it happened, and to the next who opens it where nobody had: so the next `sync` hears of it either way.
+//! After an error the file is closed, and opened anew by whoever still asks for it.
 
 use crate::world::{Disk, DiskError};
 use bytes::Bytes;
-use std::io::{self, ErrorKind, SeekFrom};
+use parking_lot::Mutex;
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::fs;
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 /// Longest component of a name, in bytes: what common file systems take.
 const COMPONENT_BYTES_MAX: usize = 255;
@@ -17,13 +20,21 @@ const COMPONENT_BYTES_MAX: usize = 255;
 #[derive(Debug, Clone)]
 pub struct FileDisk {
     root: PathBuf,
+    /// The file that was appended to last.
+    last: Arc<Mutex<Option<Last>>>,
+}
+
+#[derive(Debug)]
+struct Last {
+    path: PathBuf,
+    file: Arc<File>,
 }
 
 impl FileDisk {
     /// Uses the directory `root`; makes it, and what leads to it, where it is missing.
     pub fn open(root: PathBuf) -> io::Result<Self> {
         std::fs::create_dir_all(&root)?;
-        Ok(Self { root })
+        Ok(Self { root, last: Arc::default() })
     }
 
     pub fn root(&self) -> &Path {
@@ -46,10 +57,81 @@ impl FileDisk {
         Err(DiskError::Io { path: name.escape_default().to_string(), detail })
     }
 
+    /// The file at `path`, open for appending.
+    #[expect(clippy::disallowed_methods, reason = "the real form of the disk seam")]
+    fn open_last(&self, path: &Path) -> io::Result<Arc<File>> {
+        let mut last = self.last.lock();
+        if let Some(held) = last.as_ref().filter(|held| held.path == path) {
+            return Ok(held.file.clone());
+        }
+        let file = Arc::new(File::options().append(true).open(path)?);
+        *last = Some(Last { path: path.to_owned(), file: file.clone() });
+        Ok(file)
+    }
+
+    /// Does `work` on the file at `path`, which is closed where that fails.
+    async fn with_last(
+        &self,
+        path: PathBuf,
+        work: impl FnOnce(&File) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let disk = self.clone();
+        let done = blocking(move || {
+            let done = disk.open_last(&path).and_then(|file| work(&file));
+            done.inspect_err(|_| disk.forget(&[&path]))
+        });
+        done.await
+    }
+
+    /// Closes the file that is open, if it bears one of these names.
+    fn forget(&self, paths: &[&Path]) {
+        let mut last = self.last.lock();
+        if last.as_ref().is_some_and(|held| paths.contains(&held.path.as_path())) {
+            *last = None;
+        }
+    }
+
     /// The path of a directory; the empty name is the root.
     fn directory(&self, dir: &str) -> Result<PathBuf, DiskError> {
         if dir.is_empty() { Ok(self.root.clone()) } else { self.path(dir) }
     }
+}
+
+/// Runs file operations on a thread that may block.
+#[allow(
+    deprecated,
+    clippy::disallowed_methods,
+    reason = "the real form of the disk seam; simulated, the call is another crate's"
+)]
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[expect(clippy::disallowed_methods, reason = "the real form of the disk seam")]
+fn read_at(path: &Path, offset: u64, len: u64) -> io::Result<Bytes> {
+    let mut file = File::open(path)?;
+    // Nothing is allocated for bytes that the file does not have.
+    let there = file.metadata()?.len().saturating_sub(offset).min(len);
+    let mut bytes = Vec::with_capacity(usize::try_from(there).map_err(io::Error::other)?);
+    file.seek(SeekFrom::Start(offset))?;
+    file.take(there).read_to_end(&mut bytes)?;
+    Ok(bytes.into())
+}
+
+fn write_all(mut file: &File, buffers: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = buffers.iter().map(|buffer| IoSlice::new(buffer)).collect();
+    let mut left = slices.as_mut_slice();
+    // Empty buffers at the front would look like a file that takes nothing.
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn error(name: &str, error: io::Error) -> DiskError {
@@ -76,29 +158,14 @@ impl Disk for FileDisk {
         create.await.map_err(|e| error(name, e))
     }
 
-    async fn append(&self, name: &str, bytes: Bytes) -> Result<(), DiskError> {
-        let path = self.path(name)?;
-        let append = async {
-            let mut file = fs::OpenOptions::new().append(true).open(&path).await?;
-            file.write_all(&bytes).await?;
-            // A tokio file reports a failed write only at its next operation.
-            file.flush().await
-        };
-        append.await.map_err(|e| error(name, e))
+    async fn append(&self, name: &str, buffers: &[Bytes]) -> Result<(), DiskError> {
+        let (path, buffers) = (self.path(name)?, buffers.to_vec());
+        self.with_last(path, move |file| write_all(file, &buffers)).await.map_err(|e| error(name, e))
     }
 
     async fn read_at(&self, name: &str, offset: u64, len: u64) -> Result<Bytes, DiskError> {
         let path = self.path(name)?;
-        let read = async {
-            let mut file = fs::File::open(&path).await?;
-            // Nothing is allocated for bytes that the file does not have.
-            let there = file.metadata().await?.len().saturating_sub(offset).min(len);
-            let mut bytes = Vec::with_capacity(usize::try_from(there).map_err(io::Error::other)?);
-            file.seek(SeekFrom::Start(offset)).await?;
-            file.take(there).read_to_end(&mut bytes).await?;
-            Ok(bytes.into())
-        };
-        read.await.map_err(|e| error(name, e))
+        blocking(move || read_at(&path, offset, len)).await.map_err(|e| error(name, e))
     }
 
     async fn len(&self, name: &str) -> Result<u64, DiskError> {
@@ -108,8 +175,8 @@ impl Disk for FileDisk {
 
     async fn sync(&self, name: &str) -> Result<(), DiskError> {
         let path = self.path(name)?;
-        let sync = async { fs::OpenOptions::new().append(true).open(&path).await?.sync_all().await };
-        sync.await.map_err(|e| error(name, e))
+        // A file's new length is synced with its data.
+        self.with_last(path, File::sync_data).await.map_err(|e| error(name, e))
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
@@ -118,7 +185,9 @@ impl Disk for FileDisk {
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent).await?;
             }
-            fs::rename(source, target).await
+            fs::rename(&source, &target).await?;
+            self.forget(&[&source, &target]);
+            Ok(())
         };
         rename.await.map_err(|e| error(from, e))
     }
@@ -145,7 +214,9 @@ impl Disk for FileDisk {
 
     async fn remove(&self, name: &str) -> Result<(), DiskError> {
         let path = self.path(name)?;
-        fs::remove_file(path).await.map_err(|e| error(name, e))
+        fs::remove_file(&path).await.map_err(|e| error(name, e))?;
+        self.forget(&[&path]);
+        Ok(())
     }
 
     /// Syncs the directories from `dir` up to the root as well: `create` may have made them.

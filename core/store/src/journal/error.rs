@@ -1,0 +1,88 @@
+//! Why the journal could not be opened, read or appended to.
+
+use crate::world::DiskError;
+use bettong_wire::DecodeError;
+
+/// Why the journal does not open. All but `Disk` are of the directory's contents; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error("{0}")]
+    Config(String),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A name that the journal does not use.
+    #[error("{file}: not a file of the journal: move it away")]
+    Foreign { file: String },
+    /// A segment that must be there is not.
+    #[error(
+        "{file}: the segment is missing, and nothing says that it may be: `bettong journal check` tells more, `bettong journal salvage` goes on without it"
+    )]
+    Missing { file: String },
+    /// A newer release wrote it: this one neither reads nor removes it.
+    #[error("{file}: offset {offset}: format version {version}, this release reads {supported}: run the newer release")]
+    Newer { file: String, offset: u64, version: u8, supported: u8 },
+    /// Bytes that were synced do not verify.
+    #[error("{0}")]
+    Corrupt(Box<Corruption>),
+    #[error("{file}: the low-water mark does not verify: {why}: `bettong journal salvage` goes on without it")]
+    LowWater { file: String, why: String },
+    #[error("{file}: a salvage has begun and not ended: run `bettong journal salvage` again")]
+    SalvageUnfinished { file: String },
+}
+
+/// Bytes that were synced and do not verify.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{file}: offset {offset}: {fault}; it is at or below what was synced (sequence {sequence}, synced through {synced_through}); {batches_after} batches with {records_after} records after it in this segment verify: `bettong journal check` tells more, `bettong journal salvage` keeps what verifies"
+)]
+pub struct Corruption {
+    pub file: String,
+    pub offset: u64,
+    pub fault: Fault,
+    /// The sequence number that is expected there.
+    pub sequence: u64,
+    /// The highest sequence number that the journal knows to have been synced.
+    pub synced_through: u64,
+    /// What verifies behind it, in the same segment.
+    pub batches_after: u64,
+    pub records_after: u64,
+}
+
+/// What is wrong with a batch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error("the batch is cut short: {needed} bytes are needed, {got} are there")]
+    Short { needed: u64, got: u64 },
+    #[error("the hash of the body of put {put_id} does not match its bytes")]
+    Body { put_id: bettong_wire::PutId },
+    #[error("the batch follows another one than the one before it")]
+    Chain,
+    #[error("the batch is of another segment")]
+    Nonce,
+    #[error("the batch begins at sequence {found}, {expected} is expected")]
+    Sequence { expected: u64, found: u64 },
+    #[error("a segment record stands where none belongs, or none where it belongs")]
+    Segment,
+}
+
+/// Why an append was not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Nothing was attempted, and the same again would fare no better.
+    #[error("{0}")]
+    Invalid(String),
+    /// Nothing was attempted: no room until the deadline.
+    #[error("the journal is full: {what} of {limit}")]
+    Busy { what: String, limit: u64, retry_after_ms: u32 },
+    /// Nothing was attempted: the journal takes nothing more.
+    #[error("the journal is closed")]
+    Closed,
+    /// Nothing was attempted: no segment could be begun.
+    #[error("the journal cannot be written: {0}")]
+    Disk(DiskError),
+    /// After an attempt: whole or absent once the journal is opened again, absent until then.
+    #[error("whether the journal holds it is not known: {0}")]
+    Unknown(String),
+}
