@@ -1,5 +1,6 @@
 //! The block journal and the signal journal on a disk that fails, tears and forgets.
 #![forbid(unsafe_code)]
 
+mod crashing;
 mod rig;
 mod writing;
