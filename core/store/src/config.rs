@@ -51,6 +51,11 @@ pub struct StoreConfig {
     pub ghosts_max: usize,
     /// Reads of a request that gives no deadline are given up after this long.
     pub read_deadline_default: Duration,
+    /// The journal's segments on disk, all together; beyond it puts of level `journal` wait and are then `busy`. Zero
+    /// runs without a journal. Bytes.
+    pub journal_bytes_max: u64,
+    /// A segment of the journal is closed once it has reached this length. Bytes.
+    pub journal_segment_bytes: u64,
     /// Pages of a listing hold at most this many entries.
     pub list_page_max: u32,
 }
@@ -81,6 +86,8 @@ impl StoreConfig {
             index_entries_max: 16_000_000,
             ghosts_max: 65_536,
             read_deadline_default: Duration::from_secs(30),
+            journal_bytes_max: 4 << 30,
+            journal_segment_bytes: 64 << 20,
             list_page_max: limits::LIST_PAGE_MAX,
         }
     }

@@ -41,6 +41,14 @@ names! {
         BeforeObjectPut = "before-object-put",
         /// A put's payload object is confirmed, its index entry is not yet handed over.
         BetweenObjectAndIndex = "between-object-and-index",
+        /// A write is about to be handed to the journal.
+        BeforeJournalSubmit = "before-journal-submit",
+        /// The journal holds a put, the map does not show it yet.
+        BetweenJournalAndVisible = "between-journal-and-visible",
+        /// Uploads are indexed, the journal does not know it yet.
+        BeforeUploadDone = "before-upload-done",
+        /// What the journal holds is in the map, the node is not ready yet.
+        DuringReplay = "during-replay",
         /// The committer holds a batch that SlateDB has not seen.
         BeforeIndexWrite = "before-index-write",
         /// The batch is durable, the map does not show it yet.
@@ -108,6 +116,11 @@ names! {
         DeadlineDetached = "deadline-detached",
         Expired = "expired",
         Declined = "declined",
+        HitJournal = "hit-journal",
+        Uploaded = "journaled-put-uploaded",
+        UploadSuperseded = "upload-superseded",
+        Replayed = "journal-replayed",
+        TornTailCut = "journal-torn-tail-cut",
         BreakerOpened = "circuit-breaker-opened",
         BreakerRefused = "circuit-breaker-refused",
     }

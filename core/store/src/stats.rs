@@ -14,18 +14,20 @@ pub enum Timed {
     GetObject,
     GetMiss,
     PutMemory,
+    PutJournal,
     PutObject,
     Delete,
     Lookup,
 }
 
 impl Timed {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::GetMemory, "get_memory"),
         (Self::GetDisk, "get_disk"),
         (Self::GetObject, "get_object"),
         (Self::GetMiss, "get_miss"),
         (Self::PutMemory, "put_memory"),
+        (Self::PutJournal, "put_journal"),
         (Self::PutObject, "put_object"),
         (Self::Delete, "delete"),
         (Self::Lookup, "lookup"),
@@ -39,6 +41,7 @@ pub enum Event {
     Verified,
     CorruptDisk,
     CorruptObject,
+    CorruptJournal,
     StaleDisk,
     Quarantined,
     Healed,
@@ -47,6 +50,8 @@ pub enum Event {
     PutsAlready,
     PutsFailed,
     PutBytes,
+    /// Journaled puts that reached the object store.
+    Uploaded,
     Violations,
     HintsDropped,
     LookupBlocksAsked,
@@ -54,10 +59,11 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [(Self, &'static str); 15] = [
+    const ALL: [(Self, &'static str); 17] = [
         (Self::Verified, "verified"),
         (Self::CorruptDisk, "corrupt_disk_copies"),
         (Self::CorruptObject, "corrupt_object_reads"),
+        (Self::CorruptJournal, "corrupt_journal_reads"),
         (Self::StaleDisk, "stale_disk_copies"),
         (Self::Quarantined, "quarantined"),
         (Self::Healed, "healed"),
@@ -66,6 +72,7 @@ impl Event {
         (Self::PutsAlready, "puts_already_stored"),
         (Self::PutsFailed, "puts_failed_or_unknown"),
         (Self::PutBytes, "put_bytes"),
+        (Self::Uploaded, "uploaded"),
         (Self::Violations, "violated_assertions"),
         (Self::HintsDropped, "peer_hints_dropped"),
         (Self::LookupBlocksAsked, "lookup_blocks_asked"),

@@ -24,13 +24,13 @@ pub const PARTS: [u16; 2] = [0, 1];
 pub enum Operation {
     PutPlain {
         key: u8,
-        durable: bool,
+        level: u8,
         len: u16,
         fill: u8,
     },
     PutBlock {
         key: u8,
-        durable: bool,
+        level: u8,
         len: u16,
         fill: u8,
     },
@@ -100,10 +100,12 @@ pub trait Subject {
     fn namespace(&self) -> NsHandle;
 }
 
+const LEVELS: [Level; 3] = [Level::Memory, Level::Journal, Level::Object];
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Value {
     bytes: Vec<u8>,
-    durable: bool,
+    level: Level,
 }
 
 #[derive(Default)]
@@ -155,11 +157,11 @@ impl Model {
     async fn step<S: Subject>(&mut self, subject: &mut S, operation: Operation) -> Verdict {
         let ns = subject.namespace();
         match operation {
-            Operation::PutPlain { key, durable, len, fill } => {
-                self.put(subject, plain(key), durable, bytes(len, fill)).await
+            Operation::PutPlain { key, level, len, fill } => {
+                self.put(subject, plain(key), LEVELS[usize::from(level % 3)], bytes(len, fill)).await
             }
-            Operation::PutBlock { key, durable, len, fill } => {
-                self.put(subject, Target::Block(block_key(key)), durable, bytes(len, fill)).await
+            Operation::PutBlock { key, level, len, fill } => {
+                self.put(subject, Target::Block(block_key(key)), LEVELS[usize::from(level % 3)], bytes(len, fill)).await
             }
             Operation::PutBatch { first, count, len, fill } => {
                 self.put_batch(subject, first, count % 6 + 1, &bytes(len, fill)).await
@@ -192,8 +194,12 @@ impl Model {
             Operation::ClearMemory => {
                 let request = Request::Clear(Clear { ns, tier: Tier::Memory });
                 expect_removed(&subject.call(request, Vec::new()).await)?;
-                let lost: Vec<Target> =
-                    self.values.iter().filter(|(_, value)| !value.durable).map(|(target, _)| target.clone()).collect();
+                let lost: Vec<Target> = self
+                    .values
+                    .iter()
+                    .filter(|(_, value)| value.level == Level::Memory)
+                    .map(|(target, _)| target.clone())
+                    .collect();
                 for target in lost {
                     self.values.remove(&target);
                     self.evicted.insert(target);
@@ -217,7 +223,7 @@ impl Model {
             Operation::GetHead { name } => self.get_head(subject, name % 2).await,
             Operation::Restart => {
                 subject.restart().await;
-                self.values.retain(|_, value| value.durable);
+                self.values.retain(|_, value| value.level > Level::Memory);
                 self.evicted.clear();
                 Ok(())
             }
@@ -231,18 +237,26 @@ impl Model {
 
     /// What a put leaves behind; true where it was there already. Blocks are immutable, and a lower level never replaces
     /// a higher one.
-    fn apply(&mut self, target: Target, durable: bool, bytes: Vec<u8>) -> bool {
-        let held = self.values.get(&target);
-        let already = !matches!(target, Target::Plain(_)) && held.is_some_and(|held| held.durable >= durable);
-        if !already {
-            self.evicted.remove(&target);
-            self.values.insert(target, Value { bytes, durable });
+    ///
+    /// A journaled value reaches level `object` at a moment of its own: whether it satisfies a put at that level is
+    /// then the store's to say.
+    fn apply(&mut self, target: Target, level: Level, bytes: Vec<u8>, said: bool) -> bool {
+        let held = self.values.get(&target).filter(|_| !matches!(target, Target::Plain(_))).map(|held| held.level);
+        let already = match (held, level) {
+            (Some(Level::Journal), Level::Object) => said,
+            (held, level) => held.is_some_and(|held| held >= level),
+        };
+        match self.values.get_mut(&target) {
+            Some(value) if already => value.level = value.level.max(level),
+            _ => {
+                self.evicted.remove(&target);
+                self.values.insert(target, Value { bytes, level });
+            }
         }
         already
     }
 
-    async fn put<S: Subject>(&mut self, subject: &mut S, target: Target, durable: bool, bytes: Vec<u8>) -> Verdict {
-        let level = if durable { Level::Object } else { Level::Memory };
+    async fn put<S: Subject>(&mut self, subject: &mut S, target: Target, level: Level, bytes: Vec<u8>) -> Verdict {
         let put = Put {
             ns: subject.namespace(),
             target: target.clone(),
@@ -253,9 +267,11 @@ impl Model {
             len: bytes.len() as u64,
         };
         let response = subject.call(Request::Put(put), vec![bytes.clone().into()]).await;
-        let already = self.apply(target, durable, bytes);
         match response.outcome {
-            Outcome::Ok(Answer::Stored(stored)) => equal("already", &stored.already, &already),
+            Outcome::Ok(Answer::Stored(stored)) => {
+                let already = self.apply(target, level, bytes, stored.already);
+                equal("already", &stored.already, &already)
+            }
             other => Err(format!("{other:?}")),
         }
     }
@@ -267,10 +283,12 @@ impl Model {
         let request = PutBlocks { ns: subject.namespace(), level: Level::Object, blocks };
         let body = keys.iter().map(|_| bytes.to_vec().into()).collect();
         let response = subject.call(Request::PutBlocks(request), body).await;
-        let expected: Vec<bool> =
-            keys.iter().map(|key| self.apply(Target::Block(*key), true, bytes.to_vec())).collect();
         match response.outcome {
             Outcome::Ok(Answer::StoredBatch(stored)) => {
+                let expected = keys.iter().zip(&stored).map(|(key, stored)| {
+                    self.apply(Target::Block(*key), Level::Object, bytes.to_vec(), stored.already)
+                });
+                let expected: Vec<bool> = expected.collect();
                 equal("already", &stored.iter().map(|stored| stored.already).collect(), &expected)
             }
             other => Err(format!("{other:?}")),
@@ -416,7 +434,7 @@ impl Model {
         let durable = |hash: &BlockHash| {
             PARTS.iter().all(|part| {
                 let target = Target::Block(BlockKey { hash: *hash, part: Part(*part) });
-                self.values.get(&target).is_some_and(|value| value.durable)
+                self.values.get(&target).is_some_and(|value| value.level > Level::Memory)
             })
         };
         let newest = self.heads.get(&name).map_or(0, |(generation, _)| *generation);

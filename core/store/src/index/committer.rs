@@ -38,6 +38,9 @@ pub enum IndexChange {
 pub trait Visible: Send + Sync + 'static {
     fn show(&self, change: &IndexChange);
 
+    /// Highest sequence number that the journal has synced; zero without a journal.
+    fn journaled(&self) -> u64;
+
     /// A newer life of this node exists: nothing is served from now on.
     fn fenced(&self, why: &str);
 }
@@ -302,7 +305,12 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
             batch.delete(ChangeBatch::key(*old_sequence));
         }
         batch.put_bytes(ChangeBatch::key(sequence), ChangeBatch { wall_ms, life: self.life, rows }.encode());
-        let state = StateRow { clock_ms: wall_ms, life: self.life, change_sequence: sequence + 1 };
+        let state = StateRow {
+            clock_ms: wall_ms,
+            life: self.life,
+            change_sequence: sequence + 1,
+            journaled: self.visible.journaled(),
+        };
         batch.put_bytes(STATE_KEY.into(), state.encode());
         (batch, wall_ms, trimmed)
     }

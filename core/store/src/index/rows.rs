@@ -8,7 +8,7 @@
 //! d / life u64 / counter u64                       a put id that is dead: time u64, mark u8, the object's row key
 //! q / life u64 / counter u64                       a put id that is quarantined: empty
 //! m / format                                       format version u32; there once the index is complete
-//! m / state                                        clock u64, life u64, change sequence u64
+//! m / state                                        clock u64, life u64, change sequence u64, journaled u64
 //! ```
 //! Integers in keys are big-endian, so that rows sort by them; integers in values are little-endian. A value row:
 //! put id 16, raw length u32, stored length u32, sequence u32, parent tag u32, expires at u64, then for plain keys the
@@ -290,20 +290,29 @@ pub struct StateRow {
     pub life: u64,
     /// The next change's sequence number.
     pub change_sequence: u64,
+    /// Highest sequence number of that life's journal that was synced then: a directory whose journal ends before it
+    /// has been rolled back. Zero without a journal.
+    pub journaled: u64,
 }
 
 impl StateRow {
     pub fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(24);
+        let mut bytes = BytesMut::with_capacity(32);
         bytes.put_u64_le(self.clock_ms);
         bytes.put_u64_le(self.life);
         bytes.put_u64_le(self.change_sequence);
+        bytes.put_u64_le(self.journaled);
         bytes.freeze()
     }
 
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
-        let row = Self { clock_ms: reader.u64()?, life: reader.u64()?, change_sequence: reader.u64()? };
+        let row = Self {
+            clock_ms: reader.u64()?,
+            life: reader.u64()?,
+            change_sequence: reader.u64()?,
+            journaled: reader.u64()?,
+        };
         reader.end(row)
     }
 }
@@ -350,7 +359,7 @@ mod tests {
             prop_assert_eq!(DeadRow::decode(&dead.encode()), Some(dead));
             prop_assert_eq!(DeadRow::put_id(&DeadRow::key(put_id)), Some(put_id));
             prop_assert_eq!(QuarantineRow::put_id(&QuarantineRow::key(put_id)), Some(put_id));
-            let state = StateRow { clock_ms: life, life: counter, change_sequence: expires_at_ms };
+            let state = StateRow { clock_ms: life, life: counter, change_sequence: expires_at_ms, journaled: life ^ counter };
             prop_assert_eq!(StateRow::decode(&state.encode()), Some(state));
         }
     }

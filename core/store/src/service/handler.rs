@@ -10,7 +10,7 @@ use bettong_wire::request::{
     Clear, Exists, Get, GetBlocks, GetMany, GetSidecar, LookupBlockPrefix, NsHandle, Open, PartAsk, PublishHead, Put,
     PutBlocks, PutSidecar, ReadLimits, Restore, Target, Tier,
 };
-use bettong_wire::response::{Answer, Hit, ItemOutcome, Opened, Outcome, SessionLimits};
+use bettong_wire::response::{Answer, Hit, ItemOutcome, Opened, Outcome, SessionLimits, Stored};
 use bettong_wire::{BlockKey, ErrorKind, MissReason, Payload, Request, Response, ServiceError, SidecarKey, WriteBuf};
 use futures::{StreamExt, stream};
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub const PROTOCOL_VERSION: u32 = 1;
 const LOOKUP_CHECKS_MAX: usize = 1 << 19;
 /// Items of one batch that are read at once.
 const READS_AT_ONCE: usize = 16;
+/// How much earlier than its caller a put gives up waiting for room, at most.
+const BUSY_BEFORE: Duration = Duration::from_millis(200);
 /// Requests of one session under way at once, as OPEN says.
 const REQUESTS_INFLIGHT_MAX: u32 = 256;
 
@@ -179,8 +181,25 @@ impl<W: World> StoreService<W> {
             sequence: put.sequence,
         };
         let payload = body.into_iter().next().unwrap_or_default();
-        let stored = self.bounded(deadline, self.store.put(spec, payload)).await??;
+        let stored = self.put_until(spec, payload, deadline).await?;
         Ok(Response::ok(Answer::Stored(stored)))
+    }
+
+    async fn put_until(&self, spec: PutSpec, payload: Payload, deadline: Deadline) -> Result<Stored, ServiceError> {
+        let stored = self.put_all_until(vec![(spec, payload)], deadline).await?;
+        stored.into_iter().next().ok_or_else(|| ServiceError::new(ErrorKind::Internal, "a put without an answer"))
+    }
+
+    /// Puts wait for room in a full journal a little less than their caller does, so that it hears `busy` and not that
+    /// the outcome is unknown.
+    async fn put_all_until(
+        &self,
+        puts: Vec<(PutSpec, Payload)>,
+        deadline: Deadline,
+    ) -> Result<Vec<Stored>, ServiceError> {
+        let left = deadline.0.since(self.now());
+        let until = self.now().plus(left - (left / 10).min(BUSY_BEFORE));
+        Ok(self.bounded(deadline, self.store.put_batch_until(puts, until)).await??)
     }
 
     async fn put_sidecar(&self, peer: &Peer, put: PutSidecar, body: Vec<Payload>, deadline: Deadline) -> Answered {
@@ -194,7 +213,7 @@ impl<W: World> StoreService<W> {
             sequence: 0,
         };
         let payload = body.into_iter().next().unwrap_or_default();
-        let stored = self.bounded(deadline, self.store.put(spec, payload)).await??;
+        let stored = self.put_until(spec, payload, deadline).await?;
         Ok(Response::ok(Answer::Stored(stored)))
     }
 
@@ -215,7 +234,7 @@ impl<W: World> StoreService<W> {
             };
             (spec, payload)
         });
-        let stored = self.bounded(deadline, self.store.put_batch(puts.collect())).await??;
+        let stored = self.put_all_until(puts.collect(), deadline).await?;
         Ok(Response::ok(Answer::StoredBatch(stored)))
     }
 

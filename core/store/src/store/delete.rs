@@ -72,7 +72,8 @@ impl<W: World> Store<W> {
         let versions = shared.map.versions(key);
         let wall_ms = shared.wall_ms();
         shared.ghosts.lock().remove(key);
-        let durable: Vec<Entry> = versions.iter().filter(|entry| entry.level > Level::Memory).copied().collect();
+        let mut durable: Vec<Entry> = versions.iter().filter(|entry| entry.level > Level::Memory).copied().collect();
+        durable.extend(shared.shadowed.lock().get(key).copied());
         let doubtful = shared.unresolved.lock().contains(key);
         if !durable.is_empty() || doubtful {
             self.bury_by_name(key, &durable).await.map_err(outcome_unknown)?;
@@ -112,9 +113,11 @@ impl<W: World> Store<W> {
         let coming = self.commits.announce();
         self.commits.commit(changes, coming).await.map_err(|error| error.to_string())?;
         shared.owed.lock().extend(ids.iter().map(|put_id| (*put_id, Owed { key: value_key, horizon, wall_ms })));
-        if let Some(own) = own {
-            self.remove_objects(vec![(value_key, own.put_id, Mark::Own)]);
-        }
+        let own = versions.iter().filter(|entry| entry.node == NodeNum::SELF);
+        self.remove_objects(own.map(|entry| (value_key, entry.put_id, Mark::Own)).collect());
+        shared.shadowed.lock().remove(key);
+        // Rows first: of a delete that a crash cuts here the journal alone would bring an older version back.
+        self.journal_delete(key, horizon).await.map_err(|error| format!("the journal: {error}"))?;
         let settled = self.settle_owed(&value_key).await;
         if settled.is_err() {
             ids.into_iter().for_each(|put_id| self.owe_mark(put_id));
@@ -185,6 +188,20 @@ impl<W: World> Store<W> {
                 }
             }
         });
+    }
+
+    /// Removes, in the background, an object of this node that no index entry ever named.
+    pub(super) fn remove_unindexed(&self, key: ValueKey, put_id: PutId) {
+        let store = self.clone();
+        self.shared.world.spawn(async move {
+            store.remove_object(&key, put_id).await;
+        });
+    }
+
+    /// The durable versions of this node: what the map shows of `shown` and what a journaled put hides.
+    pub(super) fn durable_versions(&self, key: &Key, shown: Option<Entry>) -> Vec<Entry> {
+        let hidden = self.shared.shadowed.lock().get(key).copied();
+        shown.into_iter().filter(|entry| entry.level > Level::Memory).chain(hidden).collect()
     }
 
     async fn remove_object(&self, key: &ValueKey, put_id: PutId) -> bool {

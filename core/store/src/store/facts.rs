@@ -40,6 +40,27 @@ impl<W: World> Store<W> {
         timeout(&self.shared.world, bound, work).await
     }
 
+    /// What the journal holds; null without one.
+    fn journal_facts(&self) -> Value {
+        let Some(journal) = &self.shared.journal else { return Value::Null };
+        let stats = journal.stats();
+        json!({
+            "backlog_puts": stats.backlog.puts,
+            "backlog_bytes": stats.backlog.bytes,
+            "oldest_pending": self.oldest_pending(),
+            "synced_through": journal.synced_through(),
+            "disk_bytes": stats.disk_bytes,
+            "disk_bytes_max": stats.disk_bytes_max,
+            "records": stats.records,
+            "syncs": stats.syncs,
+            "failures": stats.failures,
+            "sync_us": stats.sync_us,
+            "segments_begun": stats.segments_begun,
+            "segments_removed": stats.segments_removed,
+            "waiting": stats.waiting,
+        })
+    }
+
     /// The STATS document. Numbers are of this process, since its start.
     pub fn stats(&self) -> Value {
         let shared = &self.shared;
@@ -89,7 +110,9 @@ impl<W: World> Store<W> {
                 "values": recovery.values,
                 "duration_ms": recovery.duration_ms,
                 "directory_rolled_back": recovery.directory_rolled_back,
+                "replayed": recovery.replayed,
             },
+            "journal": self.journal_facts(),
             "formats": {
                 "envelope": bettong_wire::envelope::VERSION,
                 "index": crate::index::rows::FORMAT,

@@ -3,6 +3,7 @@
 use super::{Fate, Store};
 use crate::index::committer::IndexChange;
 use crate::index::{Entry, NodeNum};
+use crate::journal::Pending;
 use crate::keys::Key;
 use crate::objects::ObjectError;
 use crate::observe::{Point, State};
@@ -233,6 +234,11 @@ impl<W: World> Store<W> {
             self.promote(key, entry, &payload, None).await;
             return Fetched::Good(payload, Tier::Disk);
         }
+        if entry.level == Level::Journal
+            && let Some(fetched) = self.fetch_from_journal(key, entry, &expected).await
+        {
+            return fetched;
+        }
         let began = clock.mono();
         let fetched = self.fetch_from_object(key, entry, &expected).await;
         // A tier that is not asked while its breaker is open has taught nothing.
@@ -285,6 +291,38 @@ impl<W: World> Store<W> {
         }
         disk.remove(&disk_key);
         None
+    }
+
+    /// Reads a put that is not in the object store yet; `None` where it is there by now.
+    async fn fetch_from_journal(&self, key: &Key, entry: &Entry, expected: &Expected) -> Option<Fetched> {
+        let shared = &self.shared;
+        let journal = shared.journal.as_ref()?;
+        let Some(Pending::Put(put)) = journal.state(|state| state.pending(entry.put_id)) else { return None };
+        let body = match journal.read_body(&put).await {
+            Ok(body) => body,
+            // Uploaded meanwhile, its segment may be gone.
+            Err(_) if journal.state(|state| state.pending(entry.put_id).is_none()) => return None,
+            Err(error) => {
+                tracing::warn!(%error, "the journal could not be read");
+                return Some(Fetched::Down);
+            }
+        };
+        let envelope = Bytes::from([put.record.head.clone(), body].concat());
+        Some(match open(&envelope, expected, shared.block_memory.as_ref()) {
+            Ok((_, payload)) => {
+                shared.stats.count(Event::Verified);
+                shared.world.reached(State::HitJournal);
+                self.promote(key, entry, &payload, Some(envelope)).await;
+                Fetched::Good(payload, Tier::Disk)
+            }
+            Err(OpenError::Memory(_)) => Fetched::Down,
+            Err(error) => {
+                tracing::error!(%error, put_id = %entry.put_id, "a journaled put does not verify");
+                shared.stats.count(Event::CorruptJournal);
+                self.quarantine(key, entry);
+                Fetched::Corrupt
+            }
+        })
     }
 
     async fn fetch_from_object(&self, key: &Key, entry: &Entry, expected: &Expected) -> Fetched {

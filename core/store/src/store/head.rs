@@ -2,16 +2,18 @@
 //! created only if it is absent.
 
 use super::Store;
+use crate::index::NodeNum;
 use crate::keys::{Key, NsNum};
 use crate::objects::names::last_number;
 use crate::objects::{ObjectError, Page};
 use crate::observe::{Point, State};
 use crate::record::{self, RECORD_BYTES_MAX};
 use crate::world::{Clock, World};
-use bettong_wire::request::{HeadValue, Target};
+use bettong_wire::request::{HeadValue, Level, Target};
 use bettong_wire::response::Head;
 use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, Part, ServiceError, SidecarKey};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// What `ns/{id}/head/{hash}/{generation}` holds.
 #[derive(Serialize, Deserialize)]
@@ -32,6 +34,8 @@ struct HeadFields {
 
 /// Generations of one page of a listing; more than one page only where nobody removed old ones for very long.
 const PAGE: usize = 1000;
+/// A head waits this long for the uploads of its chain.
+const UPLOADS_WAIT: Duration = Duration::from_secs(30);
 /// Reads of one generation before it counts as damaged.
 const READS: u32 = 2;
 
@@ -52,6 +56,7 @@ impl<W: World> Store<W> {
             return Err(ServiceError::new(ErrorKind::Unavailable, message));
         }
         if let Some(value) = value {
+            self.await_uploads(ns, parts, value, chain).await;
             self.check_chain(ns, parts, value, chain)?;
         }
         let began = shared.world.clock().mono();
@@ -130,6 +135,19 @@ impl<W: World> Store<W> {
             }),
         };
         Ok(Ok(Head { generation, value }))
+    }
+
+    /// Other nodes must find the chain of a head: what of it only the journal has is uploaded first.
+    async fn await_uploads(&self, ns: NsNum, parts: &[u16], value: &HeadValue, chain: &[BlockHash]) {
+        let blocks = chain
+            .iter()
+            .flat_map(|hash| parts.iter().map(|part| Key::block(ns, BlockKey { hash: *hash, part: Part(*part) })));
+        let sidecar = value.sidecar.map(|key| Key::of(ns, &Target::Sidecar(key)));
+        let journaled =
+            |key: Key| self.shared.map.get(&key, NodeNum::SELF).is_some_and(|held| held.level == Level::Journal);
+        if blocks.chain(sidecar).any(journaled) {
+            self.flush(UPLOADS_WAIT).await;
+        }
     }
 
     fn check_chain(

@@ -5,12 +5,15 @@ mod delete;
 mod facts;
 mod get;
 mod head;
+mod journaled;
 mod list;
 mod namespace;
 mod open;
 mod peers;
 mod put;
+mod replay;
 mod shared;
+mod upload;
 
 pub use get::{Patience, ReadOutcome};
 pub use open::{OpenError, StoreParts};

@@ -8,8 +8,10 @@ use crate::health::{Breaker, Estimates};
 use crate::index::IndexMap;
 use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession};
 use crate::index::db::{Floor, IndexHome};
+use crate::index::rows::StateRow;
+use crate::journal::{Journal, JournalConfig, Recovered};
 use crate::keys::NamespaceTable;
-use crate::life::{self, LifeError, LifeWatch};
+use crate::life::{self, Life, LifeError, LifeWatch};
 use crate::locks::KeyLocks;
 use crate::objects::counting::{CountingStore, RequestCounts};
 use crate::objects::names::Names;
@@ -30,7 +32,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// What a store is made of besides its configuration.
 pub struct StoreParts {
@@ -70,6 +72,8 @@ pub enum OpenError {
     Index(String),
     #[error("the disk tier: {0}")]
     Disk(String),
+    #[error("the journal: {0}")]
+    Journal(String),
     #[error("a newer life of node `{0}` has started")]
     Fenced(String),
 }
@@ -106,6 +110,7 @@ impl<W: World> Store<W> {
             parts.local_index.ok_or(OpenError::NoConditionalCreate)?
         };
         let begun = life::begin(&world, &objects, &names, &config.node_id).await?;
+        let journal = open_journal(&world, &config, begun.life).await?;
         world.at(Point::BeforeIndexOpen).await;
 
         let floor = Arc::new(Floor::default());
@@ -169,6 +174,9 @@ impl<W: World> Store<W> {
             stats: Stats::default(),
             fate: watch::Sender::new(None),
             recovery: Mutex::new(Recovery::default()),
+            journal: journal.as_ref().map(|(_, journal)| journal.clone()),
+            shadowed: Mutex::default(),
+            uploads: Notify::new(),
             counter: AtomicU64::new(0),
             own_lives: begun.lives.clone(),
             life: begun.life,
@@ -187,13 +195,15 @@ impl<W: World> Store<W> {
                 return Err(OpenError::Index(error));
             }
         };
-        let rolled_back = found.state.is_some_and(|state| state.life != 0 && !begun.directory.knows(state.life));
+        let lost = |state: &StateRow| journal.as_ref().is_some_and(|(found, _)| found.end <= state.journaled);
+        let rolled_back =
+            found.state.is_some_and(|state| state.life != 0 && (!begun.directory.knows(state.life) || lost(&state)));
         if rolled_back {
             world.reached(State::RolledBackDirectory);
             tracing::warn!(
                 node = shared.config.node_id,
-                "the data directory does not know the last life in the bucket: it was rolled back or replaced; \
-                 the bucket is trusted over it"
+                "the data directory lacks what the bucket says that it held: it was rolled back or replaced; the bucket \
+                 is trusted over it, and journaled puts that are not in the bucket are lost"
             );
         }
         let limits = CommitLimits {
@@ -230,13 +240,22 @@ impl<W: World> Store<W> {
                 return Err(error);
             }
         };
+        let replayed = match store.replay(rolled_back).await {
+            Ok(replayed) => replayed,
+            Err(error) => {
+                store.close(CLOSE_MAX).await;
+                return Err(error);
+            }
+        };
         *store.shared.recovery.lock() = Recovery {
             from,
             values: store.shared.map.len() as u64,
             duration_ms: u64::try_from(world.clock().mono().since(began).as_millis()).unwrap_or(u64::MAX),
             directory_rolled_back: rolled_back,
+            replayed,
         };
         store.resume_removals();
+        store.start_uploads();
         store.start_refresh();
         Ok(store)
     }
@@ -270,10 +289,16 @@ impl<W: World> Store<W> {
     /// Finishes what is under way and closes the index, within `bound`. Says whether it finished.
     pub async fn close(&self, bound: Duration) -> bool {
         self.commits.close();
+        self.shared.uploads.notify_one();
         let end = self.ended.lock().await.take();
         let finish = async {
             if let Some(end) = end {
                 let _ = end.await;
+            }
+            if let Some(journal) = &self.shared.journal
+                && let Err(left) = journal.close(bound).await
+            {
+                tracing::warn!(?left, "the journal did not close cleanly");
             }
             if let Some(disk) = &self.shared.disk
                 && let Err(error) = disk.close().await
@@ -297,6 +322,34 @@ async fn close_index<W: World>(world: &W, db: &slatedb::Db) {
     if !matches!(timeout(world, CLOSE_MAX, world.enter(db.close())).await, Some(Ok(()))) {
         tracing::warn!("the index of a store that did not open did not close cleanly");
     }
+}
+
+/// Opens the journal, with progress in the log: a large backlog takes a while to verify.
+async fn open_journal<W: World>(
+    world: &W,
+    config: &StoreConfig,
+    life: Life,
+) -> Result<Option<(Recovered, Journal<W>)>, OpenError> {
+    if config.journal_bytes_max == 0 {
+        return Ok(None);
+    }
+    let limits = JournalConfig {
+        bytes_max: config.journal_bytes_max,
+        segment_bytes: config.journal_segment_bytes,
+        ..JournalConfig::new(life)
+    };
+    let mut tenth = 0;
+    let mut progress = |read: u64, total: u64| {
+        let now = read.saturating_mul(10).checked_div(total).unwrap_or(10);
+        if std::mem::replace(&mut tenth, now) < now {
+            tracing::info!(read, total, "verifying the journal");
+        }
+    };
+    let (found, journal) = Journal::open(world.clone(), limits, &mut progress)
+        .await
+        .map_err(|error| OpenError::Journal(error.to_string()))?;
+    world.reached_if(found.cut.is_some(), State::TornTailCut);
+    Ok(Some((found, journal)))
 }
 
 async fn check_format<W: World>(objects: &Objects<W>, names: &Names) -> Result<(), OpenError> {

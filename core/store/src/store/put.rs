@@ -10,7 +10,7 @@ use crate::objects::ObjectError;
 use crate::observe::{Point, State};
 use crate::seal::{SealMeta, Sealed, seal};
 use crate::stats::{Event, Timed};
-use crate::world::{Clock, World};
+use crate::world::{Clock, Mono, World};
 use bettong_wire::envelope::Kind;
 use bettong_wire::request::{Level, Target};
 use bettong_wire::response::Stored;
@@ -66,14 +66,14 @@ pub(super) fn tag(parent: &BlockHash) -> u32 {
 }
 
 /// A put that has its put id.
-struct Prepared {
-    key: Key,
+pub(super) struct Prepared {
+    pub(super) key: Key,
     /// Its envelope, where it leaves memory: hashing waits until then.
-    sealed: Option<Sealed>,
-    payload: Payload,
-    row: ValueRow,
+    pub(super) sealed: Option<Sealed>,
+    pub(super) payload: Payload,
+    pub(super) row: ValueRow,
     /// The version that it replaces.
-    old: Option<Entry>,
+    pub(super) old: Option<Entry>,
 }
 
 impl<W: World> Store<W> {
@@ -86,6 +86,12 @@ impl<W: World> Store<W> {
     /// Puts several values: all or nothing in the index. All must ask for the same level. Work that has begun goes on
     /// when the returned future is dropped; work that still waits for a key's lock does not begin.
     pub async fn put_batch(&self, puts: Vec<(PutSpec, Payload)>) -> Result<Vec<Stored>, PutError> {
+        let until = self.mono().plus(self.shared.config.read_deadline_default);
+        self.put_batch_until(puts, until).await
+    }
+
+    /// As `put_batch`; where the journal is full the puts wait for room until `until`, and are then refused as busy.
+    pub async fn put_batch_until(&self, puts: Vec<(PutSpec, Payload)>, until: Mono) -> Result<Vec<Stored>, PutError> {
         self.admit(&puts)?;
         let began = self.shared.world.clock().mono();
         let (answer, result) = oneshot::channel();
@@ -98,14 +104,18 @@ impl<W: World> Store<W> {
             if answer.is_closed() {
                 return;
             }
-            let result = store.put_locked(puts, keys).await;
+            let result = store.put_locked(puts, keys, until).await;
             if result.is_err() {
                 store.shared.stats.count(Event::PutsFailed);
             }
             let _ = answer.send(result);
         });
         let result = result.await.unwrap_or_else(|_| Err(PutError::Unknown("the store is closing".to_owned())));
-        let what = if level == Level::Memory { Timed::PutMemory } else { Timed::PutObject };
+        let what = match level {
+            Level::Memory => Timed::PutMemory,
+            Level::Journal => Timed::PutJournal,
+            Level::Object => Timed::PutObject,
+        };
         self.shared.stats.timed(what, self.shared.world.clock().mono().since(began));
         result
     }
@@ -116,11 +126,7 @@ impl<W: World> Store<W> {
         if let Some(Fate::Fenced(why)) = &*shared.fate.borrow() {
             return Err(PutError::refused(ErrorKind::Unavailable, format!("this node takes no puts: {why}")));
         }
-        for (spec, payload) in puts {
-            if spec.level == Level::Journal {
-                let message = "level `journal` is not available on this node: it has no journal";
-                return Err(PutError::refused(ErrorKind::Unavailable, message));
-            }
+        for (_, payload) in puts {
             let (len, limit) = (payload.len() as u64, shared.config.payload_bytes_max);
             if len > limit {
                 let message = format!("a payload of {len} bytes is over the limit of {limit} bytes");
@@ -140,7 +146,12 @@ impl<W: World> Store<W> {
         Ok(())
     }
 
-    async fn put_locked(&self, puts: Vec<(PutSpec, Payload)>, keys: Vec<Key>) -> Result<Vec<Stored>, PutError> {
+    async fn put_locked(
+        &self,
+        puts: Vec<(PutSpec, Payload)>,
+        keys: Vec<Key>,
+        until: Mono,
+    ) -> Result<Vec<Stored>, PutError> {
         let shared = &self.shared;
         let level = puts.first().map_or(Level::Memory, |(spec, _)| spec.level);
         let mut stored = Vec::with_capacity(puts.len());
@@ -164,9 +175,10 @@ impl<W: World> Store<W> {
         shared.world.reached_if(already > 0, State::PutAlreadyStored);
         let put = match level {
             Level::Memory => self.put_in_memory(&fresh).await,
-            Level::Journal | Level::Object => self.put_in_objects(&fresh).await,
+            Level::Journal => self.put_in_journal(&fresh, until).await,
+            Level::Object => self.put_in_objects(&fresh).await,
         };
-        if put.is_err() {
+        if matches!(put, Err(PutError::Unknown(_))) {
             let mut unresolved = shared.unresolved.lock();
             fresh.iter().for_each(|put| unresolved.insert(put.key));
         }
@@ -244,7 +256,7 @@ impl<W: World> Store<W> {
         shared.settle_losses();
         let mut failed = None;
         for put in fresh {
-            let durable: Vec<Entry> = put.old.into_iter().filter(|old| old.level > Level::Memory).collect();
+            let durable = self.durable_versions(&put.key, put.old);
             // An earlier put or burial that failed may have left a durable version that the map does not show.
             let doubtful = shared.unresolved.lock().contains(&put.key);
             if !durable.is_empty() || doubtful {
@@ -291,6 +303,9 @@ impl<W: World> Store<W> {
                 disk.store(shared.disk_key(&put.key), sealed);
             }
             self.remove_object_later(put);
+            if let Err(error) = self.journal_overwrite(&put.key, put.row.entry.put_id, Level::Object).await {
+                return Err(PutError::Unknown(error.to_string()));
+            }
         }
         shared.settle_losses();
         Ok(())
@@ -312,13 +327,14 @@ impl<W: World> Store<W> {
 
     /// Names the replaced durable version dead, so that its object goes whatever happens next.
     fn bury(&self, put: &Prepared) -> Option<IndexChange> {
-        let old = put.old.filter(|old| old.level > Level::Memory)?;
+        let old = self.indexed(&put.key, put.old)?;
         let (key, put_id) = (self.shared.value_key(&put.key), old.put_id);
         Some(IndexChange::Dead { key, put_id, wall_ms: self.shared.wall_ms(), mark: Mark::None })
     }
 
     fn remove_object_later(&self, put: &Prepared) {
-        if let Some(old) = put.old.filter(|old| old.level > Level::Memory) {
+        if let Some(old) = self.indexed(&put.key, put.old) {
+            self.shared.shadowed.lock().remove(&put.key);
             self.remove_objects(vec![(self.shared.value_key(&put.key), old.put_id, Mark::None)]);
         }
     }

@@ -8,6 +8,7 @@ use crate::index::committer::{IndexChange, Visible};
 use crate::index::db::IndexHome;
 use crate::index::rows::{DeadRow, ValueKey, ValueRow};
 use crate::index::{Entry, IndexMap, NodeNum};
+use crate::journal::Journal;
 use crate::keys::{Key, NamespaceTable, NsNum};
 use crate::life::Life;
 use crate::objects::Objects;
@@ -25,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub(super) struct Shared<W: World> {
     pub world: W,
@@ -68,6 +69,12 @@ pub(super) struct Shared<W: World> {
     pub stats: Stats,
     pub fate: watch::Sender<Option<Fate>>,
     pub recovery: Mutex<Recovery>,
+    /// `None` runs without level `journal`.
+    pub journal: Option<Journal<W>>,
+    /// Entries of the durable index that a journaled put of their key hides until it is uploaded.
+    pub shadowed: Mutex<BTreeMap<Key, Entry>>,
+    /// Tells the uploader that there is something to do.
+    pub uploads: Notify,
 }
 
 /// What the last start found.
@@ -77,6 +84,8 @@ pub(super) struct Recovery {
     pub values: u64,
     pub duration_ms: u64,
     pub directory_rolled_back: bool,
+    /// Puts that only the journal had.
+    pub replayed: u64,
 }
 
 /// The plain keys that this node holds, by namespace in order, and by the key's hash.
@@ -283,10 +292,13 @@ impl<W: World> Visible for Shared<W> {
         match change {
             IndexChange::Put { key, row } => {
                 if let Some(map_key) = self.key(key) {
-                    if let Some(old) = self.map.get(&map_key, NodeNum::SELF) {
+                    let ValueRow { entry, plain_key } = row;
+                    // A journaled put that reaches the index keeps its bytes.
+                    if let Some(old) = self.map.get(&map_key, NodeNum::SELF)
+                        && old.put_id != entry.put_id
+                    {
                         self.memory.remove(old.put_id);
                     }
-                    let ValueRow { entry, plain_key } = row;
                     self.show_entry(&map_key, entry, plain_key);
                 }
             }
@@ -312,6 +324,10 @@ impl<W: World> Visible for Shared<W> {
             }
             IndexChange::Complete => {}
         }
+    }
+
+    fn journaled(&self) -> u64 {
+        self.journal.as_ref().map_or(0, Journal::synced_through)
     }
 
     fn fenced(&self, why: &str) {

@@ -316,8 +316,6 @@ async fn what_is_expired_or_out_of_bounds_is_said_so() {
     node.until(async |node| node.get(plain("short")).await == Err(MissReason::Expired)).await;
     let too_large = node.put(plain("big"), Level::Memory, &vec![0; (1 << 20) + 1]).await.unwrap_err();
     assert_eq!((too_large.kind, too_large.limit), (ErrorKind::TooLarge, 1 << 20));
-    let journal = node.put(plain("j"), Level::Journal, b"x").await.unwrap_err();
-    assert_eq!(journal.kind, ErrorKind::Unavailable);
     let part = node.put(block(1, 7), Level::Object, b"x").await.unwrap_err();
     assert_eq!(part.message, "part 7 is not one of the namespace's parts [0, 1]");
     let key = node.put(Target::Plain("k".repeat(1025)), Level::Memory, b"x").await.unwrap_err();
@@ -353,4 +351,76 @@ async fn compressed_and_raw_contents_live_side_by_side() {
         }
         node.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_journaled_put_is_served_at_once_survives_a_restart_and_reaches_the_bucket() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    node.put(plain("old"), Level::Object, b"0").await.unwrap();
+    node.put(plain("old"), Level::Journal, b"1").await.unwrap();
+    node.put(plain("twice"), Level::Journal, b"2").await.unwrap();
+    node.put(plain("twice"), Level::Journal, b"3").await.unwrap();
+    node.put(plain("gone"), Level::Journal, b"4").await.unwrap();
+    node.put(plain("scratch"), Level::Journal, b"5").await.unwrap();
+    node.put(plain("scratch"), Level::Memory, b"6").await.unwrap();
+    node.put(plain("over"), Level::Journal, b"7").await.unwrap();
+    node.put(plain("over"), Level::Object, b"8").await.unwrap();
+    node.put(block(1, 0), Level::Journal, &[9; 5000]).await.unwrap();
+    assert_eq!(node.delete(plain("gone")).await, 1);
+    let expect = async |node: &super::rig::Node, scratch: Result<Vec<u8>, MissReason>| {
+        assert_eq!(node.get(plain("old")).await, Ok(b"1".to_vec()));
+        assert_eq!(node.get(plain("twice")).await, Ok(b"3".to_vec()));
+        assert_eq!(node.get(plain("gone")).await, Err(MissReason::Absent));
+        assert_eq!(node.get(plain("scratch")).await, scratch);
+        assert_eq!(node.get(plain("over")).await, Ok(b"8".to_vec()));
+        assert_eq!(node.get(block(1, 0)).await, Ok(vec![9; 5000]));
+    };
+    expect(&node, Ok(b"6".to_vec())).await;
+    node.stop().await;
+    for _ in 0..2 {
+        let node = bucket.node("a").await;
+        expect(&node, Err(MissReason::Absent)).await;
+        node.stop().await;
+    }
+    let node = bucket.node("a").await;
+    let left = node.service.store().flush(std::time::Duration::from_secs(60)).await;
+    assert_eq!(left, bettong_core::journal::Backlog::default());
+    // Four values, each with one object: what they replaced goes.
+    node.until(async |_| paths(&bucket, "ns").await.len() == 5).await;
+    node.ok(clear(node.ns, Tier::Memory), Vec::new()).await.unwrap();
+    node.ok(clear(node.ns, Tier::Disk), Vec::new()).await.unwrap();
+    expect(&node, Err(MissReason::Absent)).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_without_a_journal_refuses_what_it_cannot_keep() {
+    let bucket = Bucket::new();
+    let node = bucket.node_with(bettong_core::StoreConfig { journal_bytes_max: 0, ..config("a") }).await;
+    let refused = node.put(plain("j"), Level::Journal, b"x").await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unavailable);
+    assert_eq!(node.get(plain("j")).await, Err(MissReason::Absent));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_journaled_put_is_read_from_the_journal_while_the_bucket_is_away() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    bucket.refuse_puts(true);
+    for n in 0..5 {
+        node.put(block(n, 0), Level::Journal, &[n; 3000]).await.unwrap();
+    }
+    node.ok(clear(node.ns, Tier::Memory), Vec::new()).await.unwrap();
+    node.ok(clear(node.ns, Tier::Disk), Vec::new()).await.unwrap();
+    for n in 0..5 {
+        assert_eq!(node.get(block(n, 0)).await, Ok(vec![n; 3000]));
+    }
+    let left = node.service.store().flush(std::time::Duration::from_millis(20)).await;
+    assert_eq!((left.puts, left.bytes), (5, 15_000));
+    bucket.refuse_puts(false);
+    let left = node.service.store().flush(std::time::Duration::from_secs(60)).await;
+    assert_eq!(left.puts, 0);
+    node.stop().await;
 }

@@ -8,13 +8,75 @@ use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{Delete, Exists, Get, Level, NsHandle, Open, Put, ReadLimits, Target};
 use bettong_wire::response::{Answer, Opened, Outcome};
 use bettong_wire::{BlockHash, BlockKey, MissReason, ModelIdentity, Part, Payload, Request, Response, ServiceError};
+use futures::stream::BoxStream;
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result as ObjectResult,
+};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub struct Bucket {
     pub objects: Arc<InMemory>,
+    gate: Arc<Gate>,
     root: tempfile::TempDir,
+}
+
+/// The bucket as nodes see it.
+#[derive(Debug)]
+struct Gate {
+    objects: Arc<InMemory>,
+    shut: AtomicBool,
+}
+
+impl std::fmt::Display for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.objects.fmt(f)
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Gate {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> ObjectResult<PutResult> {
+        if self.shut.load(Ordering::Relaxed) && location.as_ref().starts_with("ns/") {
+            return Err(object_store::Error::Generic { store: "gate", source: "shut".into() });
+        }
+        self.objects.put_opts(location, payload, opts).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> ObjectResult<Box<dyn MultipartUpload>> {
+        self.objects.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> ObjectResult<GetResult> {
+        self.objects.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, ObjectResult<Path>>,
+    ) -> BoxStream<'static, ObjectResult<Path>> {
+        self.objects.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, ObjectResult<ObjectMeta>> {
+        self.objects.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> ObjectResult<ListResult> {
+        self.objects.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> ObjectResult<()> {
+        self.objects.copy_opts(from, to, options).await
+    }
 }
 
 pub struct Node {
@@ -46,7 +108,14 @@ pub fn config(node_id: &str) -> StoreConfig {
 
 impl Bucket {
     pub fn new() -> Self {
-        Self { objects: Arc::new(InMemory::new()), root: tempfile::tempdir().unwrap() }
+        let objects = Arc::new(InMemory::new());
+        let gate = Arc::new(Gate { objects: objects.clone(), shut: AtomicBool::new(false) });
+        Self { objects, gate, root: tempfile::tempdir().unwrap() }
+    }
+
+    /// Lets no payload into the bucket, or lets them in again.
+    pub fn refuse_puts(&self, shut: bool) {
+        self.gate.shut.store(shut, Ordering::Relaxed);
     }
 
     pub async fn store(&self, config: StoreConfig) -> Result<Store<RealWorld>, bettong_core::store::OpenError> {
@@ -56,7 +125,7 @@ impl Bucket {
         let disk =
             DiskConfig { dir: dir.join("cache"), bytes: 16 << 20, region_bytes: 2 << 20, write_buffer_bytes: 4 << 20 };
         let parts = StoreParts {
-            objects: self.objects.clone(),
+            objects: self.gate.clone(),
             local_index: None,
             memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
             disk: Some(disk),

@@ -1,0 +1,52 @@
+//! What the journal holds beyond the index is visible again before the node says ready.
+
+use super::journaled::{entry_of, plain_key_of};
+use super::{OpenError, Store};
+use crate::index::NodeNum;
+use crate::journal::Pending;
+use crate::observe::{Point, State};
+use crate::world::World;
+use bettong_wire::PutId;
+use bettong_wire::request::Level;
+
+impl<W: World> Store<W> {
+    /// Shows the puts that the journal acknowledged and the index does not know, and settles the others durably. With
+    /// `distrust`, of a directory that was rolled back, nothing of the journal is shown. Says how many it showed.
+    pub(super) async fn replay(&self, distrust: bool) -> Result<u64, OpenError> {
+        let shared = &self.shared;
+        let Some(journal) = &shared.journal else { return Ok(0) };
+        let mut settled: Vec<PutId> = Vec::new();
+        let mut shown = 0;
+        for (_, pending) in journal.state(|state| state.next_pending(0, usize::MAX)) {
+            let Pending::Put(put) = pending else {
+                settled.push(pending.version().put_id);
+                continue;
+            };
+            let (value_key, put_id) = (put.record.key(), put.record.header.put_id);
+            let Some(key) = shared.key(&value_key) else {
+                return Err(OpenError::Index("the journal names too many namespaces".to_owned()));
+            };
+            let held = shared.map.get(&key, NodeNum::SELF);
+            let newer = held.is_some_and(|held| shared.order(held.put_id) >= shared.order(put_id));
+            if distrust || newer || shared.dead.lock().contains(put_id) {
+                settled.push(put_id);
+                continue;
+            }
+            if let Some(hidden) = held.filter(|held| held.level == Level::Object) {
+                shared.shadowed.lock().insert(key, hidden);
+            }
+            shared.show_entry(&key, &entry_of(&put), &plain_key_of(&put));
+            shown += 1;
+        }
+        shared.world.at(Point::DuringReplay).await;
+        shared.world.reached_if(shown > 0, State::Replayed);
+        if distrust && !settled.is_empty() {
+            tracing::warn!(puts = settled.len(), "journaled puts of a rolled-back directory are not served");
+        }
+        journal.upload_done(&settled).await.map_err(|error| OpenError::Journal(error.to_string()))?;
+        if let Err(error) = journal.trim().await {
+            tracing::warn!(%error, "dead segments of the journal could not be removed");
+        }
+        Ok(shown)
+    }
+}
