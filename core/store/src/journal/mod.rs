@@ -14,6 +14,7 @@
 //! system having written what the next process read, that unacknowledged batch is lost again.
 
 mod batch;
+mod check;
 mod config;
 mod cursor;
 mod error;
@@ -23,18 +24,23 @@ mod names;
 mod queue;
 mod record;
 mod recovery;
+mod salvage;
 mod scan;
+pub mod signal;
 mod state;
 mod stats;
+mod walk;
 mod writer;
 
 pub use batch::{Batch, Link, VERSION, seal};
+pub use check::{CheckReport, DumpLine, check, dump};
 pub use config::JournalConfig;
 pub use error::{AppendError, Corruption, Fault, OpenError};
 pub use header::{BATCH_COUNT_MAX, BatchHeader, HEADER_LEN, MAGIC};
 pub use queue::{Appended, Write};
 pub use record::{HeadRecord, PutRecord, Record, Version};
 pub use recovery::{Cut, Progress, Recovered};
+pub use salvage::{Salvaged, salvage};
 pub use state::{Backlog, JournalState, Pending, PendingPut, Place};
 pub use stats::JournalStats;
 

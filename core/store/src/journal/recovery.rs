@@ -1,16 +1,16 @@
 //! Reading a whole journal: which segments there are, what is void, where the log ends, and whether anything that was
 //! synced is damaged. Reads only.
 
-use super::batch::{Batch, VERSION};
+use super::batch::{Batch, FIXED_LEN, VERSION};
 use super::error::{Corruption, Fault, OpenError};
 use super::header::BATCH_COUNT_MAX;
 use super::low_water::{self, FIRST_SEGMENT};
 use super::names::{self, FileName};
-use super::record::Record;
+use super::record::{RECORD_HEAD_LEN, Record};
 use super::scan::{Expected, Scanned, Scanner, resynchronise};
 use super::state::{JournalState, Place};
 use crate::observe::Point;
-use crate::world::{Disk, World};
+use crate::world::{Disk, DiskError, World};
 use std::collections::BTreeMap;
 
 /// Called with the bytes read so far and the bytes to read in all.
@@ -59,8 +59,9 @@ pub(super) struct Found {
     pub(super) low: u64,
 }
 
-/// Longest file of a segment that was only begun: its first batch, which holds no client's bytes.
-const BEGINNING_BYTES_MAX: u64 = 4096;
+/// Longest file of a segment that was only begun: its first batch, a segment record and a void, which holds no client's
+/// bytes and is synced before anything follows it.
+const BEGINNING_BYTES_MAX: u64 = FIXED_LEN as u64 + 2 * (RECORD_HEAD_LEN as u64 + 32);
 
 /// One segment as the survey saw it.
 pub(super) struct Surveyed {
@@ -84,23 +85,35 @@ pub(super) struct Survey {
     pub(super) passed_over: Vec<u64>,
     /// Highest `synced_through` of the first batches that count.
     pub(super) synced_through: u64,
+    /// What is wrong with the directory, damage inside of segments apart.
+    pub(super) problems: Vec<OpenError>,
 }
 
 /// Looks at the directory and at the first batch of every segment.
-pub(super) async fn survey<W: World>(world: &W, dir: &str) -> Result<Survey, OpenError> {
+///
+/// # Errors
+/// Only where something cannot be read; what is wrong is in `problems`.
+pub(super) async fn survey<W: World>(world: &W, dir: &str) -> Result<Survey, DiskError> {
     let disk = world.disk();
-    let mut numbers = Vec::new();
+    let (mut numbers, mut problems) = (Vec::new(), Vec::new());
     for name in disk.list(dir).await? {
         let file = || format!("{dir}/{name}");
         match names::file(&name) {
             FileName::Segment(number) => numbers.push(number),
             FileName::LowWater | FileName::Unfinished => {}
-            FileName::SalvagePlan => return Err(OpenError::SalvageUnfinished { file: file() }),
-            FileName::Foreign => return Err(OpenError::Foreign { file: file() }),
+            FileName::SalvagePlan => problems.push(OpenError::SalvageUnfinished { file: file() }),
+            FileName::Foreign => problems.push(OpenError::Foreign { file: file() }),
         }
     }
     numbers.sort_unstable();
-    let marked = low_water::read(disk, dir).await?;
+    let marked = match low_water::read(disk, dir).await {
+        Ok(marked) => marked,
+        Err(OpenError::Disk(error)) => return Err(error),
+        Err(damaged) => {
+            problems.push(damaged);
+            numbers.first().copied()
+        }
+    };
     let low = marked.unwrap_or(FIRST_SEGMENT);
     let dead: Vec<u64> = numbers.iter().copied().filter(|number| *number < low).collect();
     let mut segments = Vec::new();
@@ -110,7 +123,7 @@ pub(super) async fn survey<W: World>(world: &W, dir: &str) -> Result<Survey, Ope
         let bytes = disk.read_at(&path, 0, BEGINNING_BYTES_MAX).await?;
         if Batch::is_newer(&bytes) {
             let version = bytes.get(4).copied().unwrap_or_default();
-            return Err(OpenError::Newer { file: path, offset: 0, version, supported: VERSION });
+            problems.push(OpenError::Newer { file: path.clone(), offset: 0, version, supported: VERSION });
         }
         let head = Batch::decode(&bytes).map_err(Fault::from).and_then(|batch| match batch.records.first() {
             Some(Record::Segment { number: said, .. }) if *said == number => Ok(batch),
@@ -119,12 +132,12 @@ pub(super) async fn survey<W: World>(world: &W, dir: &str) -> Result<Survey, Ope
         segments.push(Surveyed { number, path, len, head, end: len, skipped: false });
     }
     if segments.first().map(|first| first.number) != Some(low) && (marked.is_some() || !segments.is_empty()) {
-        return Err(OpenError::Missing { file: format!("{dir}/{}", names::segment(low)) });
+        problems.push(OpenError::Missing { file: format!("{dir}/{}", names::segment(low)) });
     }
     let synced_through = void(&mut segments);
     let passed_over = pass_over(&mut segments);
-    missing(dir, &segments)?;
-    Ok(Survey { low, segments, dead, passed_over, synced_through })
+    problems.extend(missing(dir, &segments));
+    Ok(Survey { low, segments, dead, passed_over, synced_through, problems })
 }
 
 /// Marks what later segments say is void. Returns the highest `synced_through` of the beginnings that count.
@@ -159,7 +172,7 @@ fn pass_over(segments: &mut [Surveyed]) -> Vec<u64> {
 }
 
 /// Every number between two segments is there, or void.
-fn missing(dir: &str, segments: &[Surveyed]) -> Result<(), OpenError> {
+fn missing(dir: &str, segments: &[Surveyed]) -> Option<OpenError> {
     for pair in segments.windows(2) {
         let [one, next] = pair else { continue };
         let absent = one.number + 1;
@@ -169,15 +182,18 @@ fn missing(dir: &str, segments: &[Surveyed]) -> Result<(), OpenError> {
         });
         // What was being begun may have been removed again, or may never have reached the directory.
         if next.number != absent && !void && !next.skipped {
-            return Err(OpenError::Missing { file: format!("{dir}/{}", names::segment(absent)) });
+            return Some(OpenError::Missing { file: format!("{dir}/{}", names::segment(absent)) });
         }
     }
-    Ok(())
+    None
 }
 
 /// Reads the journal in `dir`. Changes nothing.
 pub(super) async fn recover<W: World>(world: &W, dir: &str, progress: &mut Progress<'_>) -> Result<Found, OpenError> {
-    let survey = survey(world, dir).await?;
+    let mut survey = survey(world, dir).await?;
+    if !survey.problems.is_empty() {
+        return Err(survey.problems.remove(0));
+    }
     let total = survey.segments.iter().filter(|segment| !segment.skipped).map(|segment| segment.end).sum();
     let mut found = Found {
         recovered: Recovered { dead: survey.dead, passed_over: survey.passed_over, end: 1, ..Recovered::default() },
@@ -238,7 +254,9 @@ pub(super) async fn recover<W: World>(world: &W, dir: &str, progress: &mut Progr
                 records_after: 0,
             };
             let damage = behind(world, segment, nonce, damage).await?;
-            if later || damage.batches_after > 0 || damage.synced_through >= sequence {
+            // Behind a beginning that is bad there would be nothing, had it not been synced once.
+            let rotten = segment.head.is_err();
+            if later || rotten || damage.batches_after > 0 || damage.synced_through >= sequence {
                 return Err(OpenError::Corrupt(Box::new(damage)));
             }
             found.recovered.cut = Some(Cut { segment: segment.number, offset, sequence });
@@ -249,7 +267,7 @@ pub(super) async fn recover<W: World>(world: &W, dir: &str, progress: &mut Progr
 }
 
 /// What the first batch of a segment must follow. Behind a gap that its void covers, the numbers go on there.
-fn beginning(segment: &Surveyed, chain: Option<([u8; 32], u64)>) -> Option<([u8; 32], u64)> {
+pub(super) fn beginning(segment: &Surveyed, chain: Option<([u8; 32], u64)>) -> Option<([u8; 32], u64)> {
     let (previous, sequence) = chain?;
     let Ok(batch) = &segment.head else { return chain };
     let covered = batch.records.iter().any(

@@ -28,6 +28,8 @@ pub(super) struct Scanned {
     /// What is wrong with it; the batch itself is there if its records verify.
     pub(super) fault: Option<Fault>,
     pub(super) batch: Option<Batch>,
+    /// For each of its bodies, whether it verifies.
+    pub(super) bodies: Vec<bool>,
 }
 
 /// Reads the batches of one segment in order.
@@ -66,11 +68,12 @@ impl Scanner {
 
     /// The next batch, or `None` at the end. After a fault of anything but a body nothing more can be read.
     pub(super) async fn next(&mut self) -> Result<Option<Scanned>, DiskError> {
-        if self.position >= self.end {
+        // A segment has a first batch, always.
+        if self.position >= self.end && self.end > 0 {
             return Ok(None);
         }
         let offset = self.position;
-        let faulty = |fault| Ok(Some(Scanned { offset, fault: Some(fault), batch: None }));
+        let faulty = |fault| Ok(Some(Scanned { offset, fault: Some(fault), batch: None, bodies: Vec::new() }));
         let head = match self.head().await? {
             Ok(head) => head,
             Err(fault) => return faulty(fault),
@@ -85,17 +88,19 @@ impl Scanner {
         if batch.total_len() > self.end - offset {
             return faulty(Fault::Short { needed: batch.total_len(), got: self.end - offset });
         }
-        let mut fault = None;
+        let (mut bodies, mut fault) = (Vec::new(), None);
         for body in batch.bodies() {
             let Some(hash) = self.hash(body.record.header.stored_len).await? else {
                 return faulty(Fault::Short { needed: batch.total_len(), got: self.position - offset });
             };
-            if hash != body.record.body_hash() && fault.is_none() {
+            let right = hash == body.record.body_hash();
+            bodies.push(right);
+            if !right && fault.is_none() {
                 fault = Some(Fault::Body { put_id: body.record.header.put_id });
             }
         }
         self.expected.chain = Some((batch.header.hash, batch.end()));
-        Ok(Some(Scanned { offset, fault, batch: Some(batch) }))
+        Ok(Some(Scanned { offset, fault, batch: Some(batch), bodies }))
     }
 
     /// The bytes of a batch up to its bodies.

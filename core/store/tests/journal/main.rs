@@ -2,5 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod crashing;
+mod damage;
+mod formats;
 mod rig;
+mod salvaging;
+mod signals;
 mod writing;
