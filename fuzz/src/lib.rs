@@ -2,10 +2,11 @@
 //! tests.
 //!
 //! `cargo +nightly fuzz run TARGET` from the workspace's top; the targets are `messages`, `tcp_server`, `tcp_client`,
-//! `ring_frames`, `stored` (every decoder of what is kept) and `store` (the store against the model). Frames bear checksums that no fuzzer guesses, so the TCP targets read their input as a
+//! `ring_frames`, `stored` (every decoder of what is kept), `journal` (its decoders, and directories tampered with) and `store` (the store against the model). Frames bear checksums that no fuzzer guesses, so the TCP targets read their input as a
 //! list of steps and seal the frames themselves; raw bytes are one of the steps.
 #![forbid(unsafe_code)]
 
+pub mod journal;
 pub mod messages;
 pub mod ring_frames;
 mod steps;
@@ -30,6 +31,7 @@ mod tests {
 
     #[test]
     fn the_corpora_pass() {
+        run_corpus("journal", super::journal::run);
         run_corpus("messages", super::messages::run);
         run_corpus("ring_frames", super::ring_frames::run);
         run_corpus("store", super::store::run);

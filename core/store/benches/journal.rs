@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const BLOCK_BYTES: usize = 64 << 10;
-const PUTS_OF_A_WRITER: u64 = 60;
+const PUTS: u64 = 3840;
 const NEVER: Mono = Mono(u64::MAX);
 const ROUNDS: usize = 3;
 
@@ -84,7 +84,7 @@ async fn group_commit(here: Option<&Path>, writers: u64) {
         .map(|writer| {
             let journal = journal.clone();
             // Sealed before: the journal does not hash payloads.
-            let puts: Vec<Sealed> = (0..PUTS_OF_A_WRITER).map(|n| sealed(writer * PUTS_OF_A_WRITER + n + 1)).collect();
+            let puts: Vec<Sealed> = (writer..PUTS).step_by(writers as usize).map(|n| sealed(n + 1)).collect();
             tokio::spawn(async move {
                 let mut times = Vec::new();
                 for put in puts {

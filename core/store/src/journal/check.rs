@@ -57,10 +57,12 @@ async fn check_once<W: World>(world: &W, dir: &str) -> Result<CheckReport, DiskE
     };
     let last = survey.segments.iter().rev().find(|segment| !segment.skipped).map(|segment| segment.number);
     let mut state = JournalState::default();
-    // Faults, each with where it is; nothing verifies behind the last one until a batch takes it out.
+    // Faults, each with where it is; those from `tail` on have nothing behind them that verifies.
     let mut faults: Vec<(Cut, String)> = Vec::new();
-    let (mut open_end, mut next) = (false, 0);
+    let (mut tail, mut next) = (0, 1);
     let walked = walk(world, &survey, &mut |seen| match seen {
+        // Its fault was seen before.
+        Seen::Batch { bodies, .. } if bodies.contains(&false) => {}
         Seen::Batch { segment, offset, batch, .. } => {
             report.batches += 1;
             report.records += u64::from(batch.header.count);
@@ -70,20 +72,22 @@ async fn check_once<W: World>(world: &W, dir: &str) -> Result<CheckReport, DiskE
                 apply(&mut state, segment, offset, batch);
                 next = batch.end();
             }
-            open_end = false;
+            tail = faults.len();
         }
         Seen::Fault { segment, offset, fault, sequence } => {
             let cut = Cut { segment: segment.number, offset, sequence };
             faults.push((cut, format!("{}: offset {offset}: {fault}", segment.path)));
-            open_end = true;
         }
     })
     .await?;
     state.abandon_groups();
-    let torn = |cut: &Cut| open_end && Some(cut.segment) == last && walked.synced_through < cut.sequence;
-    report.torn = faults.pop_if(|(cut, _)| torn(cut)).map(|(cut, _)| cut);
+    let torn = |cut: &Cut| Some(cut.segment) == last && walked.synced_through < cut.sequence;
+    report.torn = faults.get(tail).map(|(cut, _)| *cut).filter(torn);
+    if report.torn.is_some() {
+        faults.truncate(tail);
+    }
     report.problems.extend(faults.into_iter().map(|(_, text)| text));
-    (report.backlog, report.end, report.synced_through) = (state.backlog(), walked.end, walked.synced_through);
+    (report.backlog, report.end, report.synced_through) = (state.backlog(), next, walked.synced_through);
     Ok(report)
 }
 

@@ -44,7 +44,8 @@ pub struct Salvaged {
     pub problems: Vec<String>,
 }
 
-/// Salvages the journal of `config.dir`. No daemon may run on it.
+/// Salvages the journal of `config.dir`. No daemon may run on it. Of an append of several puts in one batch what verifies
+/// is kept even where a part is lost; of one that filled several batches all or nothing.
 ///
 /// # Errors
 /// A newer format, or files that are not the journal's, are not touched.

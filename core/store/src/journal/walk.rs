@@ -42,12 +42,15 @@ pub(super) async fn walk<W: World>(
             continue;
         };
         let mut from = 0;
+        let mut reported = None;
         let mut expected = Expected { nonce, chain: beginning(segment, chain) };
         loop {
             let mut scanner = Scanner::new(world, segment.path.clone(), from, segment.end, expected);
             let mut fault_at = None;
             while let Some(Scanned { offset, fault, batch, bodies }) = scanner.next().await? {
-                if let Some(fault) = &fault {
+                // A batch that is read again on its own has one fault, not two.
+                if let Some(fault) = fault.as_ref().filter(|_| reported != Some(offset)) {
+                    reported = Some(offset);
                     visit(Seen::Fault { segment, offset, fault, sequence: walked.end });
                 }
                 let Some(batch) = batch else {
@@ -55,7 +58,9 @@ pub(super) async fn walk<W: World>(
                     break;
                 };
                 walked.synced_through = walked.synced_through.max(batch.link.synced_through);
-                walked.end = walked.end.max(batch.end());
+                if !bodies.contains(&false) {
+                    walked.end = walked.end.max(batch.end());
+                }
                 chain = Some((batch.header.hash, batch.end()));
                 visit(Seen::Batch { segment: segment.number, offset, batch: &batch, bodies: &bodies });
             }
