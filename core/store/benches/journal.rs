@@ -3,6 +3,7 @@
 //!
 //! `cargo bench -p bettong-core --bench journal [-- DIRECTORY]`; the files go to DIRECTORY, or to the system's temporary
 //! one. Prints medians with the spread of their middle half.
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time, real files and real threads")]
 
 use bettong_core::journal::signal::{SignalConfig, SignalEvent, SignalJournal};
 use bettong_core::journal::{Journal, JournalConfig, Write};

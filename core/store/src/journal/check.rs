@@ -102,7 +102,7 @@ fn apply(state: &mut JournalState, segment: u64, offset: u64, batch: &super::Bat
 /// One record, or one place that does not verify, of a dump.
 #[derive(Clone, Debug)]
 pub enum DumpLine {
-    Record { segment: u64, offset: u64, sequence: u64, record: Record, body_verifies: Option<bool> },
+    Record { segment: u64, offset: u64, sequence: u64, record: Box<Record>, body_verifies: Option<bool> },
     Fault { segment: u64, offset: u64, what: String },
 }
 
@@ -118,7 +118,7 @@ pub async fn dump<W: World>(
             let mut bodies = bodies.iter();
             for (record, sequence) in batch.records.iter().zip(batch.header.first..) {
                 let body_verifies = matches!(record, Record::Put(_)).then(|| bodies.next().copied()).flatten();
-                each(DumpLine::Record { segment, offset, sequence, record: record.clone(), body_verifies });
+                each(DumpLine::Record { segment, offset, sequence, record: Box::new(record.clone()), body_verifies });
             }
         }
         Seen::Fault { segment, offset, fault, .. } => {
