@@ -102,6 +102,8 @@ fn a_salvage_that_is_killed_anywhere_is_run_again() {
             salvaged(&disk).unwrap().unwrap();
             disk.crash(Loss::Everything);
             assert_eq!(opened(&disk), Ok(expected.clone()), "at {at}, {loss:?}");
+            let aside = "journal/quarantine/00000000000000000002.seg";
+            assert!(disk.contents().contains_key(aside), "at {at}, {loss:?}: what is damaged is kept");
         }
     }
 }
