@@ -19,6 +19,8 @@ pub struct Daemon {
     pub node_id: String,
     /// Orders daemons of one node id.
     pub order: u32,
+    /// When it was first started.
+    pub since: Duration,
 }
 
 impl Daemon {
@@ -129,6 +131,23 @@ pub struct History {
     pub deletions: Vec<Deletion>,
 }
 
+/// What a read of a plain key says of its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// It is that of one of these attempts.
+    Value(Vec<AttemptId>),
+    Nothing,
+    /// There is one, past its time.
+    Expired,
+}
+
+/// An answered read of a plain key.
+#[derive(Debug, Clone)]
+pub struct Read {
+    pub span: Span,
+    pub observed: Observed,
+}
+
 /// A publish of one generation of a head.
 #[derive(Debug, Clone)]
 pub struct Publication {
@@ -146,6 +165,10 @@ pub struct Model {
     by_put_id: BTreeMap<PutId, AttemptId>,
     dead: BTreeMap<PutId, Dead>,
     heads: BTreeMap<(usize, String), Vec<Publication>>,
+    /// Generations that answered reads of heads showed; 0 where there was none.
+    head_reads: BTreeMap<(usize, String), Vec<(u64, Span)>>,
+    /// By the daemon's name.
+    reads: BTreeMap<(String, ValueKey), Vec<Read>>,
     /// Hashes in the names of objects that faults have damaged: nothing certain is known of their values.
     damaged: BTreeSet<String>,
 }
@@ -204,6 +227,24 @@ impl Model {
         for (put_id, _) in known.filter_map(|attempt| attempt.stored) {
             self.dead.entry(put_id).or_insert(Dead { daemon: deletion.daemon.clone(), since: now });
         }
+    }
+
+    /// A read of a plain key was answered.
+    pub fn end_read(&mut self, daemon: &Daemon, key: &ValueKey, span: Span, observed: Observed) {
+        self.reads.entry((daemon.name.clone(), key.clone())).or_default().push(Read { span, observed });
+    }
+
+    pub fn reads(&self, daemon: &Daemon, key: &ValueKey) -> &[Read] {
+        self.reads.get(&(daemon.name.clone(), key.clone())).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A read of a head was answered with this generation; 0 where there was none.
+    pub fn end_head_read(&mut self, namespace: usize, name: &str, generation: u64, span: Span) {
+        self.head_reads.entry((namespace, name.to_owned())).or_default().push((generation, span));
+    }
+
+    pub fn head_reads(&self, namespace: usize, name: &str) -> &[(u64, Span)] {
+        self.head_reads.get(&(namespace, name.to_owned())).map(Vec::as_slice).unwrap_or_default()
     }
 
     pub fn begin_publish(

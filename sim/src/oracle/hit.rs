@@ -23,7 +23,7 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, hit: &Hit, payload: &[u8], range: O
     if key.is_plain() && attempt.daemon.node_id != seen.daemon.node_id {
         return no("O5", format!("{key} of {} is seen on {}", attempt.daemon.node_id, seen.daemon.node_id));
     }
-    super::register::check_value(seen, key, attempt)
+    Ok(())
 }
 
 fn whole<'a>(seen: Seen<'a>, key: &ValueKey, payload: &[u8]) -> Result<&'a Attempt, super::No> {
@@ -53,18 +53,20 @@ fn part<'a>(
     key: &ValueKey,
     hit: &Hit,
     payload: &[u8],
-    (offset, len): (u64, u64),
+    range: (u64, u64),
 ) -> Result<&'a Attempt, super::No> {
-    let fits = |attempt: &&Attempt| {
-        let (start, end) = (offset.min(attempt.len), offset.saturating_add(len).min(attempt.len));
-        let bytes = attempt.bytes();
-        attempt.len == hit.total_len && bytes.get(start as usize..end as usize) == Some(payload)
-    };
+    let fits = |attempt: &&Attempt| has_part(attempt, hit, payload, range);
     let named = seen.model.attempt_of(hit.put_id).filter(|attempt| attempt.key == *key).filter(fits);
     named.or_else(|| seen.model.possible(key).find(fits)).ok_or_else(|| super::No {
         oracle: "O1",
-        what: format!("{key}: {} bytes from {offset} on are of no put under this key", payload.len()),
+        what: format!("{key}: {} bytes from {} on are of no put under this key", payload.len(), range.0),
     })
+}
+
+/// Whether `payload` is what a range of `len` bytes from `offset` on of this attempt's bytes is, clipped to its end.
+pub fn has_part(attempt: &Attempt, hit: &Hit, payload: &[u8], (offset, len): (u64, u64)) -> bool {
+    let (start, end) = (offset.min(attempt.len), offset.saturating_add(len).min(attempt.len));
+    attempt.len == hit.total_len && attempt.bytes().get(start as usize..end as usize) == Some(payload)
 }
 
 /// O9: a put id that is named dead does not come back.

@@ -9,13 +9,7 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
     if reason == MissReason::Declined && !hurried {
         return no("O15", format!("{key}: declined on {}, though the caller set no limit", seen.daemon.name));
     }
-    let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else {
-        return if key.is_plain() && reason == MissReason::Absent && !seen.model.is_damaged(key) {
-            super::register::check_absent(seen, key)
-        } else {
-            Ok(())
-        };
-    };
+    let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else { return Ok(()) };
     let excused = match reason {
         MissReason::Deadline | MissReason::Declined | MissReason::TierDown => !seen.calm,
         MissReason::Absent

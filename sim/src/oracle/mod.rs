@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod head;
 pub mod hit;
+mod linear;
 pub mod miss;
 pub mod prefix;
 pub mod register;

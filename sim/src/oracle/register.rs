@@ -1,74 +1,139 @@
-//! O11, the part of plain keys: within one daemon a plain key is a register; no read returns a value that was replaced
-//! before the read began.
+//! O11, the part of plain keys: within one daemon a plain key is a register, and its history is linearizable.
 //!
-//! A necessary condition, read by read: it does not order reads among themselves.
+//! Asked with every answer: the history is everything that was asked of the daemon about the key so far, and whatever
+//! daemons of its node id did before it.
 
+use super::linear::{Act, Operation, Order, Written, order};
 use super::{Seen, Verdict, no};
-use crate::model::{Attempt, Ending, Span, ValueKey};
+use crate::model::{Attempt, Daemon, Ending, Model, Observed, Span, ValueKey};
+use bettong_wire::MissReason;
 use bettong_wire::request::Level;
+use bettong_wire::response::Hit;
+use std::time::Duration;
 
-/// What took the place of the value of `span` for certain before the read began: an acknowledged write or delete that
-/// began after that value's write was answered.
-fn replaced_by(seen: Seen<'_>, key: &ValueKey, span: Option<&Span>) -> Option<String> {
-    let between = |change: &Span| span.is_none_or(|old| old.precedes(change)) && change.precedes(&seen.span);
-    let put = seen.model.possible(key).find(|attempt| {
-        attempt.ending == Ending::Done && seen.daemon.inherits(&attempt.daemon) && between(&attempt.span)
-    });
-    if let Some(put) = put {
-        return Some(format!("attempt {}", put.id));
-    }
-    let deletions = seen.model.history(key).map(|history| history.deletions.as_slice()).unwrap_or_default();
-    let deletion = deletions.iter().find(|deletion| {
-        deletion.ending == Ending::Done && seen.daemon.inherits(&deletion.daemon) && between(&deletion.span)
-    });
-    deletion.map(|deletion| format!("the delete asked at {:.6}", deletion.span.invoked.as_secs_f64()))
-}
+/// How far a node's clock may be off the time between a put and its expiry. No lifetime in a run is so long that drift
+/// comes near it.
+const CLOCK_SLACK: Duration = Duration::from_millis(20);
+/// Operations before the one that cannot be explained, in the report.
+const CONTEXT: usize = 12;
 
-/// A plain key was answered with the value of `attempt`.
-pub fn check_value(seen: Seen<'_>, key: &ValueKey, attempt: &Attempt) -> Verdict {
-    if !key.is_plain() {
-        return Ok(());
-    }
-    match replaced_by(seen, key, Some(&attempt.span)) {
-        Some(by) => no("O11", format!("{key}: attempt {} is served after {by} replaced it", attempt.id)),
-        None => Ok(()),
-    }
-}
-
-/// A plain key was answered as absent: allowed where it never was, where a delete may be the last change, or where the
-/// last change may be a value that may vanish.
-pub fn check_absent(seen: Seen<'_>, key: &ValueKey) -> Verdict {
-    let may_vanish = |attempt: &Attempt| attempt.level == Level::Memory || attempt.ttl_ms > 0;
-    let vanished = seen
-        .model
-        .possible(key)
-        .any(|attempt| may_vanish(attempt) && replaced_by(seen, key, Some(&attempt.span)).is_none());
-    let deletions = seen.model.history(key).map(|history| history.deletions.as_slice()).unwrap_or_default();
-    let deleted = deletions
-        .iter()
-        .any(|deletion| deletion.ending != Ending::Refused && replaced_by_put(seen, key, &deletion.span).is_none());
-    if vanished || deleted {
-        return Ok(());
-    }
-    match replaced_by_put(
-        seen,
-        key,
-        &Span { invoked: std::time::Duration::ZERO, ended: Some(std::time::Duration::ZERO) },
-    ) {
-        Some(id) => {
-            no("O11", format!("{key} is absent on {} although attempt {id} was acknowledged", seen.daemon.name))
-        }
-        None => Ok(()),
-    }
-}
-
-/// An acknowledged put that began after `change` was answered, and was answered before the read began.
-fn replaced_by_put(seen: Seen<'_>, key: &ValueKey, change: &Span) -> Option<u64> {
-    let replaces = |attempt: &&Attempt| {
-        attempt.ending == Ending::Done
-            && seen.daemon.inherits(&attempt.daemon)
-            && change.precedes(&attempt.span)
-            && attempt.span.precedes(&seen.span)
+/// What a hit says of its key's history: the attempts whose bytes it may be. `range` is what was asked for.
+pub fn hit(model: &Model, key: &ValueKey, hit: &Hit, payload: &[u8], range: Option<(u64, u64)>) -> Observed {
+    let fits = |attempt: &&Attempt| match range {
+        None => crate::model::recognise(payload) == Some(attempt.id),
+        Some(range) => super::hit::has_part(attempt, hit, payload, range),
     };
-    seen.model.possible(key).find(replaces).map(|attempt| attempt.id)
+    Observed::Value(model.possible(key).filter(fits).map(|attempt| attempt.id).collect())
+}
+
+/// What an answer of EXISTS says: a value of this length.
+pub fn exists(model: &Model, key: &ValueKey, len: u64) -> Observed {
+    Observed::Value(model.possible(key).filter(|attempt| attempt.len == len).map(|attempt| attempt.id).collect())
+}
+
+/// What a miss says, if it says anything of the value.
+pub fn miss(model: &Model, key: &ValueKey, reason: MissReason) -> Option<Observed> {
+    match reason {
+        // Nothing certain is known of a value that a fault has damaged.
+        _ if model.is_damaged(key) => None,
+        MissReason::Absent | MissReason::Evicted => Some(Observed::Nothing),
+        MissReason::Expired => Some(Observed::Expired),
+        MissReason::Corrupt
+        | MissReason::NewerFormat
+        | MissReason::Identity
+        | MissReason::Deadline
+        | MissReason::Declined
+        | MissReason::TierDown => None,
+    }
+}
+
+/// What is known of how steady the world is.
+pub struct Steadiness<'a> {
+    /// Wall clocks may jump: a lifetime says nothing.
+    pub clocks_jump: bool,
+    /// When the node's index was lost: what nobody was told of may be undone then.
+    pub index_lost: &'a [Duration],
+}
+
+/// Judges the history of a plain key on one daemon. `Ok(false)` where it is too long to tell.
+pub fn check(seen: Seen<'_>, key: &ValueKey, steady: &Steadiness<'_>) -> Result<bool, super::No> {
+    let history = history(seen.model, seen.daemon, key, steady);
+    match order(&history, steady.index_lost) {
+        Order::Found => Ok(true),
+        Order::Undecided => Ok(false),
+        Order::None(at) => refuse(seen.daemon, key, &history, at).map(|()| true),
+    }
+}
+
+fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'_>) -> Vec<Operation> {
+    let certain = |by: &Daemon, ending: Ending, span: &Span| {
+        // What an older daemon of this node id still acknowledges beside this one may be nothing to this one.
+        let settled = by == daemon || span.ended.is_some_and(|ended| ended < daemon.since);
+        ending == Ending::Done && settled
+    };
+    let puts = model.possible(key).filter(|put| daemon.inherits(&put.daemon)).map(|put| Operation {
+        act: Act::Write(written(put, steady)),
+        span: put.span,
+        certain: certain(&put.daemon, put.ending, &put.span),
+    });
+    let deletions = model.history(key).map(|history| history.deletions.as_slice()).unwrap_or_default();
+    let deletions =
+        deletions.iter().filter(|deletion| deletion.ending != Ending::Refused && daemon.inherits(&deletion.daemon));
+    let deletions = deletions.map(|deletion| Operation {
+        act: Act::Delete,
+        span: deletion.span,
+        certain: certain(&deletion.daemon, deletion.ending, &deletion.span),
+    });
+    let reads = model.reads(daemon, key).iter().map(|read| {
+        let act = match &read.observed {
+            Observed::Value(attempts) => Act::Saw(attempts.clone()),
+            Observed::Nothing => Act::Missed,
+            Observed::Expired => Act::Expired,
+        };
+        Operation { act, span: read.span, certain: true }
+    });
+    let mut history: Vec<_> = puts.chain(deletions).chain(reads).collect();
+    history.sort_by_key(|operation| operation.span.invoked);
+    history
+}
+
+fn written(put: &Attempt, steady: &Steadiness<'_>) -> Written {
+    let ttl = Duration::from_millis(put.ttl_ms);
+    let expires = (put.ttl_ms > 0).then(|| {
+        let latest = put.span.ended.filter(|_| put.ending == Ending::Done);
+        match latest {
+            _ if steady.clocks_jump => (Duration::ZERO, Duration::MAX),
+            Some(ended) => ((put.span.invoked + ttl).saturating_sub(CLOCK_SLACK), ended + ttl + CLOCK_SLACK),
+            None => ((put.span.invoked + ttl).saturating_sub(CLOCK_SLACK), Duration::MAX),
+        }
+    });
+    Written { id: put.id, volatile: put.level == Level::Memory, expires }
+}
+
+fn refuse(daemon: &Daemon, key: &ValueKey, history: &[Operation], at: usize) -> Verdict {
+    let Some(answer) = history.get(at) else { return Ok(()) };
+    let end = |operation: &Operation| operation.span.ended.unwrap_or(Duration::MAX);
+    let mut before: Vec<_> = history.iter().filter(|operation| operation.span.invoked <= end(answer)).collect();
+    before.sort_by_key(|operation| operation.span.invoked);
+    let from = before.len().saturating_sub(CONTEXT);
+    let lines: Vec<_> = before.iter().skip(from).map(|operation| line(operation)).collect();
+    let what = format!("{key} on {}: no order of its operations explains {}", daemon.name, line(answer));
+    no("O11", format!("{what}; the last of them: {}", lines.join(", ")))
+}
+
+fn line(operation: &Operation) -> String {
+    let what = match &operation.act {
+        Act::Write(written) if written.volatile => format!("put {} (memory)", written.id),
+        Act::Write(written) => format!("put {}", written.id),
+        Act::Delete => "delete".to_owned(),
+        Act::Saw(attempts) => format!("saw {attempts:?}"),
+        Act::Missed => "absent".to_owned(),
+        Act::Expired => "expired".to_owned(),
+    };
+    let (from, to) = (operation.span.invoked.as_secs_f64(), operation.span.ended.map(|ended| ended.as_secs_f64()));
+    match to {
+        Some(to) if operation.certain => format!("{what} [{from:.6}..{to:.6}]"),
+        Some(to) => format!("{what} [{from:.6}..{to:.6}?]"),
+        None => format!("{what} [{from:.6}..?]"),
+    }
 }

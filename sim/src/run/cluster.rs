@@ -195,6 +195,9 @@ impl Cluster {
         let lost: Vec<_> = bucket.objects().keys().filter(|path| path.contains(&below)).cloned().collect();
         let origin = self.service.origin("simulator", Cause::Injected);
         lost.iter().for_each(|path| bucket.delete(path, &origin));
+        if !lost.is_empty() {
+            self.run.lose_index(name);
+        }
         !lost.is_empty()
     }
 

@@ -43,6 +43,7 @@ struct Inner {
     commands: mpsc::UnboundedSender<Command>,
     counters: Mutex<Counters>,
     damaged: Mutex<BTreeSet<String>>,
+    index_lost: Mutex<BTreeMap<String, Vec<Duration>>>,
 }
 
 /// Totals of a run.
@@ -68,6 +69,7 @@ impl Run {
             commands,
             counters: Mutex::default(),
             damaged: Mutex::default(),
+            index_lost: Mutex::default(),
         };
         (Self(Arc::new(inner)), inbox)
     }
@@ -124,6 +126,16 @@ impl Run {
     /// The hashes in the names of objects that faults have damaged.
     pub fn damaged(&self) -> BTreeSet<String> {
         self.0.damaged.lock().clone()
+    }
+
+    /// The index of `node` is gone from the bucket.
+    pub fn lose_index(&self, node: &str) {
+        self.0.index_lost.lock().entry(node.to_owned()).or_default().push(elapsed());
+    }
+
+    /// When the index of `node` was lost.
+    pub fn index_lost(&self, node: &str) -> Vec<Duration> {
+        self.0.index_lost.lock().get(node).cloned().unwrap_or_default()
     }
 
     /// From now on nothing strikes.

@@ -70,7 +70,7 @@ pub async fn run(cluster: Arc<Cluster>) {
 fn start(shared: &Arc<Shared>, name: &str, node_id: &str) {
     let mut daemons = shared.daemons.lock();
     let order = daemons.iter().filter(|daemon| daemon.node_id == node_id).count() as u32;
-    daemons.push(Daemon { name: name.to_owned(), node_id: node_id.to_owned(), order });
+    daemons.push(Daemon { name: name.to_owned(), node_id: node_id.to_owned(), order, since: elapsed() });
     drop(daemons);
     let (node_id, inner) = (node_id.to_owned(), Arc::downgrade(shared));
     shared.cluster.add(

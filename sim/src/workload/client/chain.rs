@@ -125,6 +125,7 @@ impl Client {
             _ => return None,
         };
         let generation = head.as_ref().map(|head| head.generation);
+        self.shared.model.lock().end_head_read(namespace, name, generation.unwrap_or(0), span);
         self.trace(daemon, format_args!("get-head ns{namespace}/{name} -> {generation:?}"));
         self.judge(daemon, span, |seen| oracle::head::check_read(seen, namespace, name, head.as_ref()));
         Some(head.unwrap_or(Head { generation: 0, value: None }))

@@ -3,6 +3,7 @@
 mod chain;
 mod upkeep;
 mod values;
+mod watch;
 
 use super::Shared;
 use super::remote::{Opening, Remote};

@@ -39,6 +39,7 @@ impl Client {
                         false => oracle::no("O1", format!("{key} is listed with {} bytes: no put had", entry.len)),
                     }
                 });
+                self.saw_len(daemon, span, &key, entry.len);
                 found.push((key, entry.put_id));
             }
             if page.cursor.is_empty() {

@@ -103,12 +103,14 @@ impl Client {
         let bytes = payload.as_ref();
         self.trace(daemon, format_args!("get {key} -> hit {:?} {} {}", hit.tier, hit.put_id, digest(bytes)));
         self.judge(daemon, span, |seen| oracle::hit::check(seen, key, hit, bytes, range));
+        self.saw_hit(daemon, span, key, hit, bytes, range);
     }
 
     fn miss(&self, daemon: &Daemon, span: Span, key: &ValueKey, reason: MissReason) {
         self.trace(daemon, format_args!("get {key} -> miss {}", reason.as_str()));
         let hurried = self.hurry_us > 0;
         self.judge(daemon, span, |seen| oracle::miss::check(seen, key, reason, hurried));
+        self.saw_miss(daemon, span, key, reason);
     }
 
     pub async fn get_many(&mut self, daemon: &Daemon, namespace: usize, targets: Vec<Target>) {
@@ -155,6 +157,7 @@ impl Client {
                     true => Ok(()),
                     false => oracle::no("O1", format!("{key} is said to have {len} bytes: no put had")),
                 });
+                self.saw_len(daemon, span, &key, len);
             }
             Heard::Answer(Response { outcome: Outcome::Miss(reason), .. }) => self.miss(daemon, span, &key, reason),
             _ => {}
