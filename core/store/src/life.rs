@@ -3,7 +3,7 @@
 use crate::index::committer::Succession;
 use crate::objects::names::{Names, last_number};
 use crate::objects::{ObjectError, Objects};
-use crate::observe::Point;
+use crate::observe::{Point, State};
 use crate::record::{self, RECORD_BYTES_MAX};
 use crate::world::{Clock, Disk, DiskError, World};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ const LIVES_KEPT: usize = 64;
 const LIVES_MAX: usize = 50_000;
 const NODE_FILE: &str = "node/record";
 const NODE_FILE_NEW: &str = "node/record.new";
+/// Reads of the directory's record before it counts as damaged.
+const DIRECTORY_READS: u32 = 2;
 /// Ordinals that may be taken by others while one start looks for its own.
 const ATTEMPTS_MAX: usize = 16;
 
@@ -141,18 +143,38 @@ pub async fn begin<W: World>(
     Err(LifeError::Contended)
 }
 
+/// What the directory remembers of itself. One read that does not verify is no damage: the second, independent one
+/// decides. A record that is damaged says nothing, as if the directory were new: the bucket knows the node's lives, and a
+/// directory that does not know the last of them is not trusted.
 async fn read_directory<W: World>(world: &W, node_id: &str) -> Result<NodeRecord, LifeError> {
-    let disk = world.disk();
-    let bytes = match disk.read_at(NODE_FILE, 0, RECORD_BYTES_MAX).await {
-        Ok(bytes) => bytes,
-        Err(DiskError::NotFound { .. }) => return Ok(NodeRecord::default()),
-        Err(error) => return Err(error.into()),
-    };
-    let held: NodeRecord = record::decode(&bytes).map_err(LifeError::Damaged)?;
-    if held.node_id != node_id {
-        return Err(LifeError::OtherNode { held: held.node_id, asked: node_id.to_owned() });
+    let mut other = None;
+    let mut damage = String::new();
+    for read in 0..DIRECTORY_READS {
+        let bytes = match world.disk().read_at(NODE_FILE, 0, RECORD_BYTES_MAX).await {
+            Ok(bytes) => bytes,
+            Err(DiskError::NotFound { .. }) => return Ok(NodeRecord::default()),
+            Err(error) => return Err(error.into()),
+        };
+        match record::decode::<NodeRecord>(&bytes) {
+            Ok(held) if held.node_id == node_id => {
+                world.reached_if(read > 0, State::DirectoryReadAgain);
+                return Ok(held);
+            }
+            Ok(held) => other = Some(held.node_id),
+            Err(error) => damage = error,
+        }
     }
-    Ok(held)
+    if let Some(held) = other {
+        return Err(LifeError::OtherNode { held, asked: node_id.to_owned() });
+    }
+    world.reached(State::DamagedDirectory);
+    tracing::warn!(
+        node_id,
+        file = NODE_FILE,
+        error = damage,
+        "the record of the data directory is damaged; it is replaced"
+    );
+    Ok(NodeRecord::default())
 }
 
 async fn write_directory<W: World>(world: &W, held: &NodeRecord) -> Result<(), LifeError> {

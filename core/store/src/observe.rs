@@ -109,6 +109,8 @@ names! {
         BootstrapFromIndex = "bootstrap-from-index",
         BootstrapFromListing = "bootstrap-from-listing",
         RolledBackDirectory = "rolled-back-directory-noticed",
+        DirectoryReadAgain = "directory-record-good-on-second-read",
+        DamagedDirectory = "damaged-directory-record-replaced",
         HeadConflict = "head-conflict",
         HeadOwnRetry = "head-found-its-own-put",
         DeadMarkOfPeer = "dead-mark-of-a-peer-applied",

@@ -69,6 +69,11 @@ kinds! {
     DiskSlowSync = "disk-slow-sync",
     /// A sync fails once and the unsynced data is gone, though the next sync succeeds.
     DiskSyncLost = "disk-sync-lost",
+    /// A bit of a file's stored bytes flips, for ever, in a sector that is read.
+    DiskRot = "disk-rot",
+    /// A read answers the bytes of another place: another offset, another file, a file that was removed, or another
+    /// node's, as on a volume that all share. The length is the right one.
+    DiskMisdirectedRead = "disk-misdirected-read",
     /// At a crash the directory goes back to an older, valid state.
     DiskRollback = "disk-rollback",
     /// The process is killed.
@@ -79,12 +84,17 @@ kinds! {
     CacheRollback = "cache-rollback",
     /// At a crash bits of the cache's device files flip.
     CacheRot = "cache-rot",
+    /// At a crash some entries of the cache are damaged under right checksums of foyer's, as by memory that failed before
+    /// the checksum was taken.
+    CacheEntryDamage = "cache-entry-damage",
     /// At a crash the node's index disappears from the bucket.
     IndexLost = "index-lost",
     /// The wall clock jumps, forward or back, by up to `delay`.
     ClockJump = "clock-jump",
     /// The network between a node and all clients is cut, for as long as `delay`.
     NetCut = "net-cut",
+    /// Somebody connects to the TCP door and speaks anything but the protocol.
+    HostileClient = "hostile-client",
 }
 
 impl FaultKind {
@@ -106,6 +116,7 @@ impl FaultKind {
             Self::ObjectRepeat => matches!(operation, Put | Delete),
             Self::ObjectSlowList | Self::ObjectPartialList => operation == List,
             Self::DiskError => matches!(operation, Append | Read | Sync),
+            Self::DiskRot | Self::DiskMisdirectedRead => operation == Read,
             Self::DiskNoSpace => operation == Append,
             Self::DiskSlowSync | Self::DiskSyncLost => operation == Sync,
             _ => false,
@@ -117,7 +128,8 @@ impl FaultKind {
     }
 
     pub fn of_disk(self) -> bool {
-        matches!(self, Self::DiskError | Self::DiskNoSpace | Self::DiskSlowSync | Self::DiskSyncLost)
+        let at_a_crash = self == Self::DiskRollback;
+        self.as_str().starts_with("disk-") && !at_a_crash
     }
 
     /// Strikes a node as a whole, not one of its operations.
@@ -132,7 +144,10 @@ impl FaultKind {
 
     /// Strikes a node that is down.
     pub fn strikes_the_dead(self) -> bool {
-        matches!(self, Self::DiskRollback | Self::CacheRollback | Self::CacheRot | Self::IndexLost)
+        matches!(
+            self,
+            Self::DiskRollback | Self::CacheRollback | Self::CacheRot | Self::CacheEntryDamage | Self::IndexLost
+        )
     }
 
     /// Goes on for a while once it has struck.

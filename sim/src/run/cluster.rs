@@ -1,10 +1,10 @@
 //! The nodes of a run: their lives, deaths and everything that outlives them.
 
-use super::{Command, Options, Run};
+use super::{Command, Options, Run, cache};
 use crate::faults::{FaultKind, Strike};
 use crate::object_store::{Cause, Service, SimObjectStore};
 use crate::random::Stream;
-use crate::world::{SimDisk, SimWorld, WallClock};
+use crate::world::{SimDisk, SimWorld, Volume, WallClock};
 use futures::future::{BoxFuture, Either, select};
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
@@ -20,8 +20,6 @@ use tokio::sync::mpsc;
 
 /// How often faults by time are asked whether they strike.
 const TICK: Duration = Duration::from_millis(20);
-/// The unit in which a cache's device files go back to an older state.
-const PAGE_BYTES: usize = 4096;
 
 /// What a node's process gets when it starts.
 #[derive(Clone)]
@@ -50,7 +48,7 @@ struct Slot {
     /// The fault because of which the next life finds no index: it goes once the dead life's requests have landed.
     index_lost: Option<Strike>,
     /// The device files as they were when this life began.
-    cache_before: BTreeMap<PathBuf, Vec<u8>>,
+    cache_before: cache::Files,
 }
 
 pub struct Cluster {
@@ -58,6 +56,7 @@ pub struct Cluster {
     options: Options,
     scratch: PathBuf,
     service: Arc<Service>,
+    volume: Volume,
     slots: Mutex<BTreeMap<String, Slot>>,
 }
 
@@ -68,7 +67,7 @@ impl Cluster {
         let slowest = random.within(2..30);
         let latency = Duration::from_millis(1)..Duration::from_millis(slowest);
         let service = Arc::new(Service::new(run, node, latency));
-        Self { run: run.clone(), options, scratch, service, slots: Mutex::default() }
+        Self { run: run.clone(), options, scratch, service, volume: Volume::default(), slots: Mutex::default() }
     }
 
     pub fn run(&self) -> &Run {
@@ -93,14 +92,14 @@ impl Cluster {
             id: handle.id(),
             ip,
             program,
-            disk: SimDisk::new(&self.run, name),
+            disk: SimDisk::new(&self.run, name, &self.volume),
             wall,
             lives: 0,
             up: false,
             random,
             cache_dir: self.scratch.join(name),
             index_lost: None,
-            cache_before: BTreeMap::new(),
+            cache_before: cache::Files::new(),
         };
         self.slots.lock().insert(name.to_owned(), slot);
         self.start(name);
@@ -120,7 +119,7 @@ impl Cluster {
         if let Some(strike) = slot.index_lost.take().filter(|_| self.lose_index(name)) {
             self.run.fault_changed(&strike.key);
         }
-        slot.cache_before = read_files(&slot.cache_dir);
+        slot.cache_before = cache::read_files(&slot.cache_dir);
         self.run.trace(name, format_args!("life {} begins", slot.lives));
         let (program, node) = (slot.program.clone(), name.to_owned());
         let (run, number, wall, disk) = (self.run.clone(), slot.lives, slot.wall.clone(), slot.disk.clone());
@@ -175,8 +174,9 @@ impl Cluster {
             let Some(strike) = self.run.fault_event(name, *kind) else { continue };
             let changed = match kind {
                 FaultKind::DiskRollback => slot.disk.roll_back(strike.choice),
-                FaultKind::CacheRollback => roll_back_pages(&slot.cache_before, &mut slot.random),
-                FaultKind::CacheRot => rot(&slot.cache_dir, strike.choice),
+                FaultKind::CacheRollback => cache::roll_back_pages(&slot.cache_before, &mut slot.random),
+                FaultKind::CacheRot => cache::rot(&slot.cache_dir, strike.choice),
+                FaultKind::CacheEntryDamage => cache::damage_entries(&slot.cache_dir, strike.choice),
                 _ => {
                     slot.index_lost = Some(strike);
                     continue;
@@ -269,50 +269,4 @@ impl Cluster {
             }
         }
     }
-}
-
-fn read_files(dir: &PathBuf) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some((entry.path(), std::fs::read(entry.path()).ok()?))).collect()
-}
-
-/// Puts a random subset of pages back to what they held before.
-fn roll_back_pages(before: &BTreeMap<PathBuf, Vec<u8>>, random: &mut Stream) -> bool {
-    let mut changed = false;
-    for (path, old) in before {
-        let Ok(mut now) = std::fs::read(path) else { continue };
-        for (page, old) in now.chunks_mut(PAGE_BYTES).zip(old.chunks(PAGE_BYTES)) {
-            if page.len() == old.len() && page != old && random.chance(0.5) {
-                page.copy_from_slice(old);
-                changed = true;
-            }
-        }
-        if std::fs::write(path, now).is_err() {
-            return false;
-        }
-    }
-    changed
-}
-
-/// Flips some bits of the device files.
-fn rot(dir: &PathBuf, choice: u64) -> bool {
-    let mut random = Stream::new(choice, "cache-rot");
-    let mut changed = false;
-    for (path, mut bytes) in read_files(dir) {
-        for page in bytes.chunks_mut(PAGE_BYTES) {
-            let written = page.iter().take(64).any(|byte| *byte != 0);
-            if !(written && random.chance(0.3)) {
-                continue;
-            }
-            let position = random.below(page.len() as u64) as usize;
-            if let Some(byte) = page.get_mut(position) {
-                *byte ^= 1 << random.below(8);
-                changed = true;
-            }
-        }
-        if std::fs::write(&path, bytes).is_err() {
-            return false;
-        }
-    }
-    changed
 }

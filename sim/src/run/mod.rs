@@ -1,5 +1,6 @@
 //! One run: a seed, a plan, and everything that is recorded about them.
 
+mod cache;
 mod cluster;
 mod execute;
 mod report;

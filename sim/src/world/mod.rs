@@ -5,7 +5,7 @@ mod disk;
 mod pump;
 
 pub use clock::{SimClock, WallClock, elapsed, perfect_wall_ms};
-pub use disk::SimDisk;
+pub use disk::{SimDisk, Volume};
 pub use pump::Pump;
 
 use crate::random::Stream;

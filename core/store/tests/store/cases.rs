@@ -1,4 +1,5 @@
-use super::rig::{Bucket, block, config, identity, plain};
+use super::rig::{Bucket, Node, block, config, identity, plain};
+use bettong_core::{Disk, World};
 use bettong_wire::request::{
     GetBlocks, GetHead, HeadValue, Level, List, ListKind, LookupBlockPrefix, PartAsk, PublishHead, PutBlocks,
     PutSidecar, ReadLimits, Target, Tier,
@@ -58,6 +59,36 @@ async fn a_restart_keeps_what_was_acknowledged_at_level_object_and_nothing_else(
     assert_eq!(node.get(block(1, 0)).await, Ok(b"block".to_vec()));
     node.until(async |_| paths(&bucket, "ns").await.len() == 3).await;
     node.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_record_of_the_directory_is_replaced_and_another_nodes_is_refused() {
+    const RECORD: &str = "node/record";
+    let bucket = Bucket::new();
+    for node_id in ["a", "b"] {
+        let node = bucket.node(node_id).await;
+        node.put(plain("key"), Level::Object, node_id.as_bytes()).await.unwrap();
+        node.stop().await;
+    }
+    let (world, other) = (bucket.world("a"), bucket.world("b"));
+    let good = world.disk().read_at(RECORD, 0, u64::MAX).await.unwrap();
+    let mut rotten = good.to_vec();
+    rotten[good.len() / 2] ^= 1;
+    let foreign = other.disk().read_at(RECORD, 0, u64::MAX).await.unwrap();
+    for (record, starts) in [(rotten.into(), true), (foreign, false), (good.slice(..good.len() / 2), true)] {
+        world.disk().remove(RECORD).await.unwrap();
+        world.disk().create(RECORD).await.unwrap();
+        world.disk().append(RECORD, record).await.unwrap();
+        match bucket.store(config("a")).await {
+            Ok(store) => {
+                let node = Node::of(store).await;
+                assert!(starts);
+                assert_eq!(node.get(plain("key")).await, Ok(b"a".to_vec()));
+                node.stop().await;
+            }
+            Err(error) => assert!(!starts && error.to_string().contains("belongs to node `b`"), "{error}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -118,12 +118,17 @@ impl Bucket {
         self.gate.shut.store(shut, Ordering::Relaxed);
     }
 
-    pub async fn store(&self, config: StoreConfig) -> Result<Store<RealWorld>, bettong_core::store::OpenError> {
-        let dir = self.root.path().join(&config.node_id);
+    /// The world of a node: its directory is made where it is missing.
+    pub fn world(&self, node_id: &str) -> RealWorld {
+        let dir = self.root.path().join(node_id);
         std::fs::create_dir_all(&dir).unwrap();
-        let world = RealWorld::new(dir.clone(), tokio::runtime::Handle::current()).unwrap();
-        let disk =
-            DiskConfig { dir: dir.join("cache"), bytes: 16 << 20, region_bytes: 2 << 20, write_buffer_bytes: 4 << 20 };
+        RealWorld::new(dir, tokio::runtime::Handle::current()).unwrap()
+    }
+
+    pub async fn store(&self, config: StoreConfig) -> Result<Store<RealWorld>, bettong_core::store::OpenError> {
+        let world = self.world(&config.node_id);
+        let dir = self.root.path().join(&config.node_id).join("cache");
+        let disk = DiskConfig { dir, bytes: 16 << 20, region_bytes: 2 << 20, write_buffer_bytes: 4 << 20 };
         let parts = StoreParts {
             objects: self.gate.clone(),
             local_index: None,

@@ -1,6 +1,10 @@
 //! A disk that keeps only what was synced, and at a crash decides by the sector what else it keeps.
 
-use crate::faults::FaultKind;
+mod damage;
+
+pub use damage::Volume;
+
+use crate::faults::{FaultKind, Strike};
 use crate::plan::Operation;
 use crate::random::Stream;
 use crate::run::Run;
@@ -21,6 +25,7 @@ const SNAPSHOTS_MAX: usize = 8;
 pub struct SimDisk {
     run: Run,
     node: String,
+    volume: Volume,
     state: Arc<Mutex<State>>,
 }
 
@@ -150,8 +155,11 @@ fn tear(contents: &mut Contents, random: &mut Stream) {
 }
 
 impl SimDisk {
-    pub fn new(run: &Run, node: &str) -> Self {
-        Self { run: run.clone(), node: node.to_owned(), state: Arc::default() }
+    /// An empty disk on a volume that it shares with others.
+    pub fn new(run: &Run, node: &str, volume: &Volume) -> Self {
+        let state = Arc::default();
+        volume.join(&state);
+        Self { run: run.clone(), node: node.to_owned(), volume: volume.clone(), state }
     }
 
     /// The node's power fails: what was not synced is lost, torn or reordered. Call it when the node is dead.
@@ -179,16 +187,19 @@ impl SimDisk {
         self.state.lock().files.values().map(|contents| contents.bytes.len() as u64).sum()
     }
 
-    /// An operation takes a moment, and may fail.
-    async fn strike(&self, operation: Operation, name: &str) -> Result<bool, DiskError> {
+    /// An operation takes a moment, and may fail. Answers the strikes that change what it does.
+    async fn strike(&self, operation: Operation, name: &str) -> Result<Vec<Strike>, DiskError> {
         valid(name)?;
         let strikes = self.run.fault_operation(&self.node, operation, name, FaultKind::of_disk);
-        let mut lost = false;
+        let mut left = Vec::new();
         for strike in strikes {
             let path = name.to_owned();
             match strike.kind {
-                FaultKind::DiskSlowSync => madsim::time::sleep(strike.delay).await,
-                FaultKind::DiskSyncLost => lost = true,
+                FaultKind::DiskSlowSync => {
+                    madsim::time::sleep(strike.delay).await;
+                    self.run.fault_changed(&strike.key);
+                }
+                FaultKind::DiskSyncLost | FaultKind::DiskRot | FaultKind::DiskMisdirectedRead => left.push(strike),
                 FaultKind::DiskNoSpace => {
                     self.run.fault_changed(&strike.key);
                     return Err(DiskError::NoSpace { path, detail: "the simulated disk is full".to_owned() });
@@ -198,9 +209,37 @@ impl SimDisk {
                     return Err(DiskError::Io { path, detail: "simulated EIO".to_owned() });
                 }
             }
-            self.run.fault_changed(&strike.key);
         }
-        Ok(lost)
+        Ok(left)
+    }
+
+    /// What a read of a file that is there answers, by what strikes it.
+    fn read_struck(&self, bytes: Bytes, name: &str, offset: u64, strikes: &[Strike]) -> Result<Bytes, DiskError> {
+        let mut read = bytes;
+        for strike in strikes {
+            let changed = match strike.kind {
+                FaultKind::DiskRot => {
+                    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                    let range = start..start.saturating_add(read.len());
+                    let mut state = self.state.lock();
+                    let stored = &mut state.file_mut(name)?.bytes;
+                    let seen = damage::rot(stored, &range, strike.choice);
+                    read = Bytes::copy_from_slice(stored.get(range).unwrap_or_default());
+                    seen
+                }
+                _ => match self.volume.astray(offset, read.len(), strike.choice).filter(|other| *other != read) {
+                    Some(other) => {
+                        read = other;
+                        true
+                    }
+                    None => false,
+                },
+            };
+            if changed {
+                self.run.fault_changed(&strike.key);
+            }
+        }
+        Ok(read)
     }
 }
 
@@ -227,12 +266,15 @@ impl Disk for SimDisk {
     }
 
     async fn read_at(&self, name: &str, offset: u64, len: u64) -> Result<Bytes, DiskError> {
-        self.strike(Operation::Read, name).await?;
-        let state = self.state.lock();
-        let contents = state.file(name)?;
-        let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(contents.bytes.len());
-        let (start, end) = (bound(offset), bound(offset.saturating_add(len)));
-        Ok(Bytes::copy_from_slice(contents.bytes.get(start..end).unwrap_or_default()))
+        let strikes = self.strike(Operation::Read, name).await?;
+        let read = {
+            let state = self.state.lock();
+            let contents = state.file(name)?;
+            let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(contents.bytes.len());
+            let (start, end) = (bound(offset), bound(offset.saturating_add(len)));
+            Bytes::copy_from_slice(contents.bytes.get(start..end).unwrap_or_default())
+        };
+        self.read_struck(read, name, offset, &strikes)
     }
 
     async fn len(&self, name: &str) -> Result<u64, DiskError> {
@@ -244,11 +286,12 @@ impl Disk for SimDisk {
         self.state.lock().file(name)?;
         // A sync takes its time: a crash can come in between.
         madsim::time::sleep(Duration::from_millis(1)).await;
-        let lost = self.strike(Operation::Sync, name).await?;
+        let lost = self.strike(Operation::Sync, name).await?.pop();
         let mut state = self.state.lock();
         let contents = state.file_mut(name)?;
-        if lost {
+        if let Some(strike) = lost {
             contents.bytes.truncate(contents.synced);
+            self.run.fault_changed(&strike.key);
             return Err(DiskError::Io { path: name.to_owned(), detail: "simulated EIO: the data is gone".to_owned() });
         }
         contents.synced = contents.bytes.len();
