@@ -4,6 +4,7 @@ mod client;
 mod door;
 mod engines;
 mod finish;
+mod hostile;
 mod mix;
 mod node;
 mod remote;

@@ -1,7 +1,7 @@
 //! Runs of the store: nodes, clients that work while faults strike, and the reckoning after them.
 
 use super::client::Client;
-use super::{Setup, Shared, finish, node};
+use super::{Setup, Shared, finish, hostile, node};
 use crate::faults::FaultKind;
 use crate::model::{Daemon, Model};
 use crate::plan::Workload;
@@ -56,6 +56,11 @@ pub async fn run(cluster: Arc<Cluster>) {
     }
     if cluster.options().planted_nondeterminism {
         plant(&cluster);
+    }
+    if plan.faults.iter().any(|fault| fault.kind == FaultKind::HostileClient) {
+        let ip = std::net::IpAddr::from([10, 0, 3, 1]);
+        let home = madsim::runtime::Handle::current().create_node().name("hostile").ip(ip).build();
+        drop(home.spawn(hostile::run(shared.clone())));
     }
     work(&shared, &mut random).await;
     if cluster.run().counters().kills == 0 {
