@@ -101,6 +101,8 @@ pub struct Attempt {
     pub ttl_ms: u64,
     pub span: Span,
     pub ending: Ending,
+    /// Its client library may ask again by itself, each time under a put id of its own.
+    pub repeats: bool,
     /// The put id that the store answered, and whether it said that the key was there already.
     pub stored: Option<(PutId, bool)>,
 }
@@ -187,9 +189,17 @@ impl Model {
         let span = Span { invoked: now, ended: None };
         self.histories.entry(key.clone()).or_default().puts.push(id);
         let daemon = daemon.clone();
-        let attempt = Attempt { id, key, daemon, level, len, ttl_ms, span, ending: Ending::Open, stored: None };
+        let attempt =
+            Attempt { id, key, daemon, level, len, ttl_ms, span, ending: Ending::Open, repeats: false, stored: None };
         self.attempts.insert(id, attempt);
         id
+    }
+
+    /// The attempt is of a client whose library repeats puts of blocks and sidecars.
+    pub fn set_repeats(&mut self, id: AttemptId) {
+        if let Some(attempt) = self.attempts.get_mut(&id) {
+            attempt.repeats = !attempt.key.is_plain();
+        }
     }
 
     /// An answer came; an answer that never comes leaves the attempt open.

@@ -1,54 +1,268 @@
-//! O13, O14: when everything has settled, what is listed is there, and what is in the bucket is accounted for.
+//! O13, O14: when everything has settled, what is listed is there, and what is in the bucket is accounted for, object by
+//! object.
 
 use super::{Seen, Verdict, no};
-use crate::model::{Ending, Model};
-use bettong_wire::PutId;
-use std::collections::BTreeSet;
+use crate::model::{Attempt, AttemptId, Ending, Model, ValueKey};
+use crate::object_store::{Bucket, Cause, EffectKind};
+use bettong_core::objects::names::{Names, PayloadName};
+use bettong_wire::envelope::Kind;
+use bettong_wire::request::{Level, Target};
+use bettong_wire::{MissReason, NamespaceId, Part};
+use object_store::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-/// Put ids of the value objects of a bucket: `.../ns/{id}/{block,sidecar,kv}/...{put id}`.
-pub fn value_objects<'a>(paths: impl Iterator<Item = &'a String>) -> Vec<(&'a str, PutId)> {
-    let of_values = |path: &str| ["/block/", "/sidecar/", "/kv/"].iter().any(|kind| path.contains(kind));
-    paths
-        .filter(|path| of_values(path))
-        .filter_map(|path| Some((path.as_str(), PutId::parse(path.rsplit('.').next()?)?)))
-        .collect()
+/// How often the client library asks at most.
+const LIBRARY_ATTEMPTS_MAX: u64 = 8;
+
+/// A value's object in the bucket.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub path: String,
+    pub name: PayloadName,
+    /// The daemon that wrote it, and when.
+    pub by: String,
+    pub at: Duration,
+    /// Its last write landed late or once more: after its caller had given it up, or had been told of another one.
+    pub late: bool,
 }
 
-/// Judges the bucket: every value object is listed by a live node, is dead and waits for its removal, or belongs to an
-/// attempt whose outcome nobody knows. `explained` counts objects that puts which nobody asked for, or asked for again, may
-/// have left; `waiting` says of a version that its removal may still be under way.
-pub fn check_bucket(
-    model: &Model,
-    objects: &[(&str, PutId)],
-    listed: &BTreeSet<PutId>,
-    explained: u64,
-    waiting: impl Fn(PutId) -> bool,
-) -> Verdict {
-    let mut orphans = Vec::new();
-    for (path, put_id) in objects.iter().filter(|(_, put_id)| !listed.contains(put_id)) {
-        let acknowledged = model.attempt_of(*put_id).is_some();
-        if acknowledged && !waiting(*put_id) {
-            return no("O14", format!("{path} was acknowledged, and no node lists it although nobody deleted it"));
-        }
-        if !acknowledged {
-            orphans.push(*path);
+/// The value objects of these namespaces, with the last write of each.
+pub fn value_objects(bucket: &Bucket, names: &Names, namespaces: &[NamespaceId]) -> Vec<Stored> {
+    let mut written = BTreeMap::new();
+    for effect in bucket.effects().iter().filter(|effect| matches!(effect.kind, EffectKind::Put { .. })) {
+        let (last, times) = written.entry(effect.path.as_str()).or_insert((effect, 0_u64));
+        *last = effect;
+        *times += 1;
+    }
+    let named =
+        bucket.objects().keys().filter_map(|path| Some((path, names.parse_payload(&Path::from(path.as_str()))?)));
+    let ours = named.filter(|(_, name)| namespaces.contains(&name.namespace));
+    ours.filter_map(|(path, name)| {
+        let (effect, times) = written.get(path.as_str())?;
+        // A name is written once; a slow request is asked again by the store and may land after the second.
+        let late = matches!(effect.cause, Cause::Late | Cause::Repeated) || *times > 1;
+        Some(Stored { path: path.clone(), name, by: effect.by.clone(), at: effect.at, late })
+    })
+    .collect()
+}
+
+/// What the model calls the value of an object; `None` where nobody ever asked for it.
+fn key_of<'a>(model: &'a Model, namespaces: &[NamespaceId], name: &PayloadName) -> Option<&'a ValueKey> {
+    model.keys().find(|key| {
+        let (kind, hash, part) = match &key.target {
+            Target::Plain(key) => (Kind::Plain, *blake3::hash(key.as_bytes()).as_bytes(), Part(0)),
+            Target::Block(key) => (Kind::Block, key.hash.0, key.part),
+            Target::Sidecar(key) => (Kind::Sidecar, key.0, Part(0)),
+        };
+        let namespace = namespaces.get(key.namespace);
+        namespace == Some(&name.namespace) && (kind, hash, part) == (name.kind, name.hash, name.part)
+    })
+}
+
+/// Why an object is in the bucket although no node lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// A put whose outcome nobody was told left it.
+    UnknownPut,
+    /// The client library asked again, and this is of an attempt that was not the last.
+    AskedAgain,
+    /// Its write landed late, or once more, after it had been removed.
+    LateOrRepeated,
+    /// Its bytes, or another copy's, were damaged: it was quarantined, or is a healing that was replaced.
+    Damaged,
+    /// Its time is over; the bytes stay.
+    Expired,
+    /// Replaced or deleted; that it was to be removed went with the index.
+    IndexLost,
+}
+
+impl Why {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownPut => "sim orphan of an unknown put",
+            Self::AskedAgain => "sim orphan of an attempt of the library's",
+            Self::LateOrRepeated => "sim orphan of a late or repeated write",
+            Self::Damaged => "sim orphan beside damage",
+            Self::Expired => "sim orphan past its time",
+            Self::IndexLost => "sim orphan of a lost index",
         }
     }
-    let unknown = model.attempts().filter(|attempt| matches!(attempt.ending, Ending::Unknown | Ending::Open)).count();
-    let allowed = unknown as u64 + explained;
-    if orphans.len() as u64 > allowed {
-        let first = orphans.first().copied().unwrap_or_default();
-        return no("O14", format!("{} orphans, the first {first}; only {allowed} are explained", orphans.len()));
+}
+
+/// What is known besides the model.
+pub struct Evidence<'a> {
+    pub namespaces: &'a [NamespaceId],
+    /// Daemons whose index was lost.
+    pub index_lost: BTreeSet<String>,
+    pub now: Duration,
+}
+
+/// Explains every object that is not listed, each attempt at most so often as it may have left one.
+pub fn explain(model: &Model, orphans: &[&Stored], evidence: &Evidence<'_>) -> Result<BTreeMap<Why, u64>, super::No> {
+    let mut reasons = BTreeMap::new();
+    let mut spent: BTreeMap<AttemptId, u64> = BTreeMap::new();
+    // Earliest first: what may have left an early one may have left a later one too, and not the other way round.
+    let mut orphans = orphans.to_vec();
+    orphans.sort_by_key(|orphan| orphan.at);
+    for orphan in orphans {
+        let wrong = |what: &str| super::No { oracle: "O14", what: format!("{} {what}", orphan.path) };
+        let put_id = orphan.name.put_id;
+        let Some(key) = key_of(model, evidence.namespaces, &orphan.name) else {
+            return Err(wrong("is of nothing that was put"));
+        };
+        if model.surely_held(put_id, evidence.now) {
+            return Err(wrong("was acknowledged, and no node lists it although nobody deleted it"));
+        }
+        let why = match model.attempt_of(put_id) {
+            Some(attempt) => acknowledged(model, key, attempt, orphan, evidence),
+            None => unacknowledged(model, key, orphan, &mut spent),
+        };
+        let Some(why) = why else {
+            return Err(wrong(&format!(
+                "is an orphan of {} since {:.6}: nothing explains it",
+                orphan.by,
+                orphan.at.as_secs_f64()
+            )));
+        };
+        *reasons.entry(why).or_default() += 1;
+    }
+    Ok(reasons)
+}
+
+/// A version that was acknowledged, and is listed no more. Its object should be gone too: a removal that a death cut off
+/// is taken up again by the next life, unless it does not know of it.
+fn acknowledged(
+    model: &Model,
+    key: &ValueKey,
+    attempt: &Attempt,
+    orphan: &Stored,
+    evidence: &Evidence<'_>,
+) -> Option<Why> {
+    let replaced = key.is_plain() && model.possible(key).any(|other| other.id != attempt.id);
+    let deleted = model
+        .history(key)
+        .is_some_and(|history| history.deletions.iter().any(|deletion| deletion.ending != Ending::Refused));
+    match () {
+        () if orphan.late => Some(Why::LateOrRepeated),
+        () if model.is_damaged(key) => Some(Why::Damaged),
+        () if attempt.ttl_ms > 0 => Some(Why::Expired),
+        () if (replaced || deleted) && evidence.index_lost.contains(&orphan.by) => Some(Why::IndexLost),
+        () => None,
+    }
+}
+
+fn unacknowledged(model: &Model, key: &ValueKey, orphan: &Stored, spent: &mut BTreeMap<AttemptId, u64>) -> Option<Why> {
+    let left_by = |attempt: &&Attempt| {
+        attempt.daemon.name == orphan.by && attempt.level != Level::Memory && attempt.span.invoked <= orphan.at
+    };
+    let unknown = |attempt: &&Attempt| matches!(attempt.ending, Ending::Unknown | Ending::Open);
+    let mut spend = |attempts: Vec<&Attempt>| {
+        let most = |attempt: &Attempt| if attempt.repeats { LIBRARY_ATTEMPTS_MAX } else { 1 };
+        let left =
+            attempts.into_iter().find(|attempt| spent.get(&attempt.id).is_none_or(|used| *used < most(attempt)))?;
+        *spent.entry(left.id).or_default() += 1;
+        Some(())
+    };
+    let possible = || model.possible(key).filter(left_by);
+    let again = |attempt: &&Attempt| {
+        attempt.repeats
+            && attempt.ending == Ending::Done
+            && (orphan.late || attempt.span.ended.is_some_and(|ended| orphan.at <= ended))
+    };
+    if spend(possible().filter(again).collect()).is_some() {
+        return Some(Why::AskedAgain);
+    }
+    if spend(possible().filter(unknown).collect()).is_some() {
+        return Some(Why::UnknownPut);
+    }
+    model.is_damaged(key).then_some(Why::Damaged)
+}
+
+/// No node writes under another's name: everything below `node/{id}/` was written by a daemon of that id.
+pub fn check_owners(bucket: &Bucket, names: &Names, node_ids: &BTreeMap<String, String>) -> Verdict {
+    let below = format!("{}/", names.nodes());
+    for effect in bucket.effects() {
+        let Some(owner) = effect.path.strip_prefix(&below).and_then(|rest| rest.split('/').next()) else { continue };
+        if node_ids.get(&effect.by).is_some_and(|node_id| node_id != owner) {
+            let (path, by) = (&effect.path, &effect.by);
+            return no("identity", format!("{by} wrote {path} at {:.6}", effect.at.as_secs_f64()));
+        }
     }
     Ok(())
 }
 
 /// O13: what a node lists, it can serve.
-pub fn check_listed(seen: Seen<'_>, key: &crate::model::ValueKey, reason: bettong_wire::MissReason) -> Verdict {
+pub fn check_listed(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Verdict {
     // A value that was only ever in memory may leave it between the listing and the read.
-    let volatile = seen.model.possible(key).any(|attempt| attempt.level == bettong_wire::request::Level::Memory);
+    let volatile = seen.model.possible(key).any(|attempt| attempt.level == Level::Memory);
     if volatile || seen.model.is_damaged(key) {
         return Ok(());
     }
     no("O13", format!("{} lists {key} and cannot serve it: {}", seen.daemon.name, reason.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Daemon;
+    use bettong_wire::PutId;
+
+    const NAMESPACE: NamespaceId = NamespaceId([7; 32]);
+
+    fn daemon() -> Daemon {
+        Daemon { name: "store-0".to_owned(), node_id: "store-0".to_owned(), order: 0, since: Duration::ZERO }
+    }
+
+    fn key() -> ValueKey {
+        ValueKey { namespace: 0, target: Target::Plain("k".to_owned()) }
+    }
+
+    fn put(model: &mut Model, at: u64, ending: Ending, stored: Option<PutId>) {
+        let (asked, answered) = (Duration::from_secs(at), Duration::from_secs(at + 1));
+        let id = model.begin_put(&daemon(), key(), Level::Object, 100, 0, asked);
+        model.end_put(id, ending, stored.map(|put_id| (put_id, false)), answered);
+    }
+
+    fn object(counter: u64, at: u64, late: bool) -> Stored {
+        let hash = *blake3::hash(b"k").as_bytes();
+        let put_id = PutId { life: 1, counter };
+        let name = PayloadName { namespace: NAMESPACE, kind: Kind::Plain, hash, part: Part(0), put_id };
+        Stored { path: "path".to_owned(), name, by: "store-0".to_owned(), at: Duration::from_secs(at), late }
+    }
+
+    fn why(model: &Model, orphans: &[Stored], index_lost: &[&str]) -> Result<Vec<(Why, u64)>, String> {
+        let index_lost = index_lost.iter().map(|name| (*name).to_owned()).collect();
+        let evidence = Evidence { namespaces: &[NAMESPACE], index_lost, now: Duration::from_secs(100) };
+        let orphans: Vec<_> = orphans.iter().collect();
+        explain(model, &orphans, &evidence).map(|reasons| reasons.into_iter().collect()).map_err(|no| no.what)
+    }
+
+    #[test]
+    fn an_unknown_put_explains_one_orphan_that_came_after_it_was_asked() {
+        let mut model = Model::default();
+        put(&mut model, 10, Ending::Unknown, None);
+        let (after, before) = (object(1, 11, false), object(2, 9, false));
+        assert_eq!(why(&model, std::slice::from_ref(&after), &[]), Ok(vec![(Why::UnknownPut, 1)]));
+        assert!(why(&model, &[before], &[]).is_err());
+        let late = object(2, 30, false);
+        assert!(why(&model, &[late.clone(), after.clone()], &[]).is_err());
+        put(&mut model, 20, Ending::Unknown, None);
+        assert_eq!(why(&model, &[late, after], &[]), Ok(vec![(Why::UnknownPut, 2)]));
+        let mut refused = Model::default();
+        put(&mut refused, 10, Ending::Refused, None);
+        assert!(why(&refused, &[object(1, 11, false)], &[]).is_err());
+    }
+
+    #[test]
+    fn what_was_replaced_is_removed_unless_something_says_why_not() {
+        let mut model = Model::default();
+        put(&mut model, 10, Ending::Done, Some(PutId { life: 1, counter: 1 }));
+        let held = why(&model, &[object(1, 10, false)], &["store-0"]);
+        assert!(held.is_err_and(|what| what.contains("nobody deleted it")));
+        put(&mut model, 20, Ending::Done, Some(PutId { life: 1, counter: 2 }));
+        assert!(why(&model, &[object(1, 10, false)], &["store-1"]).is_err());
+        assert_eq!(why(&model, &[object(1, 10, false)], &["store-0"]), Ok(vec![(Why::IndexLost, 1)]));
+        assert_eq!(why(&model, &[object(1, 30, true)], &[]), Ok(vec![(Why::LateOrRepeated, 1)]));
+    }
 }

@@ -2,16 +2,17 @@
 
 use super::Shared;
 use super::client::Client;
-use super::setup::{OPERATIONS_MIN, PARTS};
+use super::setup::{OPERATIONS_MIN, PREFIX};
 use crate::faults::FaultKind;
 use crate::model::{Daemon, Span, ValueKey};
 use crate::object_store::CLIENT_TIMEOUT;
+use crate::oracle::settled::Evidence;
 use crate::oracle::{self, settled};
 use crate::world::elapsed;
-use bettong_core::observe::State;
+use bettong_core::objects::names::Names;
 use bettong_wire::request::{ListKind, Target};
-use bettong_wire::{MissReason, PutId};
-use std::collections::BTreeSet;
+use bettong_wire::{MissReason, NamespaceId, PutId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -141,27 +142,37 @@ async fn list_and_read(client: &mut Client, daemon: &Daemon, listed: &mut BTreeS
     }
 }
 
-/// O14: what is in the bucket is accounted for, once removals had their time.
+/// O14: what is in the bucket is accounted for, once removals had their time. Nobody wrote under another's name.
 async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: BTreeSet<PutId>) {
     madsim::time::sleep(REMOVALS_WITHIN).await;
     let Some(daemon) = daemons.first() else { return };
-    let paths: Vec<String> = shared.cluster.service().bucket().lock().objects().keys().cloned().collect();
-    let objects = settled::value_objects(paths.iter());
-    let reached = shared.cluster.run().reached();
-    let times = |state: State| reached.get(state.as_str()).copied().unwrap_or(0);
-    // The client library repeats puts of blocks by itself: each one that failed, or died with its daemon, may leave a
-    // whole batch behind although the next one was acknowledged.
-    let batch = (shared.setup.chain_blocks * PARTS.len()) as u64;
-    let deaths = shared.cluster.run().counters().kills * u64::from(shared.setup.clients);
-    let explained = times(State::Healed) + (times(State::PutUnknown) + deaths) * batch;
-    // Deleted, replaced, expired or damaged values leave the listing before their objects go.
-    let now = elapsed();
-    let held: BTreeSet<PutId> = {
-        let model = shared.model.lock();
-        objects.iter().map(|(_, put_id)| *put_id).filter(|put_id| model.surely_held(*put_id, now)).collect()
+    let names = Names::new(PREFIX);
+    let namespaces: Vec<NamespaceId> = (0..shared.setup.namespaces)
+        .map(|number| {
+            let (tenant, name) = shared.setup.namespace(number);
+            NamespaceId::derive(&tenant, &name)
+        })
+        .collect();
+    let node_ids: BTreeMap<String, String> =
+        shared.daemons.lock().iter().map(|daemon| (daemon.name.clone(), daemon.node_id.clone())).collect();
+    let (owners, objects) = {
+        let bucket = shared.cluster.service().bucket().lock();
+        (settled::check_owners(&bucket, &names, &node_ids), settled::value_objects(&bucket, &names, &namespaces))
     };
+    let orphans: Vec<_> = objects.iter().filter(|object| !listed.contains(&object.name.put_id)).collect();
+    let now = elapsed();
     let span = Span { invoked: now, ended: None };
+    let run = shared.cluster.run();
+    let index_lost = node_ids.iter().filter(|(_, node_id)| !run.index_lost(node_id).is_empty());
+    let index_lost = index_lost.map(|(name, _)| name.clone()).collect();
+    let evidence = Evidence { namespaces: &namespaces, index_lost, now };
+    let mut reasons = BTreeMap::new();
     client.judge(daemon, span, |seen| {
-        settled::check_bucket(seen.model, &objects, &listed, explained, |put_id| !held.contains(&put_id))
+        owners?;
+        reasons = settled::explain(seen.model, &orphans, &evidence)?;
+        Ok(())
     });
+    for (why, count) in reasons {
+        (0..count).for_each(|_| run.state_reached(why.as_str()));
+    }
 }

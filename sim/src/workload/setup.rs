@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Operations that all clients of a run do together, at least.
 pub const OPERATIONS_MIN: u64 = 200;
+/// Where the run's objects are in the bucket.
+pub const PREFIX: &str = "sim";
 /// The parts that every block of the simulated model has.
 pub const PARTS: [u16; 2] = [0, 1];
 
@@ -104,7 +106,7 @@ impl Setup {
 
     pub fn store_config(&self, node_id: &str) -> StoreConfig {
         StoreConfig {
-            prefix: "sim".to_owned(),
+            prefix: PREFIX.to_owned(),
             memory_bytes: self.memory_bytes,
             payload_bytes_max: self.len_max,
             compression: self.compression,

@@ -24,7 +24,7 @@ impl Client {
         let mut body = Vec::new();
         for (at, key) in keys.enumerate() {
             let value = Self::key(namespace, &Target::Block(key));
-            let id = self.shared.model.lock().begin_put(daemon, value, level, len, 0, elapsed());
+            let id = self.begin_put(daemon, value, level, len, 0);
             let parent = (at / PARTS.len()).checked_sub(1).and_then(|at| hashes.get(at)).copied();
             blocks.push(BlockPut { key, parent, sequence: (at / PARTS.len()) as u32, len });
             body.push(self.bytes(id).into());

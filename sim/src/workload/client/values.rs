@@ -20,7 +20,7 @@ impl Client {
         ttl_ms: u64,
     ) -> bool {
         let key = Self::key(namespace, &target);
-        let id = self.shared.model.lock().begin_put(daemon, key.clone(), level, len, ttl_ms, elapsed());
+        let id = self.begin_put(daemon, key.clone(), level, len, ttl_ms);
         let payload = self.bytes(id);
         let heard = self
             .ask(daemon, namespace, vec![payload.into()], |ns| match target {

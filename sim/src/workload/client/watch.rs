@@ -1,13 +1,26 @@
-//! What a client tells the model of plain keys and heads that it has read, so that their histories are judged whole.
+//! What a client tells the model besides answers: that it begins a put, and what it read of plain keys, so that their
+//! histories are judged whole.
 
 use super::Client;
 use crate::faults::FaultKind;
-use crate::model::{Daemon, Model, Observed, Span, ValueKey};
+use crate::model::{AttemptId, Daemon, Model, Observed, Span, ValueKey};
 use crate::oracle::register::{self, Steadiness};
+use crate::world::elapsed;
 use bettong_wire::MissReason;
+use bettong_wire::request::Level;
 use bettong_wire::response::Hit;
 
 impl Client {
+    /// A put begins; answers the attempt's number.
+    pub(super) fn begin_put(&self, daemon: &Daemon, key: ValueKey, level: Level, len: u64, ttl_ms: u64) -> AttemptId {
+        let mut model = self.shared.model.lock();
+        let id = model.begin_put(daemon, key, level, len, ttl_ms, elapsed());
+        if self.is_remote() {
+            model.set_repeats(id);
+        }
+        id
+    }
+
     /// A hit on `key`; `range` is what was asked for.
     pub(super) fn saw_hit(
         &self,
