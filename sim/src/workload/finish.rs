@@ -26,6 +26,7 @@ const READ_ATTEMPTS: u32 = 4;
 
 pub async fn run(shared: Arc<Shared>) {
     let run = shared.cluster.run().clone();
+    check_owners(&shared);
     let counters = run.counters();
     if counters.operations < OPERATIONS_MIN || counters.kills == 0 {
         let (operations, kills) = (counters.operations, counters.kills);
@@ -142,7 +143,22 @@ async fn list_and_read(client: &mut Client, daemon: &Daemon, listed: &mut BTreeS
     }
 }
 
-/// O14: what is in the bucket is accounted for, once removals had their time. Nobody wrote under another's name.
+/// Nobody wrote under another's name. Asked first: whoever does keeps the other from coming back.
+fn check_owners(shared: &Shared) {
+    let run = shared.cluster.run();
+    let verdict =
+        settled::check_owners(&shared.cluster.service().bucket().lock(), &Names::new(PREFIX), &node_ids(shared));
+    if let Err(no) = verdict {
+        run.fail(no.oracle, no.what);
+    }
+}
+
+/// The node id of each daemon.
+fn node_ids(shared: &Shared) -> BTreeMap<String, String> {
+    shared.daemons.lock().iter().map(|daemon| (daemon.name.clone(), daemon.node_id.clone())).collect()
+}
+
+/// O14: what is in the bucket is accounted for, once removals had their time.
 async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: BTreeSet<PutId>) {
     madsim::time::sleep(REMOVALS_WITHIN).await;
     let Some(daemon) = daemons.first() else { return };
@@ -153,22 +169,16 @@ async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: 
             NamespaceId::derive(&tenant, &name)
         })
         .collect();
-    let node_ids: BTreeMap<String, String> =
-        shared.daemons.lock().iter().map(|daemon| (daemon.name.clone(), daemon.node_id.clone())).collect();
-    let (owners, objects) = {
-        let bucket = shared.cluster.service().bucket().lock();
-        (settled::check_owners(&bucket, &names, &node_ids), settled::value_objects(&bucket, &names, &namespaces))
-    };
+    let objects = settled::value_objects(&shared.cluster.service().bucket().lock(), &names, &namespaces);
     let orphans: Vec<_> = objects.iter().filter(|object| !listed.contains(&object.name.put_id)).collect();
     let now = elapsed();
     let span = Span { invoked: now, ended: None };
     let run = shared.cluster.run();
-    let index_lost = node_ids.iter().filter(|(_, node_id)| !run.index_lost(node_id).is_empty());
-    let index_lost = index_lost.map(|(name, _)| name.clone()).collect();
+    let index_lost = node_ids(shared).into_iter().filter(|(_, node_id)| !run.index_lost(node_id).is_empty());
+    let index_lost = index_lost.map(|(name, _)| name).collect();
     let evidence = Evidence { namespaces: &namespaces, index_lost, now };
     let mut reasons = BTreeMap::new();
     client.judge(daemon, span, |seen| {
-        owners?;
         reasons = settled::explain(seen.model, &orphans, &evidence)?;
         Ok(())
     });

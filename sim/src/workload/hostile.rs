@@ -73,17 +73,22 @@ const ATTACKS: [(&str, Attack); 11] = [
 /// The tenant of everybody hostile; no honest client is of it.
 const TENANT: &str = "mallory";
 
-/// Attacks while faults strike.
+/// Attacks while faults strike; ends when every connection has.
 pub async fn run(shared: Arc<Shared>) {
     let run = shared.cluster.run().clone();
+    let mut attacks = Vec::new();
     while !run.faults_stopped() {
         madsim::time::sleep(TICK).await;
         let daemons = shared.daemons.lock().clone();
         for daemon in daemons.into_iter().filter(|daemon| shared.cluster.is_up(&daemon.name)) {
             if let Some(strike) = run.fault_event(&daemon.name, FaultKind::HostileClient) {
-                drop(madsim::task::spawn(strike_once(shared.clone(), daemon, strike)));
+                attacks.push(madsim::task::spawn(strike_once(shared.clone(), daemon, strike)));
             }
         }
+    }
+    for attack in attacks {
+        // One that panicked has ended the run already.
+        let _ = attack.await;
     }
 }
 

@@ -57,11 +57,12 @@ pub async fn run(cluster: Arc<Cluster>) {
     if cluster.options().planted_nondeterminism {
         plant(&cluster);
     }
-    if plan.faults.iter().any(|fault| fault.kind == FaultKind::HostileClient) {
+    let comes = plan.faults.iter().any(|fault| fault.kind == FaultKind::HostileClient);
+    let hostile = comes.then(|| {
         let ip = std::net::IpAddr::from([10, 0, 3, 1]);
         let home = madsim::runtime::Handle::current().create_node().name("hostile").ip(ip).build();
-        drop(home.spawn(hostile::run(shared.clone())));
-    }
+        home.spawn(hostile::run(shared.clone()))
+    });
     work(&shared, &mut random).await;
     if cluster.run().counters().kills == 0 {
         // The clients were done before anybody died.
@@ -69,6 +70,10 @@ pub async fn run(cluster: Arc<Cluster>) {
         one_death(shared.clone(), newest, Duration::ZERO).await;
     }
     finish::run(shared).await;
+    if let Some(hostile) = hostile.filter(|_| cluster.run().failure().is_none()) {
+        // It stops with the faults; the last connections are still to be answered or closed.
+        let _ = hostile.await;
+    }
 }
 
 /// Starts a daemon under a node id; later ones of the same id inherit from earlier ones.
