@@ -173,6 +173,8 @@ pub struct Model {
     reads: BTreeMap<(String, ValueKey), Vec<Read>>,
     /// Hashes in the names of objects that faults have damaged: nothing certain is known of their values.
     damaged: BTreeSet<String>,
+    /// When data directories went back to older states, by the daemon's name: what only the journal had may be gone.
+    rolled_back: BTreeMap<String, Vec<Duration>>,
 }
 
 impl Model {
@@ -232,7 +234,7 @@ impl Model {
         }
         let deletion = deletion.clone();
         let known = history.puts.iter().filter_map(|id| self.attempts.get(id)).filter(|attempt| {
-            attempt.daemon == deletion.daemon && attempt.level == Level::Object && attempt.span.precedes(&deletion.span)
+            attempt.daemon == deletion.daemon && attempt.level > Level::Memory && attempt.span.precedes(&deletion.span)
         });
         for (put_id, _) in known.filter_map(|attempt| attempt.stored) {
             self.dead.entry(put_id).or_insert(Dead { daemon: deletion.daemon.clone(), since: now });
@@ -281,6 +283,28 @@ impl Model {
 
     pub fn set_damaged(&mut self, damaged: BTreeSet<String>) {
         self.damaged = damaged;
+    }
+
+    pub fn set_rolled_back(&mut self, rolled_back: BTreeMap<String, Vec<Duration>>) {
+        self.rolled_back = rolled_back;
+    }
+
+    /// When the data directory of `daemon` went back to an older state.
+    pub fn rolled_back(&self, daemon: &Daemon) -> &[Duration] {
+        self.rolled_back.get(&daemon.name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether `daemon` must keep what it acknowledged with this attempt: in the bucket, or in a journal that has not
+    /// gone back to before it.
+    fn is_kept(&self, attempt: &Attempt, daemon: &Daemon) -> bool {
+        match attempt.level {
+            Level::Memory => false,
+            Level::Journal => {
+                let lost = self.rolled_back(&attempt.daemon).iter().any(|at| *at >= attempt.span.invoked);
+                attempt.daemon == *daemon && !lost
+            }
+            Level::Object => true,
+        }
     }
 
     /// Whether a fault has damaged an object of this key, or a body on its way.
@@ -339,7 +363,7 @@ impl Model {
         let may_vanish = |attempt: &Attempt| attempt.ttl_ms > 0 || (key.is_plain() && attempt.level == Level::Memory);
         let sure = |attempt: &&Attempt| {
             let acknowledged = attempt.ending == Ending::Done
-                && attempt.level == Level::Object
+                && self.is_kept(attempt, daemon)
                 && attempt.ttl_ms == 0
                 && daemon.inherits(&attempt.daemon)
                 && attempt.span.precedes(read);

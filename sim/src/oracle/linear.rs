@@ -20,6 +20,8 @@ pub struct Written {
     pub id: AttemptId,
     /// Nothing but memory has it.
     pub volatile: bool,
+    /// The journal has it, and for a while nothing else.
+    pub journaled: bool,
     /// The earliest and the latest moment of its expiry.
     pub expires: Option<(Duration, Duration)>,
 }
@@ -89,19 +91,23 @@ enum Event {
     Asked(usize),
     /// What was not acknowledged may be undone.
     Undone,
+    /// What was not acknowledged, or only journaled, may be undone.
+    RolledBack,
     Answered(usize),
 }
 
-/// Judges a history; `undone` are the moments at which effects that nobody had been told of may have been lost again.
-pub fn order(operations: &[Operation], undone: &[Duration]) -> Order {
+/// Judges a history; `undone` are the moments at which effects that nobody had been told of may have been lost again,
+/// `rolled_back` those at which what was only journaled may have been lost too.
+pub fn order(operations: &[Operation], undone: &[Duration], rolled_back: &[Duration]) -> Order {
     let mut search = Search { operations, waiting: BTreeSet::new(), steps: 0 };
     let mut configurations = BTreeSet::from([Configuration { early: Vec::new(), state: None }]);
-    for (at, event) in search.events(undone) {
+    for (at, event) in search.events(undone, rolled_back) {
         match event {
             Event::Asked(operation) => {
                 search.waiting.insert(operation);
             }
-            Event::Undone => search.undo(at, &mut configurations),
+            Event::Undone => search.undo(at, &mut configurations, false),
+            Event::RolledBack => search.undo(at, &mut configurations, true),
             Event::Answered(operation) => {
                 configurations = search.answer(&configurations, operation);
                 search.waiting.remove(&operation);
@@ -127,7 +133,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// Questions, losses and answers in the order of their times. At equal times the questions come first: such
     /// operations are concurrent.
-    fn events(&self, undone: &[Duration]) -> Vec<(Duration, Event)> {
+    fn events(&self, undone: &[Duration], rolled_back: &[Duration]) -> Vec<(Duration, Event)> {
         let seen = |id: AttemptId| {
             self.operations.iter().any(|other| matches!(&other.act, Act::Saw(values) if values.contains(&id)))
         };
@@ -145,6 +151,7 @@ impl Search<'_> {
             }
         }
         events.extend(undone.iter().map(|at| (*at, Event::Undone)));
+        events.extend(rolled_back.iter().map(|at| (*at, Event::RolledBack)));
         events.sort_by_key(|(at, event)| (*at, *event));
         events
     }
@@ -220,11 +227,12 @@ impl Search<'_> {
     }
 
     /// Where something was asked that nobody was told the end of, the register may hold any older value again.
-    fn undo(&self, at: Duration, configurations: &mut BTreeSet<Configuration>) {
+    fn undo(&self, at: Duration, configurations: &mut BTreeSet<Configuration>, journals: bool) {
         let asked = |operation: &&Operation| operation.span.invoked <= at;
         let doubtful = |operation: &Operation| {
             let changes = matches!(operation.act, Act::Write(_) | Act::Delete);
-            changes && (!operation.certain || operation.span.ended.is_none_or(|ended| ended >= at))
+            let journaled = journals && matches!(&operation.act, Act::Write(written) if written.journaled);
+            changes && (journaled || !operation.certain || operation.span.ended.is_none_or(|ended| ended >= at))
         };
         if !self.operations.iter().filter(asked).any(doubtful) {
             return;
@@ -257,15 +265,15 @@ mod tests {
     }
 
     fn write(id: AttemptId) -> Act {
-        Act::Write(Written { id, volatile: false, expires: None })
+        Act::Write(Written { id, volatile: false, journaled: false, expires: None })
     }
 
     fn volatile(id: AttemptId) -> Act {
-        Act::Write(Written { id, volatile: true, expires: None })
+        Act::Write(Written { id, volatile: true, journaled: false, expires: None })
     }
 
     fn expiring(id: AttemptId, from: u64, to: u64) -> Act {
-        Act::Write(Written { id, volatile: false, expires: Some((s(from), s(to))) })
+        Act::Write(Written { id, volatile: false, journaled: false, expires: Some((s(from), s(to))) })
     }
 
     fn saw(id: AttemptId) -> Act {
@@ -321,7 +329,7 @@ mod tests {
             ),
         ];
         for (name, history) in good {
-            assert_eq!(order(history, &[]), Order::Found, "{name}");
+            assert_eq!(order(history, &[], &[]), Order::Found, "{name}");
         }
     }
 
@@ -386,7 +394,7 @@ mod tests {
             ),
         ];
         for (name, history, at) in bad {
-            assert_eq!(order(history, &[]), Order::None(*at), "{name}");
+            assert_eq!(order(history, &[], &[]), Order::None(*at), "{name}");
         }
     }
 
@@ -394,7 +402,7 @@ mod tests {
     fn a_lost_index_undoes_only_what_nobody_was_told_of() {
         let unacknowledged =
             [done(write(1), 0, 1), unknown(Act::Delete, 2), done(Act::Missed, 3, 4), done(saw(1), 7, 8)];
-        assert_eq!(order(&unacknowledged, &[]), Order::None(3));
+        assert_eq!(order(&unacknowledged, &[], &[]), Order::None(3));
         assert_eq!(order(&unacknowledged, &[s(5)]), Order::Found);
         let acknowledged = [done(write(1), 0, 1), done(Act::Delete, 2, 3), done(saw(1), 7, 8)];
         assert_eq!(order(&acknowledged, &[s(5)]), Order::None(2));
@@ -404,14 +412,14 @@ mod tests {
     fn many_failed_puts_are_no_more_work_than_those_that_were_seen() {
         let mut history: Vec<_> = (1..200).map(|id| unknown(write(id), 0)).collect();
         history.extend((1..200).map(|id| done(saw(id), 2 * id, 2 * id + 1)));
-        assert_eq!(order(&history, &[]), Order::Found);
+        assert_eq!(order(&history, &[], &[]), Order::Found);
         history.push(done(saw(1), 1000, 1001));
-        assert_eq!(order(&history, &[]), Order::None(398));
+        assert_eq!(order(&history, &[], &[]), Order::None(398));
     }
 
     #[test]
     fn a_history_beyond_the_bound_is_undecided() {
         let history: Vec<_> = (1..30).map(|id| done(write(id), 0, 1)).collect();
-        assert_eq!(order(&history, &[]), Order::Undecided);
+        assert_eq!(order(&history, &[], &[]), Order::Undecided);
     }
 }

@@ -58,7 +58,7 @@ pub struct Steadiness<'a> {
 /// Judges the history of a plain key on one daemon. `Ok(false)` where it is too long to tell.
 pub fn check(seen: Seen<'_>, key: &ValueKey, steady: &Steadiness<'_>) -> Result<bool, super::No> {
     let history = history(seen.model, seen.daemon, key, steady);
-    match order(&history, steady.index_lost) {
+    match order(&history, steady.index_lost, seen.model.rolled_back(seen.daemon)) {
         Order::Found => Ok(true),
         Order::Undecided => Ok(false),
         Order::None(at) => refuse(seen.daemon, key, &history, at).map(|()| true),
@@ -74,7 +74,8 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
     let puts = model.possible(key).filter(|put| daemon.inherits(&put.daemon)).map(|put| Operation {
         act: Act::Write(written(put, steady)),
         span: put.span,
-        certain: certain(&put.daemon, put.ending, &put.span),
+        // Another daemon's journal is in another directory.
+        certain: certain(&put.daemon, put.ending, &put.span) && (put.level != Level::Journal || put.daemon == *daemon),
     });
     let deletions = model.history(key).map(|history| history.deletions.as_slice()).unwrap_or_default();
     let deletions =
@@ -107,7 +108,7 @@ fn written(put: &Attempt, steady: &Steadiness<'_>) -> Written {
             None => ((put.span.invoked + ttl).saturating_sub(CLOCK_SLACK), Duration::MAX),
         }
     });
-    Written { id: put.id, volatile: put.level == Level::Memory, expires }
+    Written { id: put.id, volatile: put.level == Level::Memory, journaled: put.level == Level::Journal, expires }
 }
 
 fn refuse(daemon: &Daemon, key: &ValueKey, history: &[Operation], at: usize) -> Verdict {

@@ -75,6 +75,8 @@ pub enum Why {
     Expired,
     /// Replaced or deleted; that it was to be removed went with the index.
     IndexLost,
+    /// Journaled, and replaced or deleted while it was being uploaded.
+    UploadCut,
 }
 
 impl Why {
@@ -86,6 +88,7 @@ impl Why {
             Self::Damaged => "sim orphan beside damage",
             Self::Expired => "sim orphan past its time",
             Self::IndexLost => "sim orphan of a lost index",
+            Self::UploadCut => "sim orphan of an upload that was cut off",
         }
     }
 }
@@ -147,6 +150,11 @@ fn acknowledged(
         () if orphan.late => Some(Why::LateOrRepeated),
         () if model.is_damaged(key) => Some(Why::Damaged),
         () if attempt.ttl_ms > 0 => Some(Why::Expired),
+        () if attempt.level == Level::Journal
+            && (replaced || deleted || !model.rolled_back(&attempt.daemon).is_empty()) =>
+        {
+            Some(Why::UploadCut)
+        }
         () if (replaced || deleted) && evidence.index_lost.contains(&orphan.by) => Some(Why::IndexLost),
         () => None,
     }
@@ -154,7 +162,7 @@ fn acknowledged(
 
 fn unacknowledged(model: &Model, key: &ValueKey, orphan: &Stored, spent: &mut BTreeMap<AttemptId, u64>) -> Option<Why> {
     let left_by = |attempt: &&Attempt| {
-        attempt.daemon.name == orphan.by && attempt.level != Level::Memory && attempt.span.invoked <= orphan.at
+        attempt.daemon.name == orphan.by && attempt.level > Level::Memory && attempt.span.invoked <= orphan.at
     };
     let unknown = |attempt: &&Attempt| matches!(attempt.ending, Ending::Unknown | Ending::Open);
     let mut spend = |attempts: Vec<&Attempt>| {

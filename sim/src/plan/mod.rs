@@ -34,17 +34,20 @@ pub enum Workload {
     TwoDaemons,
     /// Nodes are filled, killed and started again, with and without their index.
     Bootstrap,
+    /// Everything at once, mostly at level `journal`.
+    Journal,
     /// SlateDB and foyer alone, without the store: is the world itself deterministic?
     Engines,
 }
 
 impl Workload {
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("swarm", Self::Swarm),
         ("chain-save-restore", Self::ChainSaveRestore),
         ("few-keys", Self::FewKeys),
         ("two-daemons", Self::TwoDaemons),
         ("bootstrap", Self::Bootstrap),
+        ("journal", Self::Journal),
         ("engines", Self::Engines),
     ];
 }

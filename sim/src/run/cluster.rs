@@ -173,7 +173,13 @@ impl Cluster {
         for kind in FaultKind::ALL.iter().filter(|kind| kind.strikes_the_dead()) {
             let Some(strike) = self.run.fault_event(name, *kind) else { continue };
             let changed = match kind {
-                FaultKind::DiskRollback => slot.disk.roll_back(strike.choice),
+                FaultKind::DiskRollback => {
+                    let changed = slot.disk.roll_back(strike.choice);
+                    if changed {
+                        self.run.roll_back(name);
+                    }
+                    changed
+                }
                 FaultKind::CacheRollback => cache::roll_back_pages(&slot.cache_before, &mut slot.random),
                 FaultKind::CacheRot => cache::rot(&slot.cache_dir, strike.choice),
                 FaultKind::CacheEntryDamage => cache::damage_entries(&slot.cache_dir, strike.choice),

@@ -45,6 +45,7 @@ struct Inner {
     counters: Mutex<Counters>,
     damaged: Mutex<BTreeSet<String>>,
     index_lost: Mutex<BTreeMap<String, Vec<Duration>>>,
+    rolled_back: Mutex<BTreeMap<String, Vec<Duration>>>,
 }
 
 /// Totals of a run.
@@ -71,6 +72,7 @@ impl Run {
             counters: Mutex::default(),
             damaged: Mutex::default(),
             index_lost: Mutex::default(),
+            rolled_back: Mutex::default(),
         };
         (Self(Arc::new(inner)), inbox)
     }
@@ -137,6 +139,16 @@ impl Run {
     /// When the index of `node` was lost.
     pub fn index_lost(&self, node: &str) -> Vec<Duration> {
         self.0.index_lost.lock().get(node).cloned().unwrap_or_default()
+    }
+
+    /// The data directory of the daemon `name` went back to an older state.
+    pub fn roll_back(&self, name: &str) {
+        self.0.rolled_back.lock().entry(name.to_owned()).or_default().push(elapsed());
+    }
+
+    /// When the data directories of daemons went back to older states, by the daemon's name.
+    pub fn rolled_back(&self) -> BTreeMap<String, Vec<Duration>> {
+        self.0.rolled_back.lock().clone()
     }
 
     /// From now on nothing strikes.

@@ -40,8 +40,14 @@ impl Client {
     }
 
     fn level(&mut self) -> Level {
-        let share = self.shared.setup.memory_share;
-        if self.random.chance(share) { Level::Memory } else { Level::Object }
+        if self.random.chance(self.shared.setup.memory_share) {
+            return Level::Memory;
+        }
+        self.durable_level()
+    }
+
+    fn durable_level(&mut self) -> Level {
+        if self.random.chance(self.shared.setup.journal_share) { Level::Journal } else { Level::Object }
     }
 
     fn len(&mut self) -> u64 {
@@ -132,11 +138,12 @@ impl Client {
     async fn save(&mut self, daemon: &Daemon, namespace: usize, number: usize, hashes: &[BlockHash]) {
         let Some(there) = self.lookup(daemon, namespace, hashes).await else { return };
         let len = self.len();
-        if (there as usize) < hashes.len() && !self.put_blocks(daemon, namespace, hashes, Level::Object, len).await {
+        let level = self.durable_level();
+        if (there as usize) < hashes.len() && !self.put_blocks(daemon, namespace, hashes, level, len).await {
             return;
         }
         let key = sidecar(number, hashes.len());
-        if !self.put(daemon, namespace, Target::Sidecar(key), Level::Object, len, 0).await {
+        if !self.put(daemon, namespace, Target::Sidecar(key), level, len, 0).await {
             return;
         }
         let name = head_name(number);

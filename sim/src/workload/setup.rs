@@ -52,6 +52,9 @@ pub struct Setup {
     pub think: Duration,
     /// Of the puts, so many are of level `memory`.
     pub memory_share: f64,
+    /// How much of what is to be kept is journaled first.
+    pub journal_share: f64,
+    journal_segment_bytes: u64,
     /// Of the puts of plain keys, so many expire.
     pub ttl_share: f64,
     pub weights: Vec<(Action, u64)>,
@@ -76,6 +79,7 @@ impl Setup {
         };
         let clients = 2 + random.below(4) as u32;
         let len_max = 1 << random.within(8..16);
+        let journal_share = [0.0, 0.4, 0.9].get(random.below(3) as usize).copied().unwrap_or(0.0);
         // Region and buffer bound what the disk tier takes: mostly everything, sometimes not the largest.
         let region_bytes = 64 << 10 << random.below(2);
         let few = plan.workload == Workload::FewKeys;
@@ -90,6 +94,13 @@ impl Setup {
             len_max,
             think: Duration::from_millis(1 << random.within(2..9)),
             memory_share: [0.0, 0.1, 0.4].get(random.below(3) as usize).copied().unwrap_or(0.0),
+            journal_share: match plan.workload {
+                // Two directories under one node id: neither knows the other's journal.
+                Workload::TwoDaemons => 0.0,
+                Workload::Journal => 0.9,
+                _ => journal_share,
+            },
+            journal_segment_bytes: 4096 << random.below(6),
             ttl_share: [0.0, 0.1].get(random.below(2) as usize).copied().unwrap_or(0.0),
             weights: weights(plan.workload, &mut random),
             peer_refresh: Duration::from_millis(random.within(500..4_000)),
@@ -115,6 +126,7 @@ impl Setup {
             commit_wait_max: self.commit_wait,
             commit_batch_max: self.commit_batch,
             peer_refresh: self.peer_refresh,
+            journal_segment_bytes: self.journal_segment_bytes,
             ..StoreConfig::new(node_id)
         }
     }

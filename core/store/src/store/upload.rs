@@ -116,7 +116,8 @@ impl<W: World> Store<W> {
         let (value_key, put_id) = (put.record.key(), header.put_id);
         // The namespace table is full only where this namespace is not in it, and then nobody reads it here.
         let Some(key) = shared.key(&value_key) else { return Uploaded::Failed };
-        if !self.shows(&key, put_id) {
+        // Its put holds the key's lock from before the journal has it until the map shows it.
+        if !self.shows(&key, put_id) && !self.shows_locked(&key, put_id).await {
             self.remove_unindexed(value_key, put_id);
             return Uploaded::Settled;
         }
@@ -164,6 +165,11 @@ impl<W: World> Store<W> {
         shared.stats.count(Event::Uploaded);
         shared.world.reached(State::Uploaded);
         Uploaded::Stored
+    }
+
+    async fn shows_locked(&self, key: &Key, put_id: PutId) -> bool {
+        let _guard = self.locks.lock([*key]).await;
+        self.shows(key, put_id)
     }
 
     /// The stored bytes of a journaled put, from memory where it has them; `None` where they do not verify.

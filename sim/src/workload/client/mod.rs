@@ -183,6 +183,7 @@ impl Client {
         let settled = self.shared.settled.load(Ordering::Relaxed);
         let mut model = self.shared.model.lock();
         model.set_damaged(run.damaged());
+        model.set_rolled_back(run.rolled_back());
         let peers_know_after = settled.then_some(Duration::ZERO);
         let verdict = judge(Seen { model: &model, daemon, span, calm: settled, peers_know_after });
         drop(model);

@@ -52,6 +52,7 @@ impl Client {
         {
             let mut model = self.shared.model.lock();
             model.set_damaged(run.damaged());
+            model.set_rolled_back(run.rolled_back());
             let Some(observed) = observe(&model) else { return };
             model.end_read(daemon, key, span, observed);
         }
