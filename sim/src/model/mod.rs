@@ -391,7 +391,9 @@ impl Model {
     pub fn surely_held(&self, put_id: PutId, now: Duration) -> bool {
         let Some(first) = self.attempt_of(put_id) else { return false };
         let read = Span { invoked: now, ended: None };
-        let replaced = first.key.is_plain()
+        // A journaled block gives way to a put at level `object` that finds it not uploaded yet.
+        let may_be_replaced = first.key.is_plain() || first.level == Level::Journal;
+        let replaced = may_be_replaced
             && self.possible(&first.key).any(|other| other.id != first.id && !other.span.precedes(&first.span));
         !replaced && self.sure(&first.key, &first.daemon, &read).iter().any(|sure| sure.id == first.id)
     }

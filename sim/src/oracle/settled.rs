@@ -142,7 +142,8 @@ fn acknowledged(
     orphan: &Stored,
     evidence: &Evidence<'_>,
 ) -> Option<Why> {
-    let replaced = key.is_plain() && model.possible(key).any(|other| other.id != attempt.id);
+    let replaced =
+        (key.is_plain() || attempt.level == Level::Journal) && model.possible(key).any(|other| other.id != attempt.id);
     let deleted = model
         .history(key)
         .is_some_and(|history| history.deletions.iter().any(|deletion| deletion.ending != Ending::Refused));
