@@ -149,10 +149,15 @@ impl DiskTier {
     }
 
     /// Queues an envelope for the device. Dropped without a word where the queue is full or the envelope too large.
+    ///
+    /// What waits is a copy: however long the device takes, payload memory is not what it holds on to.
     pub fn store(&self, key: DiskKey, sealed: &Sealed) {
         if sealed.total_len() <= self.value_bytes_max {
             let [head, body] = sealed.parts();
-            self.cache.storage_writer(key).force().insert(DiskValue { head: head.clone(), body: body.clone() });
+            self.cache
+                .storage_writer(key)
+                .force()
+                .insert(DiskValue { head: head.clone(), body: Bytes::copy_from_slice(body) });
         }
     }
 
