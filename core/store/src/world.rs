@@ -43,6 +43,9 @@ pub enum DiskError {
     Exists { path: String },
     #[error("{path}: no space left: {detail}")]
     NoSpace { path: String, detail: String },
+    /// The process or the system has no file descriptor left; it passes when others are closed.
+    #[error("{path}: no file descriptor left: {detail}")]
+    Descriptors { path: String, detail: String },
     #[error("{path}: {detail}")]
     Io { path: String, detail: String },
 }

@@ -16,6 +16,10 @@ use tokio::fs;
 /// Longest component of a name, in bytes: what common file systems take.
 const COMPONENT_BYTES_MAX: usize = 255;
 
+/// What Linux answers where the system, or this process, has no file descriptor left.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
 /// `Disk` over the files of one directory.
 #[derive(Debug, Clone)]
 pub struct FileDisk {
@@ -136,6 +140,9 @@ fn write_all(mut file: &File, buffers: &[Bytes]) -> io::Result<()> {
 
 fn error(name: &str, error: io::Error) -> DiskError {
     let path = name.to_owned();
+    if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
+        return DiskError::Descriptors { path, detail: error.to_string() };
+    }
     match error.kind() {
         ErrorKind::NotFound => DiskError::NotFound { path },
         ErrorKind::AlreadyExists => DiskError::Exists { path },
