@@ -31,6 +31,8 @@ macro_rules! names {
 names! {
     /// A named step of a protocol, in the order in which a put, a get, a start meets them.
     Point {
+        /// A claim to the prefix is in the bucket, others are not yet looked for.
+        PrefixClaimed = "prefix-claimed",
         /// The new life is on the local disk, not yet in the bucket.
         LifeOnDisk = "life-on-disk",
         /// The new life is in the bucket, SlateDB is not yet open.
@@ -108,12 +110,16 @@ names! {
         FencedByNewerLife = "fenced-by-newer-life",
         BootstrapFromIndex = "bootstrap-from-index",
         BootstrapFromListing = "bootstrap-from-listing",
+        PrefixClaimed = "prefix-claimed",
+        PrefixContended = "prefix-contended",
+        PrefixRefused = "prefix-refused",
         RolledBackDirectory = "rolled-back-directory-noticed",
         DirectoryReadAgain = "directory-record-good-on-second-read",
         DamagedDirectory = "damaged-directory-record-replaced",
         HeadConflict = "head-conflict",
         HeadOwnRetry = "head-found-its-own-put",
         DeadMarkOfPeer = "dead-mark-of-a-peer-applied",
+        PeersRefreshed = "peers-refreshed",
         PeerEntryStale = "peer-entry-was-stale",
         DeadlineDetached = "deadline-detached",
         Expired = "expired",

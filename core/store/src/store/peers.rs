@@ -5,7 +5,7 @@ use super::{Fate, Store};
 use crate::index::NodeNum;
 use crate::index::committer::{Succession, Visible};
 use crate::index::rows::{ChangeBatch, STATE_KEY, StateRow, ValueKey, ValueRow};
-use crate::observe::Point;
+use crate::observe::{Point, State};
 use crate::stats::Event;
 use crate::world::{Clock, Mono, World};
 use bettong_wire::PutId;
@@ -34,10 +34,66 @@ pub struct NodeInfo {
 /// What the refresh remembers from one look to the next.
 #[derive(Default)]
 pub(super) struct Refresh {
-    /// How far other nodes' indexes have been read: the sequence of the next change.
-    progress: BTreeMap<String, u64>,
+    /// How far other nodes' indexes have been read.
+    progress: BTreeMap<String, Progress>,
     /// Since when the wall clock says of a dead mark that its time is over.
     pub old_marks: BTreeMap<PutId, Mono>,
+}
+
+/// How far another node's index has been read.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    /// The sequence of the next change; `None` before the first look.
+    next: Option<u64>,
+    /// Hints of it found no room, and are read again once there is some.
+    dropped: bool,
+    /// Looks to let pass before that: doubled each time that the room did not suffice.
+    patience: u32,
+    waited: u32,
+}
+
+/// A budget that stays too small costs a whole read of an index once in so many looks, at most.
+const PATIENCE_MAX: u32 = 64;
+
+impl Progress {
+    /// Whether the index must be read wholly because of hints that were dropped.
+    fn reread(&mut self, room: bool) -> bool {
+        if !self.dropped || !room {
+            return false;
+        }
+        self.waited += 1;
+        self.waited > self.patience
+    }
+
+    /// A look ended; `whole` says whether it read everything, `dropped` whether hints found no room.
+    fn looked(&mut self, next: Option<u64>, whole: bool, dropped: bool) {
+        self.next = next;
+        if dropped && whole {
+            self.patience = (self.patience * 2).clamp(1, PATIENCE_MAX);
+            self.waited = 0;
+        }
+        if whole && !dropped {
+            (self.patience, self.waited) = (0, 0);
+        }
+        // Only a whole read brings back what an earlier look dropped.
+        self.dropped = dropped || (self.dropped && !whole);
+    }
+}
+
+/// What became of one row of another node's index.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    /// Taken over, or of no use here.
+    Settled,
+    /// There was no room for it.
+    Dropped,
+}
+
+/// What one look at another node's index read.
+struct Look {
+    next: Option<u64>,
+    whole: bool,
+    dropped: bool,
 }
 
 impl<W: World> Store<W> {
@@ -93,6 +149,7 @@ impl<W: World> Store<W> {
                 }
             }
         }
+        shared.world.reached_if(listed.is_some(), State::PeersRefreshed);
         for node_id in &others {
             if let Err(error) = self.read_index(node_id, &mut refresh.progress).await {
                 tracing::debug!(error, node_id, "a node's index cannot be read now");
@@ -111,27 +168,36 @@ impl<W: World> Store<W> {
     }
 
     /// Reads another node's index from where the last look ended: its changes, or wholly where those are trimmed.
-    async fn read_index(&self, node_id: &str, progress: &mut BTreeMap<String, u64>) -> Result<(), String> {
+    async fn read_index(&self, node_id: &str, progress: &mut BTreeMap<String, Progress>) -> Result<(), String> {
         let shared = &self.shared;
         let world = &shared.world;
         let node = self.node_number(node_id).ok_or_else(|| "too many nodes".to_owned())?;
         let path = shared.names.index(node_id);
         let reader = shared.home.open_reader(path).await.map_err(|error| error.to_string())?;
-        let read = self.read_changes(&reader, node, progress.get(node_id).copied()).await;
+        let progress = progress.entry(node_id.to_owned()).or_default();
+        let from = if progress.reread(self.has_room()) { None } else { progress.next };
+        let look = self.read_changes(&reader, node, from).await;
         let _ = world.enter(reader.close()).await;
-        if let Some(next) = read? {
-            progress.insert(node_id.to_owned(), next);
+        if let Some(look) = look? {
+            progress.looked(look.next, look.whole, look.dropped);
         }
         Ok(())
     }
 
-    async fn read_changes(&self, reader: &DbReader, node: NodeNum, from: Option<u64>) -> Result<Option<u64>, String> {
+    /// Whether another hint fits.
+    fn has_room(&self) -> bool {
+        let shared = &self.shared;
+        (shared.map.foreign() as u64).saturating_mul(HINT_BYTES) < shared.config.peer_hint_bytes
+    }
+
+    /// The changes since `from`, or everything where that is `None` or trimmed; `None` where nothing is new.
+    async fn read_changes(&self, reader: &DbReader, node: NodeNum, from: Option<u64>) -> Result<Option<Look>, String> {
         let world = &self.shared.world;
         let failed = |error: slatedb::Error| error.to_string();
         let state = world.enter(reader.get(STATE_KEY)).await.map_err(failed)?;
-        let Some(state) = state.as_deref().and_then(StateRow::decode) else { return Ok(from) };
+        let Some(state) = state.as_deref().and_then(StateRow::decode) else { return Ok(None) };
         if from == Some(state.change_sequence) {
-            return Ok(from);
+            return Ok(None);
         }
         // An index that was lost and rebuilt counts from the start again.
         let from = from.filter(|from| *from <= state.change_sequence);
@@ -151,57 +217,60 @@ impl<W: World> Store<W> {
             }
         }
         let next = next.max(Some(state.change_sequence));
+        let mut dropped = false;
         if gap {
-            self.read_whole(reader, node).await?;
+            dropped = self.read_whole(reader, node).await?;
         } else {
-            changes.into_iter().for_each(|(key, value)| self.hint(node, key, value));
+            changes.into_iter().for_each(|(key, value)| dropped |= self.hint(node, key, value) == Hint::Dropped);
         }
-        Ok(next)
+        Ok(Some(Look { next, whole: gap, dropped }))
     }
 
-    async fn read_whole(&self, reader: &DbReader, node: NodeNum) -> Result<(), String> {
+    /// Says whether hints found no room.
+    async fn read_whole(&self, reader: &DbReader, node: NodeNum) -> Result<bool, String> {
         let world = &self.shared.world;
         let failed = |error: slatedb::Error| error.to_string();
         let (start, end) = (Bytes::from_static(ValueKey::PREFIX), Bytes::from_static(b"w"));
         let mut rows = world.enter(Box::pin(reader.scan(start..end))).await.map_err(failed)?;
         let mut seen = BTreeSet::new();
+        let mut dropped = false;
         while let Some(row) = world.enter(rows.next()).await.map_err(failed)? {
             let key = ValueKey::decode(&row.key).ok_or("a value's key is damaged")?;
-            self.hint(node, key, Some(row.value));
+            dropped |= self.hint(node, key, Some(row.value)) == Hint::Dropped;
             // Only what the map holds: the other node's index may be larger than all the hints there is room for.
             seen.extend(self.shared.key(&key).filter(|key| self.shared.map.get(key, node).is_some()));
         }
         for (key, entry) in self.shared.map.collect(|key, entry| entry.node == node && !seen.contains(key)) {
             self.shared.hide_entry(&key, node, entry.put_id);
         }
-        Ok(())
+        Ok(dropped)
     }
 
     /// Takes over one row of another node, as a hint. Plain keys are not shared; what is dead stays dead.
-    fn hint(&self, node: NodeNum, key: ValueKey, value: Option<Bytes>) {
+    fn hint(&self, node: NodeNum, key: ValueKey, value: Option<Bytes>) -> Hint {
         let shared = &self.shared;
         if key.kind == Kind::Plain {
-            return;
+            return Hint::Settled;
         }
-        let Some(map_key) = shared.key(&key) else { return };
+        let Some(map_key) = shared.key(&key) else { return Hint::Settled };
         let held = shared.map.get(&map_key, node);
         let Some(value) = value else {
             if let Some(held) = held {
                 shared.hide_entry(&map_key, node, held.put_id);
             }
-            return;
+            return Hint::Settled;
         };
-        let Some(row) = ValueRow::decode(&value, node) else { return };
+        let Some(row) = ValueRow::decode(&value, node) else { return Hint::Settled };
         let dead = shared.dead.lock().contains(row.entry.put_id);
         if dead || held.is_some_and(|held| held.put_id == row.entry.put_id) {
-            return;
+            return Hint::Settled;
         }
-        let full = (shared.map.foreign() as u64).saturating_mul(HINT_BYTES) >= shared.config.peer_hint_bytes;
-        if held.is_none() && full {
+        if held.is_none() && !self.has_room() {
             shared.stats.count(Event::HintsDropped);
-            return;
+            return Hint::Dropped;
         }
         shared.map.set(&map_key, &row.entry, shared.stamp());
+        Hint::Settled
     }
 
     /// The nodes of the bucket, with their newest lives.
@@ -225,5 +294,28 @@ impl<W: World> Store<W> {
     /// Why the store takes no more requests, if so.
     pub fn ended(&self) -> Option<Fate> {
         self.shared.fate.borrow().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_that_stays_too_small_is_not_paid_for_at_each_look() {
+        let mut progress = Progress::default();
+        progress.looked(Some(1), true, true);
+        let mut whole = 0;
+        for look in 0..1000 {
+            let whole_now = progress.reread(true);
+            whole += u32::from(whole_now);
+            progress.looked(Some(look), whole_now, whole_now);
+        }
+        assert!((10..40).contains(&whole), "{whole} whole reads in 1000 looks");
+        assert!(!progress.reread(false), "without room there is nothing to read for");
+        progress.waited = PATIENCE_MAX;
+        assert!(progress.reread(true));
+        progress.looked(Some(1), true, false);
+        assert!(!progress.reread(true), "what was dropped has come back");
     }
 }

@@ -1,5 +1,5 @@
 use super::rig::{Bucket, Node, block, config, identity, plain};
-use bettong_core::{Disk, World};
+use bettong_core::{Disk, StoreConfig, World};
 use bettong_wire::request::{
     GetBlocks, GetHead, HeadValue, Level, List, ListKind, LookupBlockPrefix, PartAsk, PublishHead, PutBlocks,
     PutSidecar, ReadLimits, Target, Tier,
@@ -165,6 +165,36 @@ async fn two_nodes_on_one_bucket_serve_and_delete_each_others_blocks() {
     b.until(async |b| b.get(block(1, 0)).await == Ok(b"again".to_vec())).await;
     let nodes = b.service.store().nodes().await.unwrap();
     assert_eq!(nodes.iter().map(|node| node.node_id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Bug: a hint that found no room was dropped, and the look counted as done. Consequence: another node's block stayed a
+/// miss until a restart, whatever room there was later.
+#[tokio::test]
+async fn a_hint_that_found_no_room_comes_back_when_there_is_some() {
+    let bucket = Bucket::new();
+    let (a, b) = (bucket.node("a").await, bucket.node_with(StoreConfig { peer_hint_bytes: 256, ..config("b") }).await);
+    let all: Vec<_> = (1..=4).map(|n| block(n, 0)).collect();
+    for target in &all {
+        a.put(target.clone(), Level::Object, b"from a").await.unwrap();
+    }
+    let known = async |b: &Node| {
+        let mut known = Vec::new();
+        for target in &all {
+            known.extend(b.exists(target.clone()).await.then(|| target.clone()));
+        }
+        known
+    };
+    b.until(async |b| known(b).await.len() == 2).await;
+    let first = known(&b).await;
+    for target in &first {
+        a.delete(target.clone()).await;
+    }
+    b.until(async |b| known(b).await.len() == 2 && known(b).await != first).await;
+    for target in all.iter().filter(|target| !first.contains(target)) {
+        assert_eq!(b.get(target.clone()).await, Ok(b"from a".to_vec()));
+    }
     a.stop().await;
     b.stop().await;
 }
