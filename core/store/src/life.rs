@@ -1,11 +1,12 @@
 //! The lives of a node: which runs of its process there were, in order, on the local disk and in the bucket.
 
 use crate::index::committer::Succession;
-use crate::objects::names::{Names, last_number};
+use crate::objects::names::{Names, life_ordinal};
 use crate::objects::{ObjectError, Objects};
 use crate::observe::{Point, State};
 use crate::record::{self, RECORD_BYTES_MAX};
 use crate::world::{Clock, Disk, DiskError, World};
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -31,6 +32,13 @@ pub struct NodeRecord {
     pub node_id: String,
     /// (ordinal, life in hexadecimal) of the lives that ran on this directory, oldest first; the last `LIVES_KEPT`.
     pub lives: Vec<(u64, String)>,
+}
+
+/// Whether the object store can create an object only if it is absent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exclusive {
+    Yes,
+    No,
 }
 
 const LIVES_KEPT: usize = 64;
@@ -61,12 +69,22 @@ pub enum LifeError {
 /// A node's life that has begun.
 pub struct Begun {
     pub life: Life,
+    /// Its record in the bucket.
+    pub path: Path,
     /// What the directory remembered before this start.
     pub directory: NodeRecord,
     /// Life to ordinal, of all lives of this node in the bucket, this one included.
     pub lives: BTreeMap<u64, u64>,
     /// The highest wall time that any life began at.
     pub clock_ms: u64,
+}
+
+impl Begun {
+    /// The life that began before this one, as the bucket knows it.
+    pub fn before(&self) -> Option<u64> {
+        let older = self.lives.iter().filter(|(_, ordinal)| **ordinal < self.life.ordinal);
+        older.max_by_key(|(_, ordinal)| **ordinal).map(|(life, _)| *life)
+    }
 }
 
 fn hex(life: u64) -> String {
@@ -86,7 +104,7 @@ pub async fn list<W: World>(
     let mut lives = BTreeMap::new();
     let mut clock_ms = 0;
     for object in objects.list(&names.lives(node_id), None, LIVES_MAX).await?.objects {
-        let Some(ordinal) = last_number(&object.location) else { continue };
+        let Some(ordinal) = life_ordinal(&object.location) else { continue };
         let bytes = objects.get(&object.location, RECORD_BYTES_MAX).await?;
         match record::decode::<LifeRecord>(&bytes).map(|held| (unhex(&held.life), held.wall_ms)) {
             Ok((Some(life), wall_ms)) => {
@@ -99,12 +117,15 @@ pub async fn list<W: World>(
     Ok((lives, clock_ms))
 }
 
-/// Begins a life: on the local disk first, then in the bucket, each durable before the next.
+/// Begins a life: on the local disk first, then in the bucket, each durable before the next. Without `exclusive`, the
+/// object store cannot keep two lives from taking one ordinal: each then has a name of its own, and the greater name is
+/// the newer life.
 pub async fn begin<W: World>(
     world: &W,
     objects: &Objects<W>,
     names: &Names,
     node_id: &str,
+    exclusive: Exclusive,
 ) -> Result<Begun, LifeError> {
     let directory = read_directory(world, node_id).await?;
     let (mut lives, clock_ms) = list(objects, names, node_id).await?;
@@ -121,23 +142,26 @@ pub async fn begin<W: World>(
         world.at(Point::LifeOnDisk).await;
         let held = LifeRecord { life: hex(life), wall_ms: world.clock().wall_ms() };
         let bytes = record::encode(&held).map_err(LifeError::Damaged)?;
-        let path = names.life(node_id, ordinal);
-        let ours = match objects.create(&path, bytes.into()).await {
+        let path = match exclusive {
+            Exclusive::Yes => names.life(node_id, ordinal),
+            Exclusive::No => names.own_life(node_id, Life { ordinal, life }),
+        };
+        let written = match exclusive {
+            Exclusive::Yes => objects.create(&path, bytes.into()).await,
+            Exclusive::No => objects.put_unique(&path, bytes.into()).await,
+        };
+        let ours = match written {
             Ok(()) => true,
             // Somebody's, or our own first attempt's: reading tells.
             Err(ObjectError::AlreadyExists | ObjectError::Unknown(_)) => {
                 let bytes = objects.get(&path, RECORD_BYTES_MAX).await?;
                 record::decode::<LifeRecord>(&bytes).is_ok_and(|held| held.life == hex(life))
             }
-            Err(ObjectError::Unsupported(_)) => {
-                objects.put_unique(&path, record::encode(&held).map_err(LifeError::Damaged)?.into()).await?;
-                true
-            }
             Err(error) => return Err(error.into()),
         };
         if ours {
             lives.insert(life, ordinal);
-            return Ok(Begun { life: Life { ordinal, life }, directory, lives, clock_ms });
+            return Ok(Begun { life: Life { ordinal, life }, path, directory, lives, clock_ms });
         }
     }
     Err(LifeError::Contended)
@@ -213,13 +237,13 @@ pub struct LifeWatch<W: World> {
     pub objects: Objects<W>,
     pub names: Names,
     pub node_id: String,
-    pub life: Life,
+    /// This life's record in the bucket.
+    pub own: Path,
 }
 
 impl<W: World> Succession for LifeWatch<W> {
     async fn is_newest(&self) -> Result<bool, String> {
-        let own = self.names.life(&self.node_id, self.life.ordinal);
-        let newer = self.objects.list(&self.names.lives(&self.node_id), Some(&own), 1).await;
+        let newer = self.objects.list(&self.names.lives(&self.node_id), Some(&self.own), 1).await;
         newer.map(|page| page.objects.is_empty()).map_err(|error| error.to_string())
     }
 }

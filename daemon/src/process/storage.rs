@@ -88,7 +88,10 @@ fn failure(error: &OpenError) -> Failure {
     let exit = match error {
         OpenError::Config(_) => Exit::Usage,
         OpenError::Format { .. } | OpenError::Index(_) => Exit::Stored,
-        OpenError::Objects(_) | OpenError::NoConditionalCreate | OpenError::OtherOwner { .. } => Exit::ObjectStore,
+        OpenError::Objects(_)
+        | OpenError::NoConditionalCreate
+        | OpenError::OtherOwner { .. }
+        | OpenError::Contended { .. } => Exit::ObjectStore,
         OpenError::Disk(_) => Exit::DataDir,
         OpenError::Fenced(_) => Exit::Fenced,
         OpenError::Life(LifeError::Disk(_) | LifeError::OtherNode { .. } | LifeError::Damaged(_)) => Exit::DataDir,

@@ -32,6 +32,8 @@ pub enum IndexChange {
     Quarantine { key: ValueKey, put_id: PutId },
     /// Everything that a listing of the bucket showed is in the index: it need not be listed again.
     Complete,
+    /// The bucket shows what the index lacks: until `Complete` it must be listed.
+    Incomplete,
 }
 
 /// What becomes visible once it is durable. Called in the order of commits, from one task.
@@ -293,6 +295,7 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                     batch.put_bytes(QuarantineRow::key(*put_id), bytes::Bytes::from_static(&[1]));
                 }
                 IndexChange::Complete => batch.put(FORMAT_KEY, FORMAT.to_le_bytes()),
+                IndexChange::Incomplete => batch.delete(FORMAT_KEY),
             }
         }
         let kept_ms = u64::try_from(self.limits.change_records_kept.as_millis()).unwrap_or(u64::MAX);

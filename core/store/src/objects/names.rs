@@ -1,5 +1,6 @@
 //! Names in the object store. Flat, one per write; a name is written once and never used again.
 
+use crate::life::Life;
 use bettong_wire::envelope::Kind;
 use bettong_wire::{NamespaceId, Part, PutId};
 use object_store::path::Path;
@@ -104,6 +105,36 @@ impl Names {
         self.lives(node_id).join(format!("{ordinal:020}"))
     }
 
+    /// The life's name where nothing keeps two lives from taking one ordinal: nobody else writes it.
+    pub fn own_life(&self, node_id: &str, life: Life) -> Path {
+        self.lives(node_id).join(of_life(life))
+    }
+
+    /// Identities of a namespace where nothing keeps two opens from writing one name.
+    pub fn identities(&self, namespace: NamespaceId) -> Path {
+        self.path(&format!("ns/{namespace}/identities"))
+    }
+
+    /// The identity that one life found or chose for a namespace. The newest life's counts.
+    pub fn identity_of_life(&self, namespace: NamespaceId, life: Life) -> Path {
+        self.identities(namespace).join(of_life(life))
+    }
+
+    /// Who wants this prefix for itself.
+    pub fn claims(&self) -> Path {
+        self.path("owner/claim")
+    }
+
+    /// Claims that count no more, by the same names.
+    pub fn withdrawn(&self) -> Path {
+        self.path("owner/withdrawn")
+    }
+
+    /// Whose this prefix is, once that is decided, by the name of the claim.
+    pub fn owners(&self) -> Path {
+        self.path("owner/held")
+    }
+
     pub fn dead_marks(&self, node_id: &str) -> Path {
         self.path(&format!("node/{node_id}/dead"))
     }
@@ -128,6 +159,19 @@ pub fn last_number(path: &Path) -> Option<u64> {
     (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
 }
 
+fn of_life(life: Life) -> String {
+    format!("{:020}.{:016x}", life.ordinal, life.life)
+}
+
+/// The ordinal in the name of a life's record, in either of its forms.
+pub fn life_ordinal(path: &Path) -> Option<u64> {
+    let name = path.filename()?;
+    let (digits, life) = name.split_once('.').unwrap_or((name, "0000000000000000"));
+    let valid = life.len() == 16 && life.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
+    let valid = valid && digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
+    valid.then(|| digits.parse().ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +189,19 @@ mod tests {
                 assert_eq!(Names::new("other").parse_payload(&path), None);
                 assert!(path.filename().is_some_and(|file| file.len() < 255));
             }
+        }
+    }
+
+    #[test]
+    fn a_life_is_read_in_both_forms_and_sorted_by_ordinal() {
+        let names = Names::new("p");
+        let own = names.own_life("n", Life { ordinal: 7, life: 0xab });
+        assert_eq!((life_ordinal(&own), life_ordinal(&names.life("n", 7))), (Some(7), Some(7)));
+        assert!(names.life("n", 7) < own && own < names.life("n", 8));
+        for name in
+            ["7", "00000000000000000007.", "00000000000000000007.xyz", "0000000000000000000x", ".0000000000000000"]
+        {
+            assert_eq!(life_ordinal(&names.lives("n").join(name)), None, "{name}");
         }
     }
 

@@ -8,6 +8,7 @@ use crate::index::committer::{CommitError, IndexChange};
 use crate::index::rows::{
     ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, QuarantineRow, STATE_KEY, StateRow, ValueKey, ValueRow,
 };
+use crate::keys::Key;
 use crate::objects::names::PayloadName;
 use crate::objects::{ObjectError, Page};
 use crate::observe::Point;
@@ -17,6 +18,7 @@ use bettong_wire::limits::PLAIN_KEY_BYTES_MAX;
 use bettong_wire::request::Level;
 use bettong_wire::{DecodeError, PutId};
 use futures::{StreamExt, stream};
+use object_store::ObjectMeta;
 use slatedb::Db;
 use slatedb::config::ScanOptions;
 use std::collections::BTreeSet;
@@ -111,17 +113,24 @@ impl From<ListingError> for super::OpenError {
 
 /// Writes an index entry for every whole object of this node's lives that no dead mark names. May be killed anywhere and
 /// run again: of two versions of a key the higher put id stays.
-pub(super) async fn from_listing<W: World>(store: &Store<W>) -> Result<(), ListingError> {
+///
+/// With `prune`, what only the index claims goes from it: the index is older than the bucket.
+pub(super) async fn from_listing<W: World>(store: &Store<W>, prune: bool) -> Result<(), ListingError> {
     let shared = &store.shared;
     let prefix = shared.names.namespaces();
     let mut after = None;
     let mut listed = 0u64;
+    let mut there: BTreeSet<PutId> = BTreeSet::new();
     loop {
         let Page { objects, more } = shared.objects.list(&prefix, after.as_ref(), PAGE).await?;
         after = objects.last().map(|object| object.location.clone());
         listed += objects.len() as u64;
+        let named = |object: &ObjectMeta| shared.names.parse_payload(&object.location);
+        if prune {
+            there.extend(objects.iter().filter_map(named).map(|name| name.put_id));
+        }
         let ours = objects.iter().filter_map(|object| {
-            let name = shared.names.parse_payload(&object.location)?;
+            let name = named(object)?;
             let ours = shared.is_own_life(name.put_id.life) && object.size >= HEADER_LEN as u64;
             (ours && !is_buried(shared, &name)).then_some((name, object.size))
         });
@@ -151,9 +160,19 @@ pub(super) async fn from_listing<W: World>(store: &Store<W>) -> Result<(), Listi
         shared.world.at(Point::DuringBootstrap).await;
         tracing::info!(listed, values = shared.map.len(), "the index is gone; listing the bucket");
         if !more {
-            return Ok(());
+            break;
         }
     }
+    let only_indexed =
+        |entry: &Entry| entry.node == NodeNum::SELF && entry.level == Level::Object && !there.contains(&entry.put_id);
+    let gone = if prune { shared.map.collect(|_, entry| only_indexed(entry)) } else { Vec::new() };
+    for gone in gone.chunks(PAGE) {
+        let removed =
+            |(key, entry): &(Key, Entry)| IndexChange::Remove { key: shared.value_key(key), put_id: entry.put_id };
+        let coming = store.commits.announce();
+        store.commits.commit(gone.iter().map(removed).collect(), coming).await?;
+    }
+    Ok(())
 }
 
 /// Whether a dead mark names this write, or a delete of this node came after it.

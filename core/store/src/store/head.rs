@@ -51,10 +51,7 @@ impl<W: World> Store<W> {
         chain: &[BlockHash],
     ) -> Result<u64, ServiceError> {
         let shared = &self.shared;
-        if !shared.conditional_create {
-            let message = "heads need an object store that can create an object only if it is absent; this one cannot";
-            return Err(ServiceError::new(ErrorKind::Unavailable, message));
-        }
+        self.heads_available()?;
         if let Some(value) = value {
             self.await_uploads(ns, parts, value, chain).await;
             self.check_chain(ns, parts, value, chain)?;
@@ -110,6 +107,7 @@ impl<W: World> Store<W> {
 
     /// The newest generation of a head.
     pub async fn get_head(&self, ns: NsNum, name: &str) -> Result<Result<Head, MissReason>, ServiceError> {
+        self.heads_available()?;
         let Some(generation) = self.newest_generation(ns, name).await.map_err(not_readable)? else {
             return Ok(Err(MissReason::Absent));
         };
@@ -148,6 +146,14 @@ impl<W: World> Store<W> {
         if blocks.chain(sidecar).any(journaled) {
             self.flush(UPLOADS_WAIT).await;
         }
+    }
+
+    fn heads_available(&self) -> Result<(), ServiceError> {
+        if self.shared.conditional_create {
+            return Ok(());
+        }
+        let message = "heads need an object store that can create an object only if it is absent; this one cannot";
+        Err(ServiceError::new(ErrorKind::Unavailable, message))
     }
 
     fn check_chain(

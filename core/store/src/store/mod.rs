@@ -1,6 +1,7 @@
 //! The store: one node's blocks in memory, on disk and in the object store.
 
 mod bootstrap;
+mod claim;
 mod delete;
 mod facts;
 mod get;

@@ -6,8 +6,12 @@ use crate::objects::ObjectError;
 use crate::record::{self, RECORD_BYTES_MAX};
 use crate::world::World;
 use bettong_wire::{ErrorKind, ModelIdentity, NamespaceId, ServiceError};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// Records of one page of a listing.
+const PAGE: usize = 1000;
 
 /// What `ns/{id}/identity` holds. Unknown fields are refused: a newer release may compare more than this one knows.
 #[derive(Serialize, Deserialize)]
@@ -107,37 +111,101 @@ impl<W: World> Store<W> {
         if let Some(held) = shared.identities.lock().get(&id) {
             return Ok(held.clone());
         }
-        let path = shared.names.identity(id);
-        let unavailable =
-            |error: ObjectError| ServiceError::new(ErrorKind::Retry, format!("the namespace's identity: {error}"));
-        let bytes = match shared.objects.get(&path, RECORD_BYTES_MAX).await {
-            Ok(bytes) => bytes,
-            Err(ObjectError::NotFound) => {
-                let bytes = record::encode(&IdentityRecord::from(offered))
-                    .map_err(|error| ServiceError::new(ErrorKind::Internal, error))?;
-                let created = if shared.conditional_create {
-                    shared.objects.create(&path, bytes.clone().into()).await
-                } else {
-                    shared.objects.put_unique(&path, bytes.clone().into()).await
-                };
-                match created {
-                    Ok(()) => bytes,
-                    // Somebody was faster, or our own first attempt was: what is there decides.
-                    Err(ObjectError::AlreadyExists | ObjectError::Unknown(_)) => {
-                        shared.objects.get(&path, RECORD_BYTES_MAX).await.map_err(unavailable)?
-                    }
-                    Err(error) => return Err(unavailable(error)),
-                }
-            }
-            Err(error) => return Err(unavailable(error)),
+        let bytes = if shared.conditional_create {
+            self.first_identity(id, offered).await?
+        } else {
+            self.identity_of_this_life(id, offered).await?
         };
-        let held: IdentityRecord = record::decode(&bytes).map_err(|error| {
-            ServiceError::new(ErrorKind::Retry, format!("the namespace's identity does not verify: {error}"))
-        })?;
-        let held = Arc::new(ModelIdentity::from(held));
+        let held = Arc::new(ModelIdentity::from(decoded(&bytes)?));
         shared.identities.lock().insert(id, held.clone());
         Ok(held)
     }
+
+    /// Whoever creates the record first has decided.
+    async fn first_identity(&self, id: NamespaceId, offered: &ModelIdentity) -> Result<Bytes, ServiceError> {
+        let shared = &self.shared;
+        let path = shared.names.identity(id);
+        match shared.objects.get(&path, RECORD_BYTES_MAX).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(ObjectError::NotFound) => {}
+            Err(error) => return Err(unavailable(error)),
+        }
+        // Decided, perhaps, when the object store could not yet create an object only if it is absent.
+        let bytes = match self.newest_identity(id).await? {
+            Some(bytes) => bytes,
+            None => encoded(offered)?,
+        };
+        match shared.objects.create(&path, bytes.clone().into()).await {
+            Ok(()) => Ok(bytes),
+            // Somebody was faster, or our own first attempt was: what is there decides.
+            Err(ObjectError::AlreadyExists | ObjectError::Unknown(_)) => {
+                shared.objects.get(&path, RECORD_BYTES_MAX).await.map_err(unavailable)
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// Where nothing keeps two writes from taking one name, each life writes down what it found or chose, under a name
+    /// of its own and before it relies on it, and never changes its mind: the newest life's record counts, and a write
+    /// of an older life that lands late changes nothing. Needs the turn of `identity_turn`.
+    async fn identity_of_this_life(&self, id: NamespaceId, offered: &ModelIdentity) -> Result<Bytes, ServiceError> {
+        let shared = &self.shared;
+        let chosen = shared.identities_chosen.lock().get(&id).cloned();
+        let bytes = match chosen {
+            Some(bytes) => bytes,
+            None => {
+                let first = match shared.objects.get(&shared.names.identity(id), RECORD_BYTES_MAX).await {
+                    Ok(bytes) => Some(bytes),
+                    Err(ObjectError::NotFound) => None,
+                    Err(error) => return Err(unavailable(error)),
+                };
+                let bytes = match self.newest_identity(id).await?.or(first) {
+                    Some(bytes) => bytes,
+                    None => encoded(offered)?,
+                };
+                decoded(&bytes)?;
+                shared.identities_chosen.lock().insert(id, bytes.clone());
+                bytes
+            }
+        };
+        let path = shared.names.identity_of_life(id, shared.life);
+        shared.objects.put_unique(&path, bytes.clone().into()).await.map_err(unavailable)?;
+        Ok(bytes)
+    }
+
+    /// What the newest life that opened the namespace wrote down.
+    async fn newest_identity(&self, id: NamespaceId) -> Result<Option<Bytes>, ServiceError> {
+        let shared = &self.shared;
+        let mut after = None;
+        loop {
+            let page = shared.objects.list(&shared.names.identities(id), after.as_ref(), PAGE).await;
+            let page = page.map_err(unavailable)?;
+            let last = page.objects.last().map(|object| object.location.clone()).or(after);
+            if page.more {
+                after = last;
+                continue;
+            }
+            return match last {
+                Some(path) => shared.objects.get(&path, RECORD_BYTES_MAX).await.map(Some).map_err(unavailable),
+                None => Ok(None),
+            };
+        }
+    }
+}
+
+fn unavailable(error: ObjectError) -> ServiceError {
+    ServiceError::new(ErrorKind::Retry, format!("the namespace's identity: {error}"))
+}
+
+fn encoded(identity: &ModelIdentity) -> Result<Bytes, ServiceError> {
+    let bytes = record::encode(&IdentityRecord::from(identity));
+    bytes.map_err(|error| ServiceError::new(ErrorKind::Internal, error))
+}
+
+fn decoded(bytes: &Bytes) -> Result<IdentityRecord, ServiceError> {
+    record::decode(bytes).map_err(|error| {
+        ServiceError::new(ErrorKind::Retry, format!("the namespace's identity does not verify: {error}"))
+    })
 }
 
 fn check(identity: &ModelIdentity) -> Result<(), ServiceError> {

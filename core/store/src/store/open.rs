@@ -1,7 +1,7 @@
 //! Opening and closing a store: format, capabilities, life, index, tiers, in this order.
 
 use super::shared::{DeadBook, Ghosts, Recovery, Shared};
-use super::{Fate, Store, bootstrap};
+use super::{Fate, Store, bootstrap, claim};
 use crate::config::StoreConfig;
 use crate::flight::Flights;
 use crate::health::{Breaker, Estimates};
@@ -11,7 +11,7 @@ use crate::index::db::{Floor, IndexHome};
 use crate::index::rows::StateRow;
 use crate::journal::{Journal, JournalConfig, Recovered};
 use crate::keys::NamespaceTable;
-use crate::life::{self, Life, LifeError, LifeWatch};
+use crate::life::{self, Exclusive, Life, LifeError, LifeWatch};
 use crate::locks::KeyLocks;
 use crate::objects::counting::{CountingStore, RequestCounts};
 use crate::objects::names::Names;
@@ -66,6 +66,11 @@ pub enum OpenError {
     NoConditionalCreate,
     #[error("this prefix belongs to node `{owner}`: on an object store without conditional writes one node is allowed")]
     OtherOwner { owner: String },
+    #[error(
+        "node `{other}` claims this prefix as well (`{claim}`), and on an object store without conditional writes one \
+         node is allowed: start one of the two again; where `{other}` is gone for good, remove its claim"
+    )]
+    Contended { other: String, claim: String },
     #[error(transparent)]
     Life(#[from] LifeError),
     #[error("the index: {0}")]
@@ -86,6 +91,19 @@ struct FormatRecord {
 }
 
 const FORMAT: u32 = 1;
+
+/// Where a start finds its values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    Index,
+    /// The index is gone, or was never complete.
+    Listing,
+    /// The index is older than what this node has acknowledged: the bucket has the say.
+    StaleIndex,
+    /// This node's first life.
+    Nothing,
+}
+
 /// Payload memory that the tier leaves to what is on its way in or out: a quarter, and at least two largest payloads.
 fn memory_in_flight(config: &StoreConfig) -> u64 {
     (config.memory_bytes / 4).max(config.payload_bytes_max.saturating_mul(2))
@@ -106,10 +124,12 @@ impl<W: World> Store<W> {
         let index_store = if conditional_create {
             counted
         } else {
-            claim_prefix(&objects, &names, &config.node_id).await?;
-            parts.local_index.ok_or(OpenError::NoConditionalCreate)?
+            let local_index = parts.local_index.ok_or(OpenError::NoConditionalCreate)?;
+            claim::prefix(&world, &objects, &names, &config.node_id).await?;
+            local_index
         };
-        let begun = life::begin(&world, &objects, &names, &config.node_id).await?;
+        let exclusive = if conditional_create { Exclusive::Yes } else { Exclusive::No };
+        let begun = life::begin(&world, &objects, &names, &config.node_id, exclusive).await?;
         let journal = open_journal(&world, &config, begun.life).await?;
         world.at(Point::BeforeIndexOpen).await;
 
@@ -123,7 +143,7 @@ impl<W: World> Store<W> {
             objects: objects.clone(),
             names: names.clone(),
             node_id: config.node_id.clone(),
-            life: begun.life,
+            own: begun.path.clone(),
         };
         // After the open, not before: whoever opens last writes, and must then be the newest.
         match watch.is_newest().await {
@@ -154,6 +174,7 @@ impl<W: World> Store<W> {
             map: IndexMap::new(world.random_u64()),
             namespaces: RwLock::new(NamespaceTable::default()),
             identities: Mutex::default(),
+            identities_chosen: Mutex::default(),
             plain: Mutex::default(),
             generations: Mutex::default(),
             dead: Mutex::new(DeadBook::default()),
@@ -196,8 +217,14 @@ impl<W: World> Store<W> {
             }
         };
         let lost = |state: &StateRow| journal.as_ref().is_some_and(|(found, _)| found.end <= state.journaled);
-        let rolled_back =
+        let stale_directory =
             found.state.is_some_and(|state| state.life != 0 && (!begun.directory.knows(state.life) || lost(&state)));
+        // An index on the local disk goes back in time with it: what the bucket knows of lives tells.
+        let stale_index = !conditional_create
+            && found.complete
+            && begun.before().is_some_and(|newest| found.state.is_none_or(|state| state.life != newest));
+        let replaced = !conditional_create && begun.before().is_some_and(|newest| !begun.directory.knows(newest));
+        let rolled_back = stale_directory || replaced;
         if rolled_back {
             world.reached(State::RolledBackDirectory);
             tracing::warn!(
@@ -233,7 +260,13 @@ impl<W: World> Store<W> {
             watch,
             ended: Arc::new(tokio::sync::Mutex::new(Some(end))),
         };
-        let from = match store.fill(found.complete, begun.lives.len() > 1).await {
+        let source = match (found.complete, stale_index) {
+            (true, false) => Source::Index,
+            (_, true) => Source::StaleIndex,
+            (false, false) if begun.lives.len() > 1 => Source::Listing,
+            (false, false) => Source::Nothing,
+        };
+        let from = match store.fill(source).await {
             Ok(from) => from,
             Err(error) => {
                 store.close(CLOSE_MAX).await;
@@ -262,28 +295,38 @@ impl<W: World> Store<W> {
 
     /// Applies what other nodes deleted meanwhile, lists the bucket where the index is not complete, and proves that the
     /// index takes writes. Says where the values came from.
-    async fn fill(&self, complete: bool, lived_before: bool) -> Result<&'static str, OpenError> {
+    async fn fill(&self, source: Source) -> Result<&'static str, OpenError> {
         let shared = &self.shared;
-        self.apply_all_dead_marks(!complete).await?;
-        let from = if complete {
-            shared.world.reached(State::BootstrapFromIndex);
-            "index"
-        } else if lived_before {
-            bootstrap::from_listing(self).await?;
-            shared.world.reached(State::BootstrapFromListing);
-            "listing"
-        } else {
-            "nothing"
+        if source == Source::StaleIndex {
+            // Durable before anything else is: a start that is killed while it lists must not pass for a complete one.
+            self.write(vec![IndexChange::Incomplete]).await?;
+        }
+        self.apply_all_dead_marks(source != Source::Index).await?;
+        let from = match source {
+            Source::Index => {
+                shared.world.reached(State::BootstrapFromIndex);
+                "index"
+            }
+            Source::Listing | Source::StaleIndex => {
+                bootstrap::from_listing(self, source == Source::StaleIndex).await?;
+                shared.world.reached(State::BootstrapFromListing);
+                "listing"
+            }
+            Source::Nothing => "nothing",
         };
         shared.horizons.lock().clear();
         // Also tells the next start which life was the last.
-        let done = if complete { Vec::new() } else { vec![IndexChange::Complete] };
+        self.write(if source == Source::Index { Vec::new() } else { vec![IndexChange::Complete] }).await?;
+        Ok(from)
+    }
+
+    async fn write(&self, changes: Vec<IndexChange>) -> Result<(), OpenError> {
+        let shared = &self.shared;
         let announced = self.commits.announce();
-        self.commits.commit(done, announced).await.map_err(|error| match &*shared.fate.borrow() {
+        self.commits.commit(changes, announced).await.map_err(|error| match &*shared.fate.borrow() {
             Some(Fate::Fenced(_)) => OpenError::Fenced(shared.config.node_id.clone()),
             None => OpenError::Index(error.to_string()),
-        })?;
-        Ok(from)
+        })
     }
 
     /// Finishes what is under way and closes the index, within `bound`. Says whether it finished.
@@ -390,13 +433,4 @@ async fn probe<W: World>(world: &W, objects: &Objects<W>, names: &Names) -> Resu
         tracing::debug!(%error, %path, "a probe object stays behind");
     }
     Ok(able)
-}
-
-/// On a store without conditional writes the prefix is one node's: the first that came.
-async fn claim_prefix<W: World>(objects: &Objects<W>, names: &Names, node_id: &str) -> Result<(), OpenError> {
-    let nodes = objects.folders(&names.nodes()).await?;
-    match nodes.into_iter().find(|other| other != node_id) {
-        Some(owner) => Err(OpenError::OtherOwner { owner }),
-        None => Ok(()),
-    }
 }

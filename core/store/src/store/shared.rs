@@ -21,6 +21,7 @@ use crate::tiers::memory::MemoryTier;
 use crate::world::{Clock, World};
 use bettong_wire::envelope::Kind;
 use bettong_wire::{BlockMemory, ModelIdentity, NamespaceId, PutId};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -43,6 +44,8 @@ pub(super) struct Shared<W: World> {
     pub map: IndexMap,
     pub namespaces: RwLock<NamespaceTable>,
     pub identities: Mutex<BTreeMap<NamespaceId, Arc<ModelIdentity>>>,
+    /// Identities that this life has decided on and may not yet have written down.
+    pub identities_chosen: Mutex<BTreeMap<NamespaceId, Bytes>>,
     /// The plain keys that this node holds, by namespace, in order.
     pub plain: Mutex<PlainNames>,
     /// The newest generation of a head that this process has seen, by the hash of its name.
@@ -322,7 +325,7 @@ impl<W: World> Visible for Shared<W> {
                     self.map.quarantine(&map_key, NodeNum::SELF, *put_id);
                 }
             }
-            IndexChange::Complete => {}
+            IndexChange::Complete | IndexChange::Incomplete => {}
         }
     }
 
