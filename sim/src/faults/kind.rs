@@ -49,6 +49,8 @@ kinds! {
     ObjectConflict = "object-conflict",
     /// Nothing answers, for as long as it `lasts`.
     ObjectUnavailable = "object-unavailable",
+    /// One node sees nothing of the others' folders (indexes, dead marks), for as long as it `lasts`.
+    ObjectPeerCut = "object-peer-cut",
     /// Everything is forbidden, for as long as it `lasts`.
     ObjectForbidden = "object-forbidden",
     /// One bit of a body is wrong, in this response only.
@@ -61,6 +63,8 @@ kinds! {
     ObjectSlowList = "object-slow-list",
     /// A listing breaks off with an error.
     ObjectPartialList = "object-partial-list",
+    /// One node can open no file and no connection, for as long as it `lasts`.
+    FdLimit = "fd-limit",
     /// A disk operation fails.
     DiskError = "disk-error",
     /// No space is left.
@@ -115,6 +119,8 @@ impl FaultKind {
             Self::ObjectDeleteError => operation == Delete,
             Self::ObjectRepeat => matches!(operation, Put | Delete),
             Self::ObjectSlowList | Self::ObjectPartialList => operation == List,
+            Self::ObjectPeerCut => matches!(operation, Get | Head | List),
+            Self::FdLimit => true,
             Self::DiskError => matches!(operation, Append | Read | Sync),
             Self::DiskRot | Self::DiskMisdirectedRead => operation == Read,
             Self::DiskNoSpace => operation == Append,
@@ -132,9 +138,14 @@ impl FaultKind {
         self.as_str().starts_with("disk-") && !at_a_crash
     }
 
+    /// Strikes whatever has to open something first: a file, or a connection.
+    pub fn needs_descriptors(self) -> bool {
+        self == Self::FdLimit
+    }
+
     /// Strikes a node as a whole, not one of its operations.
     pub fn strikes_nodes(self) -> bool {
-        !self.of_object_store() && !self.of_disk()
+        !self.of_object_store() && !self.of_disk() && !self.needs_descriptors()
     }
 
     /// Strikes when a node reaches a protocol point.
@@ -152,7 +163,12 @@ impl FaultKind {
 
     /// Goes on for a while once it has struck.
     pub fn lasts(self) -> bool {
-        matches!(self, Self::ObjectUnavailable | Self::ObjectForbidden)
+        matches!(self, Self::ObjectUnavailable | Self::ObjectForbidden) || self.is_one_nodes()
+    }
+
+    /// While it lasts, only the node that it struck first is struck.
+    pub fn is_one_nodes(self) -> bool {
+        matches!(self, Self::ObjectPeerCut | Self::FdLimit)
     }
 
     /// `effect` has a meaning.

@@ -4,7 +4,7 @@ mod kind;
 
 pub use kind::FaultKind;
 
-use crate::plan::{Effect, FaultSpec, Operation, Plan, Trigger};
+use crate::plan::{Effect, FaultSpec, Operation, Plan, Restart, Trigger};
 use crate::random::Stream;
 use bettong_core::observe::Point;
 use serde::{Deserialize, Serialize};
@@ -30,8 +30,8 @@ pub struct Strike {
     pub effect: Effect,
     /// A drawn delay; zero where the plan names none.
     pub delay: Duration,
-    /// A drawn time that a killed node stays down, where the plan names one.
-    pub restart_after: Duration,
+    /// How long a killed node stays down; `None` where it never returns.
+    pub restart_after: Option<Duration>,
     /// A number for whatever else the fault has to choose.
     pub choice: u64,
 }
@@ -47,6 +47,8 @@ struct Armed {
     due: Duration,
     /// For faults that last: until when this one does.
     lasting_until: Duration,
+    /// The node that it struck last.
+    victim: String,
 }
 
 /// The faults of one run.
@@ -132,7 +134,7 @@ impl Faults {
             if wanted(&fault.spec) && fault.spec.concerns(chance) {
                 let count = self.counts.entry(fault.key.clone()).or_default();
                 count.could += 1;
-                if let Some(strike) = fault.meet(chance.now) {
+                if let Some(strike) = fault.meet(chance.node, chance.now) {
                     count.did += 1;
                     strikes.push(strike);
                 }
@@ -164,7 +166,8 @@ impl FaultSpec {
             Effect::Applied => "/applied",
             Effect::Late => "/late",
         };
-        format!("{}{effect}", self.kind.as_str())
+        let never = if self.restart_after == Some(Restart::Never) { "/never" } else { "" };
+        format!("{}{effect}{never}", self.kind.as_str())
     }
 }
 
@@ -172,7 +175,16 @@ impl Armed {
     fn new(seed: u64, index: usize, spec: FaultSpec) -> Self {
         let key = spec.key();
         let random = Stream::new(seed, &format!("fault/{index}/{key}"));
-        Self { spec, key, random, met: 0, struck: 0, due: Duration::ZERO, lasting_until: Duration::ZERO }
+        Self {
+            spec,
+            key,
+            random,
+            met: 0,
+            struck: 0,
+            due: Duration::ZERO,
+            lasting_until: Duration::ZERO,
+            victim: String::new(),
+        }
     }
 
     fn schedule(&mut self, now: Duration) {
@@ -181,10 +193,11 @@ impl Armed {
         }
     }
 
-    fn meet(&mut self, now: Duration) -> Option<Strike> {
+    fn meet(&mut self, node: &str, now: Duration) -> Option<Strike> {
         self.met += 1;
         if now < self.lasting_until {
-            return Some(self.strike());
+            let spared = self.spec.kind.is_one_nodes() && self.victim != node;
+            return (!spared).then(|| self.strike());
         }
         if self.struck >= self.spec.count {
             return None;
@@ -201,6 +214,7 @@ impl Armed {
             return None;
         }
         self.struck += 1;
+        node.clone_into(&mut self.victim);
         self.schedule(now);
         if self.spec.kind.lasts() {
             let lasts = self.random.duration(self.spec.lasts.as_ref().unwrap_or(&LASTS));
@@ -211,7 +225,12 @@ impl Armed {
 
     fn strike(&mut self) -> Strike {
         let delay = self.spec.delay.as_ref().map(|range| self.random.duration(range)).unwrap_or_default();
-        let restart_after = self.random.duration(self.spec.restart_after.as_ref().unwrap_or(&RESTART_AFTER));
+        let down = match &self.spec.restart_after {
+            None | Some(Restart::Never) => &RESTART_AFTER,
+            Some(Restart::After(range)) => range,
+        };
+        let down = self.random.duration(down);
+        let restart_after = (self.spec.restart_after != Some(Restart::Never)).then_some(down);
         let choice = self.random.draw();
         Strike { key: self.key.clone(), kind: self.spec.kind, effect: self.spec.effect, delay, restart_after, choice }
     }

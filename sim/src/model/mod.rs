@@ -127,8 +127,17 @@ pub struct Dead {
     pub since: Duration,
 }
 
+/// A version that a daemon answered a read with.
+#[derive(Debug, Clone)]
+struct Served {
+    daemon: Daemon,
+    put_id: PutId,
+    span: Span,
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct History {
+    served: Vec<Served>,
     pub puts: Vec<AttemptId>,
     pub deletions: Vec<Deletion>,
 }
@@ -223,8 +232,16 @@ impl Model {
         history.deletions.len() - 1
     }
 
-    /// An acknowledged deletion names every put id dead that its daemon had acknowledged before.
-    pub fn end_delete(&mut self, key: &ValueKey, at: usize, ending: Ending, now: Duration) {
+    /// A read was answered with the version `put_id`.
+    pub fn served(&mut self, daemon: &Daemon, key: &ValueKey, put_id: PutId, span: Span) {
+        if let Some(history) = self.histories.get_mut(key) {
+            history.served.push(Served { daemon: daemon.clone(), put_id, span });
+        }
+    }
+
+    /// An acknowledged deletion names every put id dead that its daemon had acknowledged before, and every other node's
+    /// that it had served in its present life, which began at `life_began`.
+    pub fn end_delete(&mut self, key: &ValueKey, at: usize, ending: Ending, life_began: Duration, now: Duration) {
         let Some(history) = self.histories.get_mut(key) else { return };
         let Some(deletion) = history.deletions.get_mut(at) else { return };
         deletion.span.ended = Some(now);
@@ -236,7 +253,14 @@ impl Model {
         let known = history.puts.iter().filter_map(|id| self.attempts.get(id)).filter(|attempt| {
             attempt.daemon == deletion.daemon && attempt.level > Level::Memory && attempt.span.precedes(&deletion.span)
         });
-        for (put_id, _) in known.filter_map(|attempt| attempt.stored) {
+        let acknowledged = known.filter_map(|attempt| attempt.stored).map(|(put_id, _)| put_id);
+        let served = history.served.iter().filter(|served| {
+            served.daemon == deletion.daemon
+                && served.span.invoked >= life_began
+                && served.span.precedes(&deletion.span)
+                && !key.is_plain()
+        });
+        for put_id in acknowledged.chain(served.map(|served| served.put_id)) {
             self.dead.entry(put_id).or_insert(Dead { daemon: deletion.daemon.clone(), since: now });
         }
     }

@@ -48,8 +48,21 @@ pub struct Effect {
     pub cause: Cause,
 }
 
+/// What the store makes of a condition on a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Conditions {
+    /// Obeyed.
+    #[default]
+    Kept,
+    /// Overlooked without a word: the write overwrites.
+    Ignored,
+    /// Refused as not implemented.
+    Refused,
+}
+
 #[derive(Debug, Default)]
 pub struct Bucket {
+    conditions: Conditions,
     objects: BTreeMap<String, Object>,
     etags: u64,
     effects: Vec<Effect>,
@@ -81,10 +94,31 @@ pub struct Origin {
 }
 
 impl Bucket {
+    pub fn new(conditions: Conditions) -> Self {
+        Self { conditions, ..Self::default() }
+    }
+
+    /// The objects as they are now, to go back to.
+    pub fn snapshot(&self) -> BTreeMap<String, Object> {
+        self.objects.clone()
+    }
+
+    pub fn restore(&mut self, snapshot: BTreeMap<String, Object>) {
+        self.objects = snapshot;
+    }
+
     /// Applies a write whole, or not at all. Answers the new etag.
     pub fn put(&mut self, path: &str, write: Write, origin: &Origin) -> Result<String, Error> {
         let held = self.objects.get(path).map(|object| object.etag);
+        let conditional = !matches!(write.mode, PutMode::Overwrite);
+        if conditional && self.conditions == Conditions::Refused {
+            return Err(Error::NotImplemented {
+                operation: "conditional put".to_owned(),
+                implementer: STORE.to_owned(),
+            });
+        }
         match (&write.mode, held) {
+            _ if self.conditions == Conditions::Ignored => {}
             (PutMode::Overwrite, _) | (PutMode::Create, None) => {}
             (PutMode::Create, Some(_)) => {
                 return Err(Error::AlreadyExists { path: path.to_owned(), source: "exists already".into() });

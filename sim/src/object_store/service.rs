@@ -1,6 +1,6 @@
 //! The service: each operation is a task of the service's own node, with its latency and its faults.
 
-use super::bucket::{Bucket, Cause, Object, Origin, STORE, Write, flip_bit, meta};
+use super::bucket::{Bucket, Cause, Conditions, Object, Origin, STORE, Write, flip_bit, meta};
 use crate::faults::{FaultKind, Strike};
 use crate::plan::{Effect, Operation};
 use crate::random::Stream;
@@ -23,9 +23,19 @@ pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pieces in which a slow body arrives.
 const SLOW_PIECES: usize = 4;
 
+/// What is between a node and its objects, and so which faults strike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// The network, and a service that all nodes share.
+    Network,
+    /// One node's own file system, in synced files.
+    Files,
+}
+
 pub struct Service {
     run: Run,
     node: NodeHandle,
+    medium: Medium,
     bucket: Arc<Mutex<Bucket>>,
     latency: Range<Duration>,
     random: Mutex<Stream>,
@@ -46,7 +56,8 @@ fn refusal(strike: &Strike, operation: Operation, conditional: bool, path: &str)
     match strike.kind {
         FaultKind::ObjectThrottle => Some(failure("503 SlowDown: come back in 50 ms")),
         FaultKind::ObjectGetError => Some(failure("500 the read failed")),
-        FaultKind::ObjectUnavailable => Some(failure("503 unavailable")),
+        FaultKind::ObjectUnavailable | FaultKind::ObjectPeerCut => Some(failure("503 unavailable")),
+        FaultKind::FdLimit => Some(failure("Too many open files (os error 24)")),
         FaultKind::ObjectForbidden => {
             Some(Error::PermissionDenied { path: path.to_owned(), source: "403 forbidden".into() })
         }
@@ -57,6 +68,12 @@ fn refusal(strike: &Strike, operation: Operation, conditional: bool, path: &str)
         FaultKind::ObjectDeleteError if strike.effect == Effect::None => Some(failure("500 the delete failed")),
         _ => None,
     }
+}
+
+/// Whether `path` is in the folder of another node than `caller`.
+fn is_of_another(path: &str, caller: &str) -> bool {
+    let folder = path.split_once("/node/").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+    folder.is_some_and(|node| node != caller)
 }
 
 /// What the caller hears; without an answer it waits until its client gives up.
@@ -85,9 +102,18 @@ struct Fate {
 
 impl Service {
     /// The service on `node`, with an empty bucket; `latency` is what an operation takes where no fault strikes.
-    pub fn new(run: &Run, node: NodeHandle, latency: Range<Duration>) -> Self {
+    pub fn new(run: &Run, node: NodeHandle, latency: Range<Duration>, conditions: Conditions) -> Self {
         let random = Mutex::new(Stream::new(run.seed(), "object-store/latency"));
-        Self { run: run.clone(), node, bucket: Arc::default(), latency, random }
+        let bucket = Arc::new(Mutex::new(Bucket::new(conditions)));
+        Self { run: run.clone(), node, medium: Medium::Network, bucket, latency, random }
+    }
+
+    /// Objects in the files of the node `owner`; what it asked for is done by `node` whatever becomes of it, as a kernel
+    /// does.
+    pub fn files(run: &Run, node: NodeHandle, owner: &str) -> Self {
+        let random = Mutex::new(Stream::new(run.seed(), &format!("files/{owner}/latency")));
+        let latency = Duration::from_millis(1)..Duration::from_millis(2);
+        Self { run: run.clone(), node, medium: Medium::Files, bucket: Arc::default(), latency, random }
     }
 
     pub fn run(&self) -> &Run {
@@ -104,7 +130,14 @@ impl Service {
     }
 
     fn strikes(&self, caller: &str, operation: Operation, path: &str) -> (Vec<Strike>, Duration) {
-        let strikes = self.run.fault_operation(caller, operation, path, FaultKind::of_object_store);
+        let wanted = |kind: FaultKind| match self.medium {
+            Medium::Network => {
+                kind.needs_descriptors()
+                    || kind.of_object_store() && (kind != FaultKind::ObjectPeerCut || is_of_another(path, caller))
+            }
+            Medium::Files => kind.needs_descriptors(),
+        };
+        let strikes = self.run.fault_operation(caller, operation, path, wanted);
         let slow = |kind| matches!(kind, FaultKind::ObjectLatency | FaultKind::ObjectSlowList);
         let extra: Duration = strikes.iter().filter(|strike| slow(strike.kind)).map(|strike| strike.delay).sum();
         (strikes, self.random.lock().duration(&self.latency) + extra)
@@ -170,7 +203,11 @@ impl Service {
             let result = apply(&mut self.bucket.lock(), &self.origin(&caller, cause));
             let outcome = if result.is_ok() { "applied" } else { "refused" };
             let verb = operation.as_str();
-            self.run.trace("object-store", format_args!("{verb} {path} for {caller}: {cause:?} {outcome}"));
+            let store = match self.medium {
+                Medium::Network => "object-store",
+                Medium::Files => "files",
+            };
+            self.run.trace(store, format_args!("{verb} {path} for {caller}: {cause:?} {outcome}"));
             result
         };
         if let Some(key) = &fate.silent {

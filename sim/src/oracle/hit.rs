@@ -69,12 +69,12 @@ pub fn has_part(attempt: &Attempt, hit: &Hit, payload: &[u8], (offset, len): (u6
     attempt.len == hit.total_len && attempt.bytes().get(start as usize..end as usize) == Some(payload)
 }
 
-/// O9: a put id that is named dead does not come back.
+/// O9: a put id that is named dead does not come back: neither on the daemon that deleted it, nor on one that has looked
+/// at the others' dead marks since. A daemon that cannot look may serve it still.
 pub fn deleted(seen: Seen<'_>, key: &ValueKey, put_id: PutId) -> Verdict {
     let Some(dead) = seen.model.dead(put_id) else { return Ok(()) };
-    let late = seen.span.invoked.saturating_sub(dead.since);
     let here = *seen.daemon == dead.daemon && seen.span.invoked > dead.since;
-    let there = seen.peers_know_after.is_some_and(|peers| late > peers);
+    let there = seen.knew_of_others > dead.since;
     if here || there {
         let (since, by) = (dead.since.as_secs_f64(), &dead.daemon.name);
         let where_to = &seen.daemon.name;

@@ -9,6 +9,12 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
     if reason == MissReason::Declined && !hurried {
         return no("O15", format!("{key}: declined on {}, though the caller set no limit", seen.daemon.name));
     }
+    if reason == MissReason::Corrupt && !seen.model.is_damaged(key) {
+        return no(
+            "O15",
+            format!("{key} is said to be corrupt on {}, and nothing of it was damaged", seen.daemon.name),
+        );
+    }
     let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else { return Ok(()) };
     let excused = match reason {
         MissReason::Deadline | MissReason::Declined | MissReason::TierDown => !seen.calm,

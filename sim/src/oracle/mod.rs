@@ -33,6 +33,6 @@ pub struct Seen<'a> {
     pub span: Span,
     /// Faults that excuse a tier that does not answer are over.
     pub calm: bool,
-    /// How long other nodes may take to hear of a change, once faults are over; `None` while they are not.
-    pub peers_know_after: Option<std::time::Duration>,
+    /// What other nodes deleted before this moment, the daemon knew when it was asked.
+    pub knew_of_others: std::time::Duration,
 }

@@ -2,12 +2,12 @@
 //! object.
 
 use super::{Seen, Verdict, no};
-use crate::model::{Attempt, AttemptId, Ending, Model, ValueKey};
-use crate::object_store::{Bucket, Cause, EffectKind};
+use crate::model::{Attempt, AttemptId, Daemon, Ending, Model, ValueKey};
+use crate::object_store::{Bucket, Cause, Effect, EffectKind};
 use bettong_core::objects::names::{Names, PayloadName};
 use bettong_wire::envelope::Kind;
 use bettong_wire::request::{Level, Target};
-use bettong_wire::{MissReason, NamespaceId, Part};
+use bettong_wire::{MissReason, NamespaceId, Part, PutId};
 use object_store::path::Path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -196,6 +196,53 @@ pub fn check_owners(bucket: &Bucket, names: &Names, node_ids: &BTreeMap<String, 
         if node_ids.get(&effect.by).is_some_and(|node_id| node_id != owner) {
             let (path, by) = (&effect.path, &effect.by);
             return no("identity", format!("{by} wrote {path} at {:.6}", effect.at.as_secs_f64()));
+        }
+    }
+    Ok(())
+}
+
+/// The node that wrote each object of a value, or in whose folder the object is.
+pub fn writers<'a>(effects: &'a [Effect], node_of: impl Fn(&str) -> String) -> BTreeMap<&'a str, String> {
+    let mut writers = BTreeMap::new();
+    for effect in effects.iter().filter(|effect| matches!(effect.kind, EffectKind::Put { .. })) {
+        let folder = effect.path.split_once("/node/").and_then(|(_, rest)| rest.split('/').next());
+        let node = folder.map_or_else(|| node_of(&effect.by), str::to_owned);
+        if folder.is_some() || effect.path.contains("/ns/") {
+            writers.entry(effect.path.as_str()).or_insert(node);
+        }
+    }
+    writers
+}
+
+/// O14: an object is removed only by the node that wrote it, whether that node lives or not.
+pub fn check_removals(
+    effects: &[Effect],
+    writers: &BTreeMap<&str, String>,
+    node_of: impl Fn(&str) -> String,
+) -> Verdict {
+    for effect in effects.iter().filter(|effect| effect.cause != Cause::Injected) {
+        let EffectKind::Delete { .. } = effect.kind else { continue };
+        let (path, by) = (&effect.path, node_of(&effect.by));
+        if let Some(writer) = writers.get(path.as_str()).filter(|writer| **writer != by) {
+            return no("O14", format!("{path} of {writer} was removed by {by}"));
+        }
+    }
+    Ok(())
+}
+
+/// O14: what a node had acknowledged before it died for good is still in the bucket.
+pub fn check_legacy(
+    model: &Model,
+    objects: &[(&str, PutId)],
+    now: Duration,
+    is_gone: impl Fn(&Daemon) -> bool,
+) -> Verdict {
+    let there: BTreeSet<PutId> = objects.iter().map(|(_, put_id)| *put_id).collect();
+    for attempt in model.attempts().filter(|attempt| is_gone(&attempt.daemon)) {
+        let Some((put_id, false)) = attempt.stored else { continue };
+        if model.surely_held(put_id, now) && !there.contains(&put_id) {
+            let (key, by) = (&attempt.key, &attempt.daemon.name);
+            return no("O14", format!("{key}: {put_id} was acknowledged by {by}, which never returns, and is gone"));
         }
     }
     Ok(())

@@ -18,6 +18,9 @@ pub struct Plan {
     pub workload: Workload,
     /// Store nodes; drawn by the seed where the plan leaves it open.
     pub nodes: Option<u32>,
+    /// Whether the object store obeys conditions on writes; where not, the seed draws whether it overlooks or refuses
+    /// them.
+    pub conditional_writes: bool,
     pub faults: Vec<FaultSpec>,
 }
 
@@ -70,9 +73,17 @@ pub struct FaultSpec {
     /// How long it lasts.
     pub lasts: Option<Range<Duration>>,
     /// How long a killed node stays down.
-    pub restart_after: Option<Range<Duration>>,
+    pub restart_after: Option<Restart>,
     /// Strikes at most; unbounded for a probability, once otherwise.
     pub count: u64,
+}
+
+/// When a killed node comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restart {
+    After(Range<Duration>),
+    /// Never, unless it is the last one standing.
+    Never,
 }
 
 #[derive(Debug, Clone)]
@@ -96,19 +107,21 @@ pub enum Operation {
     List,
     Delete,
     Copy,
+    Create,
     Append,
     Read,
     Sync,
 }
 
 impl Operation {
-    pub const ALL: [(&'static str, Self); 9] = [
+    pub const ALL: [(&'static str, Self); 10] = [
         ("put", Self::Put),
         ("get", Self::Get),
         ("head", Self::Head),
         ("list", Self::List),
         ("delete", Self::Delete),
         ("copy", Self::Copy),
+        ("create", Self::Create),
         ("append", Self::Append),
         ("read", Self::Read),
         ("sync", Self::Sync),
@@ -137,6 +150,6 @@ impl Effect {
 impl Plan {
     /// A plan without faults.
     pub fn calm(workload: Workload) -> Self {
-        Self { name: "calm".to_owned(), workload, nodes: None, faults: Vec::new() }
+        Self { name: "calm".to_owned(), workload, nodes: None, conditional_writes: true, faults: Vec::new() }
     }
 }

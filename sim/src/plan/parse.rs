@@ -1,7 +1,7 @@
 //! Reads plans from TOML. Unknown keys, kinds, points and nodes, and values out of range are errors that name the line.
 
 use super::values::{self, Glob};
-use super::{Effect, FaultSpec, Operation, Plan, Trigger, Workload};
+use super::{Effect, FaultSpec, Operation, Plan, Restart, Trigger, Workload};
 use crate::faults::FaultKind;
 use bettong_core::observe::Point;
 use serde::Deserialize;
@@ -38,6 +38,7 @@ struct Head {
     name: Spanned<String>,
     workload: Spanned<String>,
     nodes: Option<Spanned<u32>>,
+    conditional_writes: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -115,7 +116,8 @@ fn build(raw: File) -> Result<Plan, Located> {
         return Err((extra.span().start, format!("a plan holds at most {FAULTS_MAX} faults")));
     }
     let faults = raw.fault.iter().map(fault).collect::<Result<_, _>>()?;
-    Ok(Plan { name: name.into_inner(), workload, nodes, faults })
+    let conditional_writes = raw.plan.conditional_writes.unwrap_or(true);
+    Ok(Plan { name: name.into_inner(), workload, nodes, conditional_writes, faults })
 }
 
 fn fault(spanned: &Spanned<Fault>) -> Result<FaultSpec, Located> {
@@ -131,6 +133,13 @@ fn fault(spanned: &Spanned<Fault>) -> Result<FaultSpec, Located> {
     let range = |text: &Option<Spanned<String>>| {
         let parse = |text: &Spanned<String>| values::range(text.get_ref()).map_err(|what| (text.span().start, what));
         text.as_ref().map(parse).transpose()
+    };
+    if let (Some(restart_after), false) = (&raw.restart_after, kind == FaultKind::KillNode) {
+        return Err((restart_after.span().start, format!("{} has no `restart_after`", kind.as_str())));
+    }
+    let restart_after = match &raw.restart_after {
+        Some(never) if never.get_ref() == "never" => Some(Restart::Never),
+        after => range(after)?.map(Restart::After),
     };
     let effect = raw.effect.as_ref().map(|effect| one_of("effect", effect, &Effect::ALL)).transpose()?;
     if let (Some(effect), false) = (&raw.effect, kind.takes_effect()) {
@@ -156,7 +165,7 @@ fn fault(spanned: &Spanned<Fault>) -> Result<FaultSpec, Located> {
         effect: effect.unwrap_or(Effect::None),
         delay: range(&raw.delay)?,
         lasts: range(&raw.lasts)?,
-        restart_after: range(&raw.restart_after)?,
+        restart_after,
         count,
     })
 }
@@ -227,6 +236,12 @@ mod tests {
             ("[[fault]]\nkind = \"object-throttle\"\nat = { point = \"before-head-put\" }", 4, "has no `point`"),
             ("[[fault]]\nkind = \"object-throttle\"\neffect = \"late\"\nprobability = 0.1", 6, "has no `effect`"),
             ("[[fault]]\nkind = \"kill-node\"\nat = { time = \"9s..1s\" }", 6, "ends before it starts"),
+            ("[[fault]]\nkind = \"kill-node\"\nrestart_after = \"no\"\nprobability = 0.1", 6, "is no duration"),
+            (
+                "[[fault]]\nkind = \"net-cut\"\nrestart_after = \"never\"\nprobability = 0.1",
+                6,
+                "has no `restart_after`",
+            ),
             ("[[fault]]\nkind = \"kill-node\"", 4, "either `at` or `probability`"),
             ("[[fault]]\nkind = \"kill-node\"\nprobability = 0.1\ncount = 0", 7, "count is 0"),
             ("[[fault]]\nkind = 3", 5, "invalid type"),

@@ -2,9 +2,9 @@
 
 use super::{Command, Options, Run, cache};
 use crate::faults::{FaultKind, Strike};
-use crate::object_store::{Cause, Service, SimObjectStore};
+use crate::object_store::{Cause, Conditions, Object, Service, SimObjectStore};
 use crate::random::Stream;
-use crate::world::{SimDisk, SimWorld, Volume, WallClock};
+use crate::world::{SNAPSHOTS_MAX, SimDisk, SimWorld, Volume, WallClock};
 use futures::future::{BoxFuture, Either, select};
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
@@ -29,6 +29,8 @@ pub struct Life {
     pub number: u64,
     pub world: SimWorld,
     pub store: SimObjectStore,
+    /// Objects in the node's own files, where `store` does not obey conditions on writes.
+    pub files: Option<SimObjectStore>,
     pub cache_dir: PathBuf,
 }
 
@@ -43,12 +45,39 @@ struct Slot {
     wall: WallClock,
     lives: u64,
     up: bool,
+    /// Killed for good.
+    gone: bool,
+    files: Option<Files>,
     random: Stream,
     cache_dir: PathBuf,
     /// The fault because of which the next life finds no index: it goes once the dead life's requests have landed.
     index_lost: Option<Strike>,
     /// The device files as they were when this life began.
     cache_before: cache::Files,
+}
+
+/// Objects in a node's own files, and what they were at its deaths.
+struct Files {
+    service: Arc<Service>,
+    snapshots: Vec<BTreeMap<String, Object>>,
+}
+
+impl Files {
+    fn remember(&mut self) {
+        if self.snapshots.len() == SNAPSHOTS_MAX {
+            self.snapshots.remove(0);
+        }
+        self.snapshots.push(self.service.bucket().lock().snapshot());
+    }
+
+    /// Goes back to the state that `SimDisk::roll_back` chooses.
+    fn roll_back(&self, choice: u64) {
+        let older = self.snapshots.len().saturating_sub(1) as u64;
+        let chosen = choice.checked_rem(older).and_then(|at| self.snapshots.get(at as usize));
+        if let Some(snapshot) = chosen {
+            self.service.bucket().lock().restore(snapshot.clone());
+        }
+    }
 }
 
 pub struct Cluster {
@@ -66,7 +95,12 @@ impl Cluster {
         let mut random = Stream::new(run.seed(), "cluster");
         let slowest = random.within(2..30);
         let latency = Duration::from_millis(1)..Duration::from_millis(slowest);
-        let service = Arc::new(Service::new(run, node, latency));
+        let conditions = match (run.plan().conditional_writes, random.chance(0.5)) {
+            (true, _) => Conditions::Kept,
+            (false, true) => Conditions::Ignored,
+            (false, false) => Conditions::Refused,
+        };
+        let service = Arc::new(Service::new(run, node, latency, conditions));
         Self { run: run.clone(), options, scratch, service, volume: Volume::default(), slots: Mutex::default() }
     }
 
@@ -88,6 +122,10 @@ impl Cluster {
         let handle = Handle::current().create_node().name(name).ip(ip).build();
         let mut random = Stream::new(self.run.seed(), &format!("node/{name}"));
         let wall = WallClock::new(random.within(0..20_000) as i64 - 10_000, random.within(0..200) as i64 - 100);
+        let files = (!self.run.plan().conditional_writes).then(|| {
+            let kernel = Handle::current().create_node().name(format!("files-of-{name}")).build();
+            Files { service: Arc::new(Service::files(&self.run, kernel, name)), snapshots: Vec::new() }
+        });
         let slot = Slot {
             id: handle.id(),
             ip,
@@ -96,6 +134,8 @@ impl Cluster {
             wall,
             lives: 0,
             up: false,
+            gone: false,
+            files,
             random,
             cache_dir: self.scratch.join(name),
             index_lost: None,
@@ -105,10 +145,10 @@ impl Cluster {
         self.start(name);
     }
 
-    /// Starts the node's next life, unless it is up.
+    /// Starts the node's next life, unless it is up or gone for good.
     pub fn start(&self, name: &str) {
         let mut slots = self.slots.lock();
-        let Some(slot) = slots.get_mut(name).filter(|slot| !slot.up) else { return };
+        let Some(slot) = slots.get_mut(name).filter(|slot| !slot.up && !slot.gone) else { return };
         let sim = Handle::current();
         if slot.lives > 0 {
             sim.restart(slot.id);
@@ -116,6 +156,7 @@ impl Cluster {
         let Some(handle) = sim.get_node(slot.id) else { return };
         slot.lives += 1;
         slot.up = true;
+        self.run.life_begins(name);
         if let Some(strike) = slot.index_lost.take().filter(|_| self.lose_index(name)) {
             self.run.fault_changed(&strike.key);
         }
@@ -124,10 +165,11 @@ impl Cluster {
         let (program, node) = (slot.program.clone(), name.to_owned());
         let (run, number, wall, disk) = (self.run.clone(), slot.lives, slot.wall.clone(), slot.disk.clone());
         let (store, cache_dir) = (SimObjectStore::new(self.service.clone(), name), slot.cache_dir.clone());
+        let files = slot.files.as_ref().map(|files| SimObjectStore::new(files.service.clone(), name));
         let on = handle.clone();
         drop(handle.spawn(async move {
             let world = SimWorld::new(&run, &node, number, on, wall, disk);
-            program(Life { node, number, world, store, cache_dir }).await;
+            program(Life { node, number, world, store, files, cache_dir }).await;
         }));
     }
 
@@ -141,6 +183,22 @@ impl Cluster {
 
     pub fn is_up(&self, name: &str) -> bool {
         self.slots.lock().get(name).is_some_and(|slot| slot.up)
+    }
+
+    /// Whether the node never returns.
+    pub fn is_gone(&self, name: &str) -> bool {
+        self.slots.lock().get(name).is_some_and(|slot| slot.gone)
+    }
+
+    /// Leaves a dead node dead, unless no other is left. Says whether it did.
+    fn give_up(&self, name: &str) -> bool {
+        let mut slots = self.slots.lock();
+        let others = slots.iter().any(|(other, slot)| other != name && !slot.gone);
+        let Some(slot) = slots.get_mut(name).filter(|_| others) else { return false };
+        slot.gone = true;
+        self.run.trace(name, format_args!("never returns"));
+        self.run.state_reached("sim node never returns");
+        true
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -170,10 +228,12 @@ impl Cluster {
         self.run.count(|counters| counters.kills += 1);
         self.run.trace(name, format_args!("life {} ends", slot.lives));
         slot.disk.crash(&mut slot.random);
+        slot.files.iter_mut().for_each(Files::remember);
         for kind in FaultKind::ALL.iter().filter(|kind| kind.strikes_the_dead()) {
             let Some(strike) = self.run.fault_event(name, *kind) else { continue };
             let changed = match kind {
                 FaultKind::DiskRollback => {
+                    slot.files.iter().for_each(|files| files.roll_back(strike.choice));
                     let changed = slot.disk.roll_back(strike.choice);
                     if changed {
                         self.run.roll_back(name);
@@ -194,7 +254,7 @@ impl Cluster {
         }
     }
 
-    /// Removes the objects of the node's index from the bucket.
+    /// Removes the objects of the node's index from wherever they are.
     fn lose_index(&self, name: &str) -> bool {
         let mut bucket = self.service.bucket().lock();
         let below = format!("node/{name}/index/");
@@ -217,6 +277,10 @@ impl Cluster {
             match next {
                 Some(Command::Killed { node, restart_after }) => {
                     self.bury(&node);
+                    let restart_after = match restart_after {
+                        None if self.give_up(&node) => continue,
+                        after => after.unwrap_or_default(),
+                    };
                     let cluster = self.clone();
                     drop(madsim::task::spawn(async move {
                         madsim::time::sleep(restart_after).await;

@@ -23,8 +23,8 @@ use tokio::sync::{Notify, mpsc};
 /// What a fault asks of whoever runs the nodes.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// The node is dead already; it wants burying, and a new life after this time.
-    Killed { node: String, restart_after: Duration },
+    /// The node is dead already; it wants burying, and a new life after this time, where it returns at all.
+    Killed { node: String, restart_after: Option<Duration> },
     /// The node stands still already, for this time.
     Paused { node: String, lasts: Duration },
 }
@@ -46,6 +46,17 @@ struct Inner {
     damaged: Mutex<BTreeSet<String>>,
     index_lost: Mutex<BTreeMap<String, Vec<Duration>>>,
     rolled_back: Mutex<BTreeMap<String, Vec<Duration>>>,
+    refreshes: Mutex<BTreeMap<String, Refreshes>>,
+}
+
+/// When a node's present life began, and read all dead marks of the others.
+#[derive(Debug, Default)]
+struct Refreshes {
+    life: Duration,
+    /// The look that is under way began then.
+    began: Duration,
+    /// Looks that ended well: when they ended, and when they had begun.
+    ended: Vec<(Duration, Duration)>,
 }
 
 /// Totals of a run.
@@ -73,6 +84,7 @@ impl Run {
             damaged: Mutex::default(),
             index_lost: Mutex::default(),
             rolled_back: Mutex::default(),
+            refreshes: Mutex::default(),
         };
         (Self(Arc::new(inner)), inbox)
     }
@@ -151,6 +163,32 @@ impl Run {
         self.0.rolled_back.lock().clone()
     }
 
+    /// A new life of `node` knows nothing yet of what others deleted.
+    pub fn life_begins(&self, node: &str) {
+        self.0.refreshes.lock().insert(node.to_owned(), Refreshes { life: elapsed(), ..Refreshes::default() });
+    }
+
+    pub fn life_began(&self, node: &str) -> Duration {
+        self.0.refreshes.lock().get(node).map_or(Duration::MAX, |refreshes| refreshes.life)
+    }
+
+    pub fn refresh_began(&self, node: &str) {
+        self.0.refreshes.lock().entry(node.to_owned()).or_default().began = elapsed();
+    }
+
+    pub fn refresh_ended(&self, node: &str) {
+        let mut refreshes = self.0.refreshes.lock();
+        let refreshes = refreshes.entry(node.to_owned()).or_default();
+        refreshes.ended.push((elapsed(), refreshes.began));
+    }
+
+    /// What others deleted before this moment, `node` knew at `then`.
+    pub fn knew_of_others(&self, node: &str, then: Duration) -> Duration {
+        let refreshes = self.0.refreshes.lock();
+        let ended = refreshes.get(node).map(|refreshes| refreshes.ended.as_slice()).unwrap_or_default();
+        ended.iter().rev().find(|(ended, _)| *ended < then).map_or(Duration::ZERO, |(_, began)| *began)
+    }
+
     /// From now on nothing strikes.
     pub fn stop_faults(&self) {
         self.0.faults.lock().stop();
@@ -185,7 +223,7 @@ impl Run {
     }
 
     /// Kills the node at once: none of its tasks is polled again.
-    pub fn kill(&self, node: &str, restart_after: Duration) {
+    pub fn kill(&self, node: &str, restart_after: Option<Duration>) {
         madsim::runtime::Handle::current().kill(node);
         // The receiver lives as long as the run.
         let _ = self.0.commands.send(Command::Killed { node: node.to_owned(), restart_after });

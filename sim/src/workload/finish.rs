@@ -5,7 +5,7 @@ use super::client::Client;
 use super::setup::{OPERATIONS_MIN, PREFIX};
 use crate::faults::FaultKind;
 use crate::model::{Daemon, Span, ValueKey};
-use crate::object_store::CLIENT_TIMEOUT;
+use crate::object_store::{CLIENT_TIMEOUT, Effect};
 use crate::oracle::settled::Evidence;
 use crate::oracle::{self, settled};
 use crate::world::elapsed;
@@ -41,6 +41,13 @@ pub async fn run(shared: Arc<Shared>) {
         shared.cluster.start(&name);
         madsim::runtime::Handle::current().resume(name.as_str());
     }
+    // Where one node is allowed, it must have become one.
+    while !run.plan().conditional_writes && shared.owner.lock().is_none() {
+        if elapsed().saturating_sub(stopped) > BACK_WITHIN {
+            return run.stuck(format!("O8: no node owns the prefix {} s after the last fault", BACK_WITHIN.as_secs()));
+        }
+        madsim::time::sleep(Duration::from_millis(100)).await;
+    }
     let daemons = newest(&shared);
     while let Some(missing) = daemons.iter().find(|daemon| shared.doors.of(&daemon.name).is_none()) {
         if elapsed().saturating_sub(stopped) > BACK_WITHIN {
@@ -58,9 +65,11 @@ pub async fn run(shared: Arc<Shared>) {
 
     let mut client = Client::new("auditor".to_owned(), shared.clone());
     let keys: Vec<ValueKey> = shared.model.lock().keys().cloned().collect();
+    // What a node had acknowledged before it died for good is still served by the others.
+    let owners = last_started(&shared);
     for daemon in &daemons {
         for key in &keys {
-            audit(&mut client, daemon, key, &daemons).await;
+            audit(&mut client, daemon, key, &owners).await;
             if run.failure().is_some() {
                 return;
             }
@@ -83,16 +92,25 @@ fn settling(shared: &Shared) -> Duration {
     Duration::from_secs(5) + if silent { CLIENT_TIMEOUT * 2 } else { Duration::ZERO }
 }
 
-/// The daemons that must be up: of each node id the one that started last.
+/// The daemons that must be up: of each node id the one that started last, without those that never return, and without
+/// those that are refused because the prefix is another node's.
 fn newest(shared: &Shared) -> Vec<Daemon> {
+    let owner = shared.owner.lock().clone();
+    let allowed = |daemon: &Daemon| owner.as_ref().is_none_or(|owner| *owner == daemon.node_id);
+    let mut daemons = last_started(shared);
+    daemons.retain(|daemon| allowed(daemon) && !shared.cluster.is_gone(&daemon.name));
+    daemons
+}
+
+fn last_started(shared: &Shared) -> Vec<Daemon> {
     let daemons = shared.daemons.lock();
-    let newest =
+    let last =
         |daemon: &&Daemon| !daemons.iter().any(|other| other.node_id == daemon.node_id && other.order > daemon.order);
-    daemons.iter().filter(newest).cloned().collect()
+    daemons.iter().filter(last).cloned().collect()
 }
 
 /// Reads one value on one daemon; what another node surely has must be a hit as well.
-async fn audit(client: &mut Client, daemon: &Daemon, key: &ValueKey, daemons: &[Daemon]) {
+async fn audit(client: &mut Client, daemon: &Daemon, key: &ValueKey, owners: &[Daemon]) {
     let invoked = elapsed();
     let mut outcome = None;
     for _ in 0..READ_ATTEMPTS {
@@ -105,7 +123,7 @@ async fn audit(client: &mut Client, daemon: &Daemon, key: &ValueKey, daemons: &[
     let span = Span { invoked, ended: Some(elapsed()) };
     match outcome {
         Some(Err(reason)) if !key.is_plain() => client.judge(daemon, span, |seen| {
-            let owner = daemons.iter().find(|other| seen.model.surely_present(key, other, &span).is_some());
+            let owner = owners.iter().find(|other| seen.model.surely_present(key, other, &span).is_some());
             match owner {
                 Some(owner) => {
                     let (here, why) = (&daemon.name, reason.as_str());
@@ -169,13 +187,26 @@ async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: 
             NamespaceId::derive(&tenant, &name)
         })
         .collect();
-    let objects = settled::value_objects(&shared.cluster.service().bucket().lock(), &names, &namespaces);
-    let orphans: Vec<_> = objects.iter().filter(|object| !listed.contains(&object.name.put_id)).collect();
+    let (mut objects, effects): (_, Vec<Effect>) = {
+        let bucket = shared.cluster.service().bucket().lock();
+        (settled::value_objects(&bucket, &names, &namespaces), bucket.effects().to_vec())
+    };
     let now = elapsed();
     let span = Span { invoked: now, ended: None };
+    let ids = node_ids(shared);
+    let node_of = |daemon: &str| ids.get(daemon).cloned().unwrap_or_else(|| daemon.to_owned());
+    let writers = settled::writers(&effects, node_of);
+    let left: Vec<(&str, PutId)> = objects.iter().map(|object| (object.path.as_str(), object.name.put_id)).collect();
+    client.judge(daemon, span, |seen| {
+        settled::check_removals(&effects, &writers, node_of)?;
+        settled::check_legacy(seen.model, &left, now, |daemon| shared.cluster.is_gone(&daemon.name))
+    });
+    // Nobody lists what a node left behind that never returns, and nobody may remove it.
+    objects.retain(|object| !writers.get(object.path.as_str()).is_some_and(|writer| shared.cluster.is_gone(writer)));
+    let orphans: Vec<_> = objects.iter().filter(|object| !listed.contains(&object.name.put_id)).collect();
     let run = shared.cluster.run();
-    let index_lost = node_ids(shared).into_iter().filter(|(_, node_id)| !run.index_lost(node_id).is_empty());
-    let index_lost = index_lost.map(|(name, _)| name).collect();
+    let index_lost = ids.iter().filter(|(_, node_id)| !run.index_lost(node_id).is_empty());
+    let index_lost = index_lost.map(|(name, _)| name.clone()).collect();
     let evidence = Evidence { namespaces: &namespaces, index_lost, now };
     let mut reasons = BTreeMap::new();
     client.judge(daemon, span, |seen| {

@@ -5,6 +5,11 @@ use super::setup::Action;
 use crate::model::{Daemon, LEN_MIN};
 use bettong_wire::request::{HeadValue, Level, ListKind, Target, Tier};
 use bettong_wire::{BlockHash, BlockKey, Part, SidecarKey};
+use std::ops::Range;
+use std::time::Duration;
+
+/// How long a reader holds on to what a look-up answered.
+const HELD: Range<Duration> = Duration::from_millis(100)..Duration::from_secs(8);
 
 /// The hashes of chain `number`. The first two blocks are those of every chain, as a system prompt would be.
 pub fn chain(number: usize, blocks: usize) -> Vec<BlockHash> {
@@ -126,6 +131,8 @@ impl Client {
                 let tier = self.random.pick(&[Tier::Memory, Tier::Disk]).copied().unwrap_or(Tier::Memory);
                 self.clear(&daemon, namespace, tier).await;
             }
+            Action::HeldLookup => self.read_late(&daemon, namespace, &hashes).await,
+            Action::Contest => self.contest(&daemon).await,
             Action::Stats => self.stats(&daemon).await,
             Action::Hostile => {
                 let hash = hashes.first().copied().unwrap_or(BlockHash([0; 32]));
@@ -147,10 +154,25 @@ impl Client {
             return;
         }
         let name = head_name(number);
-        let Some(head) = self.get_head(daemon, namespace, &name).await else { return };
+        let generation = match self.get_head(daemon, namespace, &name).await {
+            Some(head) => head.generation,
+            None if self.shared.cluster.run().plan().conditional_writes => return,
+            None => 0,
+        };
         let tip = hashes.last().copied().unwrap_or(BlockHash([0; 32]));
         let value = HeadValue { tip, length: hashes.len() as u32, sidecar: Some(key) };
-        self.publish(daemon, namespace, &name, head.generation, Some(value), hashes.to_vec()).await;
+        self.publish(daemon, namespace, &name, generation, Some(value), hashes.to_vec()).await;
+    }
+
+    /// Looks up, holds on to the answer while others change what it was about, and reads by it.
+    async fn read_late(&mut self, daemon: &Daemon, namespace: usize, hashes: &[BlockHash]) {
+        let Some(there) = self.lookup(daemon, namespace, hashes).await else { return };
+        let held = hashes.iter().copied().take(there as usize).collect::<Vec<_>>();
+        let pause = self.random.duration(&HELD);
+        madsim::time::sleep(pause).await;
+        if !held.is_empty() {
+            self.get_blocks(daemon, namespace, &held, true).await;
+        }
     }
 
     /// Restores a prompt by its name.

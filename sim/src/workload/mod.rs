@@ -17,6 +17,7 @@ use crate::model::{Daemon, Model};
 use crate::plan::Workload;
 use crate::run::Cluster;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -28,6 +29,10 @@ pub struct Shared {
     pub model: Mutex<Model>,
     /// The daemons, in the order in which they first started.
     pub daemons: Mutex<Vec<Daemon>>,
+    /// The kv_dtype with which a contested namespace was first opened.
+    pub contested: Mutex<BTreeMap<String, String>>,
+    /// The first node id that was ready, where an object store allows only one.
+    pub owner: Mutex<Option<String>>,
     /// Faults are over, nodes are up, and what had to be told has been.
     pub settled: AtomicBool,
 }

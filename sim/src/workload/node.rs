@@ -12,6 +12,7 @@ use bettong_core::{Deadline, Fate, Peer, Rights, Service, Store, StoreParts};
 use bettong_wire::memory::HeapMemory;
 use bettong_wire::{ErrorKind, Payload, Response, ServiceError};
 use futures::future::{Either, select};
+use object_store::ObjectStore;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,6 +33,13 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
                 return;
             }
             Err(OpenError::Config(what)) => return run.fail("setup", what),
+            Err(error @ (OpenError::OtherOwner { .. } | OpenError::Contended { .. })) => {
+                run.trace(&life.node, format_args!("refused: {error}"));
+                run.state_reached("sim second node refused");
+                // Two that keep step would refuse each other for ever.
+                let apart = Duration::from_millis(life.world.random_u64() % 500);
+                madsim::time::sleep(REOPEN_PAUSE + apart).await;
+            }
             Err(error) => {
                 run.trace(&life.node, format_args!("did not open: {error}"));
                 run.state_reached("sim store did not open");
@@ -40,6 +48,12 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
         }
     };
     run.trace(&life.node, format_args!("life {} is ready", life.number));
+    if !run.plan().conditional_writes {
+        let owner = shared.owner.lock().get_or_insert_with(|| node_id.clone()).clone();
+        if owner != node_id {
+            run.fail("owner", format!("{node_id} is ready on a prefix of {owner}, where one node is allowed"));
+        }
+    }
     let mut fate = store.fate();
     let mut calls = shared.doors.open(&life.node, life.number);
     let service = StoreService::new(store);
@@ -110,7 +124,7 @@ async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<SimWo
     let memory = Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max));
     let parts = StoreParts {
         objects: Arc::new(life.store.clone()),
-        local_index: None,
+        local_index: life.files.clone().map(|files| Arc::new(files) as Arc<dyn ObjectStore>),
         memory,
         disk: Some(shared.setup.disk_config(&life.cache_dir)),
         conditional_update: true,

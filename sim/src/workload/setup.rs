@@ -36,6 +36,10 @@ pub enum Action {
     Clear,
     Stats,
     Hostile,
+    /// Reads by a look-up of long ago.
+    HeldLookup,
+    /// Opens a namespace with one of two model identities.
+    Contest,
 }
 
 /// One run's configuration.
@@ -102,7 +106,7 @@ impl Setup {
             },
             journal_segment_bytes: 4096 << random.below(6),
             ttl_share: [0.0, 0.1].get(random.below(2) as usize).copied().unwrap_or(0.0),
-            weights: weights(plan.workload, &mut random),
+            weights: weights(plan, &mut random),
             peer_refresh: Duration::from_millis(random.within(500..4_000)),
             memory_bytes: (len_max * 3).max(random.within(64 << 10..1 << 20)),
             disk_bytes: region_bytes * random.within(4..12),
@@ -145,6 +149,12 @@ impl Setup {
         (format!("tenant-{}", number % 2), format!("chat-{}", number / 2))
     }
 
+    /// A namespace that several want to open with different identities, and one of these.
+    pub fn contested(&self, number: u64, kv_dtype: &str) -> (String, String, ModelIdentity) {
+        let identity = ModelIdentity { kv_dtype: kv_dtype.to_owned(), ..self.identity() };
+        ("tenant-0".to_owned(), format!("contested-{number}"), identity)
+    }
+
     pub fn identity(&self) -> ModelIdentity {
         ModelIdentity {
             model: "sim/model".to_owned(),
@@ -157,9 +167,9 @@ impl Setup {
     }
 }
 
-fn weights(workload: Workload, random: &mut Stream) -> Vec<(Action, u64)> {
+fn weights(plan: &Plan, random: &mut Stream) -> Vec<(Action, u64)> {
     use Action::*;
-    let base: &[(Action, u64)] = match workload {
+    let base: &[(Action, u64)] = match plan.workload {
         Workload::ChainSaveRestore => {
             &[(SaveChain, 30), (RestoreChain, 30), (Lookup, 10), (GetBlocks, 10), (Head, 10), (Delete, 4), (Stats, 2)]
         }
@@ -173,6 +183,7 @@ fn weights(workload: Workload, random: &mut Stream) -> Vec<(Action, u64)> {
             (Clear, 6),
             (Stats, 2),
             (Lookup, 5),
+            (HeldLookup, 4),
         ],
         Workload::Bootstrap => {
             &[(Put, 40), (PutBlocks, 15), (Get, 20), (Delete, 10), (List, 5), (Lookup, 5), (Clear, 2)]
@@ -195,8 +206,16 @@ fn weights(workload: Workload, random: &mut Stream) -> Vec<(Action, u64)> {
             (Clear, 3),
             (Stats, 2),
             (Hostile, 4),
+            (HeldLookup, 2),
+            (Contest, 3),
         ],
     };
+    // What keeps two identities apart is another mechanism there.
+    let contest = if plan.conditional_writes { 1 } else { 12 };
+    let base = base.iter().map(|(action, weight)| match action {
+        Contest => (Contest, weight * contest),
+        action => (*action, *weight),
+    });
     // Some actions are much more, or much less, frequent in some runs.
-    base.iter().map(|(action, weight)| (*action, (weight * random.within(1..9)).div_ceil(4))).collect()
+    base.map(|(action, weight)| (action, (weight * random.within(1..9)).div_ceil(4))).collect()
 }

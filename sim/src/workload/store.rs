@@ -29,6 +29,8 @@ pub async fn run(cluster: Arc<Cluster>) {
         doors: Default::default(),
         model: Mutex::new(Model::default()),
         daemons: Mutex::default(),
+        contested: Mutex::default(),
+        owner: Mutex::default(),
         settled: AtomicBool::new(false),
         setup,
     });

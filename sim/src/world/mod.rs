@@ -5,7 +5,7 @@ mod disk;
 mod pump;
 
 pub use clock::{SimClock, WallClock, elapsed, perfect_wall_ms};
-pub use disk::{SimDisk, Volume};
+pub use disk::{SNAPSHOTS_MAX, SimDisk, Volume};
 pub use pump::Pump;
 
 use crate::random::Stream;
@@ -89,6 +89,9 @@ impl World for SimWorld {
     }
 
     async fn at(&self, point: Point) {
+        if point == Point::BeforePeerRefresh {
+            self.inner.run.refresh_began(&self.inner.node);
+        }
         if self.inner.run.point_reached(&self.inner.node, point) {
             // The node is killed: this task is dropped at its next turn.
             std::future::pending::<()>().await;
@@ -96,6 +99,9 @@ impl World for SimWorld {
     }
 
     fn reached(&self, state: State) {
+        if state == State::PeersRefreshed {
+            self.inner.run.refresh_ended(&self.inner.node);
+        }
         self.inner.run.state_reached(state.as_str());
     }
 

@@ -1,6 +1,6 @@
 //! Prompts: their blocks, asked for together, and their heads.
 
-use super::{Client, Heard};
+use super::{Client, Heard, brief};
 use crate::model::{Daemon, Ending, Span};
 use crate::oracle;
 use crate::workload::setup::PARTS;
@@ -119,6 +119,7 @@ impl Client {
         let owned = name.to_owned();
         let heard = self.ask(daemon, namespace, Vec::new(), |ns| Request::GetHead(GetHead { ns, name: owned })).await;
         let span = Span { invoked, ended: Some(elapsed()) };
+        self.heads_refused(&heard);
         let head = match heard {
             Heard::Answer(Response { outcome: Outcome::Ok(Answer::Head(head)), .. }) => Some(head),
             Heard::Answer(Response { outcome: Outcome::Miss(MissReason::Absent), .. }) => None,
@@ -148,6 +149,7 @@ impl Client {
                 Request::PublishHead(PublishHead { ns, name: owned, expected, value, chain })
             })
             .await;
+        self.heads_refused(&heard);
         let span = Span { invoked, ended: Some(elapsed()) };
         let published = match &heard {
             Heard::Answer(Response { outcome: Outcome::Ok(Answer::Published { generation }), .. }) => Some(*generation),
@@ -159,6 +161,25 @@ impl Client {
         self.shared.model.lock().end_publish(namespace, name, at, ending, elapsed());
         if let Some(generation) = published {
             self.judge(daemon, span, |seen| oracle::head::check_published(seen, namespace, name, at, generation));
+        }
+    }
+
+    /// Where the object store does not obey conditions on writes, heads are `unavailable`, and the answer says why.
+    fn heads_refused(&self, heard: &Heard) {
+        let run = self.shared.cluster.run();
+        let Heard::Answer(Response { outcome, .. }) = heard else { return };
+        if run.plan().conditional_writes {
+            return;
+        }
+        match outcome {
+            Outcome::Error(error) if error.message.contains("only if it is absent") => {
+                run.state_reached("sim head refused for want of conditional writes");
+            }
+            // The connection's own, or the node's.
+            Outcome::Error(_) => {}
+            Outcome::Ok(_) | Outcome::Miss(_) => {
+                run.fail("O11", format!("heads are not available, and one is answered {}", brief(outcome)));
+            }
         }
     }
 }

@@ -184,8 +184,8 @@ impl Client {
         let mut model = self.shared.model.lock();
         model.set_damaged(run.damaged());
         model.set_rolled_back(run.rolled_back());
-        let peers_know_after = settled.then_some(Duration::ZERO);
-        let verdict = judge(Seen { model: &model, daemon, span, calm: settled, peers_know_after });
+        let knew_of_others = if settled { span.invoked } else { run.knew_of_others(&daemon.name, span.invoked) };
+        let verdict = judge(Seen { model: &model, daemon, span, calm: settled, knew_of_others });
         drop(model);
         if let Err(no) = verdict {
             run.fail(no.oracle, format!("{} (asked at {:.6} by {})", no.what, span.invoked.as_secs_f64(), self.name));

@@ -7,6 +7,7 @@ use crate::world::elapsed;
 use bettong_wire::request::*;
 use bettong_wire::response::{Answer, ListName, Outcome};
 use bettong_wire::{BlockHash, BlockKey, ErrorKind, Part, PutId, Request, Response};
+use std::time::Duration;
 
 impl Client {
     /// Every entry that LIST shows, over all its pages; `None` where it broke off.
@@ -117,6 +118,46 @@ impl Client {
             let allowed = [ErrorKind::Invalid, ErrorKind::TooLarge, ErrorKind::Denied];
             self.trace(daemon, format_args!("hostile {choice} -> {}", brief(&response.outcome)));
             self.expect(&response.outcome, &allowed, true, "a hostile request");
+        }
+    }
+
+    /// Opens a contested namespace with one of two identities: whichever was accepted first is the only one ever.
+    pub async fn contest(&mut self, daemon: &Daemon) {
+        let dtype = if self.random.chance(0.5) { "bf16" } else { "fp8_e4m3" };
+        let number = self.random.below(3);
+        let Some(door) = self.shared.doors.of(&daemon.name) else { return };
+        let (tenant, name, identity) = self.shared.setup.contested(number, dtype);
+        let open = Request::Open(Open {
+            protocol_version: 1,
+            tenant: tenant.clone(),
+            token: String::new(),
+            namespace: name.clone(),
+            identity: Some(identity),
+            payload_crc: false,
+        });
+        let deadline = Duration::from_secs(5);
+        let heard = self.wait(door.call(&self.name, &tenant, open, Vec::new(), deadline), deadline).await;
+        let Some(outcome) = heard.map(|response| response.outcome) else { return };
+        self.trace(daemon, format_args!("open {name} as {dtype} -> {}", brief(&outcome)));
+        let run = self.shared.cluster.run();
+        let first = self.shared.contested.lock().get(&name).cloned();
+        match (&outcome, first) {
+            (Outcome::Ok(_), None) => {
+                self.shared.contested.lock().insert(name, dtype.to_owned());
+            }
+            (Outcome::Ok(_), Some(first)) if first != dtype => {
+                run.fail(
+                    "O5",
+                    format!("{name} was opened as {first}, and is now opened as {dtype} on {}", daemon.name),
+                );
+            }
+            (Outcome::Error(error), Some(first)) if error.kind == ErrorKind::IdentityMismatch => {
+                run.state_reached("sim other model identity refused");
+                if first == dtype || !error.message.contains(&first) || !error.message.contains(dtype) {
+                    run.fail("O5", format!("{name} holds {first}, and {dtype} is refused with: {}", error.message));
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -104,6 +104,14 @@ impl Client {
         self.trace(daemon, format_args!("get {key} -> hit {:?} {} {}", hit.tier, hit.put_id, digest(bytes)));
         self.judge(daemon, span, |seen| oracle::hit::check(seen, key, hit, bytes, range));
         self.saw_hit(daemon, span, key, hit, bytes, range);
+        let stale = {
+            let mut model = self.shared.model.lock();
+            model.served(daemon, key, hit.put_id, span);
+            model.dead(hit.put_id).is_some_and(|dead| dead.since < span.invoked)
+        };
+        if stale {
+            self.shared.cluster.run().state_reached("sim stale reader hits what another node deleted");
+        }
     }
 
     fn miss(&self, daemon: &Daemon, span: Span, key: &ValueKey, reason: MissReason) {
@@ -177,6 +185,7 @@ impl Client {
             // It may still be on its way to the daemon: for the model it never ends.
             return;
         }
-        self.shared.model.lock().end_delete(&key, at, ending, elapsed());
+        let life_began = self.shared.cluster.run().life_began(&daemon.name);
+        self.shared.model.lock().end_delete(&key, at, ending, life_began, elapsed());
     }
 }

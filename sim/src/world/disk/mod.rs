@@ -18,7 +18,7 @@ use std::time::Duration;
 /// The unit that a torn write keeps or loses whole.
 const SECTOR_BYTES: usize = 512;
 /// Older states that a rollback can go back to.
-const SNAPSHOTS_MAX: usize = 8;
+pub const SNAPSHOTS_MAX: usize = 8;
 
 /// The disk of one node; it outlives the node's lives.
 #[derive(Clone)]
@@ -190,7 +190,8 @@ impl SimDisk {
     /// An operation takes a moment, and may fail. Answers the strikes that change what it does.
     async fn strike(&self, operation: Operation, name: &str) -> Result<Vec<Strike>, DiskError> {
         valid(name)?;
-        let strikes = self.run.fault_operation(&self.node, operation, name, FaultKind::of_disk);
+        let wanted = |kind: FaultKind| kind.of_disk() || kind.needs_descriptors();
+        let strikes = self.run.fault_operation(&self.node, operation, name, wanted);
         let mut left = Vec::new();
         for strike in strikes {
             let path = name.to_owned();
@@ -203,6 +204,10 @@ impl SimDisk {
                 FaultKind::DiskNoSpace => {
                     self.run.fault_changed(&strike.key);
                     return Err(DiskError::NoSpace { path, detail: "the simulated disk is full".to_owned() });
+                }
+                FaultKind::FdLimit => {
+                    self.run.fault_changed(&strike.key);
+                    return Err(DiskError::Descriptors { path, detail: "simulated EMFILE".to_owned() });
                 }
                 _ => {
                     self.run.fault_changed(&strike.key);
@@ -245,7 +250,7 @@ impl SimDisk {
 
 impl Disk for SimDisk {
     async fn create(&self, name: &str) -> Result<(), DiskError> {
-        valid(name)?;
+        self.strike(Operation::Create, name).await?;
         let mut state = self.state.lock();
         if state.names.contains_key(name) {
             return Err(DiskError::Exists { path: name.to_owned() });
