@@ -182,6 +182,8 @@ pub struct Model {
     reads: BTreeMap<(String, ValueKey), Vec<Read>>,
     /// Hashes in the names of objects that faults have damaged: nothing certain is known of their values.
     damaged: BTreeSet<String>,
+    /// Daemons that never return: what only their journal had is gone for everybody.
+    gone: BTreeSet<String>,
     /// When data directories went back to older states, by the daemon's name: what only the journal had may be gone.
     rolled_back: BTreeMap<String, Vec<Duration>>,
 }
@@ -313,6 +315,10 @@ impl Model {
         self.rolled_back = rolled_back;
     }
 
+    pub fn set_gone(&mut self, gone: BTreeSet<String>) {
+        self.gone = gone;
+    }
+
     /// When the data directory of `daemon` went back to an older state.
     pub fn rolled_back(&self, daemon: &Daemon) -> &[Duration] {
         self.rolled_back.get(&daemon.name).map(Vec::as_slice).unwrap_or_default()
@@ -325,7 +331,7 @@ impl Model {
             Level::Memory => false,
             Level::Journal => {
                 let lost = self.rolled_back(&attempt.daemon).iter().any(|at| *at >= attempt.span.invoked);
-                attempt.daemon == *daemon && !lost
+                attempt.daemon == *daemon && !lost && !self.gone.contains(&daemon.name)
             }
             Level::Object => true,
         }

@@ -10,7 +10,7 @@ use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
 use madsim::task::NodeId;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -183,6 +183,11 @@ impl Cluster {
 
     pub fn is_up(&self, name: &str) -> bool {
         self.slots.lock().get(name).is_some_and(|slot| slot.up)
+    }
+
+    /// The nodes that never return.
+    pub fn gone(&self) -> BTreeSet<String> {
+        self.slots.lock().iter().filter(|(_, slot)| slot.gone).map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether the node never returns.

@@ -30,7 +30,11 @@ pub fn sidecar(number: usize, blocks: usize) -> SidecarKey {
 
 impl Client {
     fn daemon(&mut self) -> Option<Daemon> {
-        let daemons = self.shared.daemons.lock().clone();
+        let mut daemons = self.shared.daemons.lock().clone();
+        // Nobody goes on asking one that never returns, once in a while apart.
+        if self.random.chance(0.95) {
+            daemons.retain(|daemon| !self.shared.cluster.is_gone(&daemon.name));
+        }
         self.random.pick(&daemons).cloned()
     }
 

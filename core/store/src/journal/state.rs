@@ -93,6 +93,8 @@ pub struct JournalState {
     backlog: Backlog,
     records: u64,
     life: Option<Life>,
+    /// The lives that began the segments that are on disk.
+    lives: BTreeMap<u64, Life>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -118,6 +120,7 @@ impl JournalState {
 
     fn begin_segment(&mut self, number: u64, life: Life) {
         self.segments.entry(number).or_default();
+        self.lives.insert(number, life);
         // A group that its own life did not commit is committed by nobody.
         if self.life.replace(life) != Some(life) {
             self.abandon_groups();
@@ -232,6 +235,7 @@ impl JournalState {
 
     /// Forgets the segments before `number`: their files are dead.
     pub(super) fn forget_before(&mut self, number: u64) {
+        self.lives = self.lives.split_off(&number);
         let kept = self.segments.split_off(&number);
         for (number, segment) in std::mem::replace(&mut self.segments, kept) {
             self.records -= segment.records;
@@ -241,6 +245,11 @@ impl JournalState {
                 }
             }
         }
+    }
+
+    /// Whether a run of the process with these random bits began one of the segments on disk.
+    pub fn knows(&self, life: u64) -> bool {
+        self.lives.values().any(|known| known.life == life)
     }
 
     /// Whether a segment on disk holds a put of the key: a write or a delete of it must then be journaled before it is

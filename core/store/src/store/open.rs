@@ -197,6 +197,7 @@ impl<W: World> Store<W> {
             recovery: Mutex::new(Recovery::default()),
             journal: journal.as_ref().map(|(_, journal)| journal.clone()),
             shadowed: Mutex::default(),
+            replacing: Mutex::default(),
             uploads: Notify::new(),
             counter: AtomicU64::new(0),
             own_lives: begun.lives.clone(),
@@ -216,9 +217,11 @@ impl<W: World> Store<W> {
                 return Err(OpenError::Index(error));
             }
         };
-        let lost = |state: &StateRow| journal.as_ref().is_some_and(|(found, _)| found.end <= state.journaled);
-        let stale_directory =
-            found.state.is_some_and(|state| state.life != 0 && (!begun.directory.knows(state.life) || lost(&state)));
+        let last = found.state.filter(|state| state.life != 0);
+        // The journal answers for itself: a damaged record of the directory is no reason to drop it.
+        let stale_journal =
+            last.is_some_and(|last| journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last)));
+        let stale_directory = stale_journal || last.is_some_and(|last| !begun.directory.knows(last.life));
         // An index on the local disk goes back in time with it: what the bucket knows of lives tells.
         let stale_index = !conditional_create
             && found.complete
@@ -273,7 +276,7 @@ impl<W: World> Store<W> {
                 return Err(error);
             }
         };
-        let replayed = match store.replay(rolled_back).await {
+        let replayed = match store.replay(stale_journal || stale_index || replaced).await {
             Ok(replayed) => replayed,
             Err(error) => {
                 store.close(CLOSE_MAX).await;
@@ -365,6 +368,11 @@ async fn close_index<W: World>(world: &W, db: &slatedb::Db) {
     if !matches!(timeout(world, CLOSE_MAX, world.enter(db.close())).await, Some(Ok(()))) {
         tracing::warn!("the index of a store that did not open did not close cleanly");
     }
+}
+
+/// Whether the journal lacks something that it held when the index was last written.
+fn lacks<W: World>(found: &Recovered, journal: &Journal<W>, last: &StateRow) -> bool {
+    found.end <= last.journaled || !journal.state(|state| state.knows(last.life))
 }
 
 /// Opens the journal, with progress in the log: a large backlog takes a while to verify.

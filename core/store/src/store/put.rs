@@ -238,15 +238,22 @@ impl<W: World> Store<W> {
         Prepared { key, sealed, payload, row: ValueRow { entry, plain_key }, old }
     }
 
-    /// Level `memory`: visible as soon as the bytes are in the tier; then a durable older version is durably deleted, so
-    /// that it does not come back at a restart. A reader never meets a gap between the two.
+    /// Level `memory`: visible as soon as the bytes are in the tier and no durable older version can come back at a
+    /// restart. A reader never meets a gap between the two.
     async fn put_in_memory(&self, fresh: &[Prepared]) -> Result<(), PutError> {
         let shared = &self.shared;
-        for Prepared { key, payload, row, old, .. } in fresh {
+        let mut failed = None;
+        for put in fresh {
+            let Prepared { key, payload, row, old, .. } = put;
             shared.memory.insert(*key, row.entry.put_id, payload.clone(), true);
-            shared.show_entry(key, &row.entry, &row.plain_key);
-            if let Some(old) = old {
-                shared.memory.remove(old.put_id);
+            let durable = self.durable_versions(key, *old);
+            // An earlier put or burial that failed may have left a durable version that the map does not show.
+            let doubtful = shared.unresolved.lock().contains(key);
+            if durable.is_empty() && !doubtful {
+                shared.show_entry(key, &row.entry, &row.plain_key);
+                old.iter().for_each(|old| shared.memory.remove(old.put_id));
+            } else if let Err(error) = self.replace_durable(put, &durable).await {
+                failed = failed.or(Some(error));
             }
             // Evicted before it was shown, its loss found nothing to hide.
             if !shared.memory.contains(row.entry.put_id) {
@@ -254,19 +261,22 @@ impl<W: World> Store<W> {
             }
         }
         shared.settle_losses();
-        let mut failed = None;
-        for put in fresh {
-            let durable = self.durable_versions(&put.key, put.old);
-            // An earlier put or burial that failed may have left a durable version that the map does not show.
-            let doubtful = shared.unresolved.lock().contains(&put.key);
-            if !durable.is_empty() || doubtful {
-                match self.bury_by_name(&put.key, &durable).await {
-                    Ok(()) => shared.unresolved.lock().remove(&put.key),
-                    Err(error) => failed = failed.or(Some(error)),
-                }
-            }
-        }
         failed.map_or(Ok(()), |error| Err(PutError::Unknown(error)))
+    }
+
+    /// Buries the durable versions; the new one is shown in the moment in which they are durably gone, because whoever
+    /// has seen it must not see an older one again.
+    async fn replace_durable(&self, put: &Prepared, durable: &[Entry]) -> Result<(), String> {
+        let shared = &self.shared;
+        shared.replacing.lock().insert(put.key, put.row.clone());
+        let buried = self.bury_by_name(&put.key, durable).await;
+        if shared.replacing.lock().remove(&put.key).is_some() {
+            shared.memory.remove(put.row.entry.put_id);
+        }
+        if buried.is_ok() {
+            shared.unresolved.lock().remove(&put.key);
+        }
+        buried
     }
 
     /// Level `object`: every payload object is confirmed, then one durable index batch names them all.

@@ -76,6 +76,8 @@ pub(super) struct Shared<W: World> {
     pub journal: Option<Journal<W>>,
     /// Entries of the durable index that a journaled put of their key hides until it is uploaded.
     pub shadowed: Mutex<BTreeMap<Key, Entry>>,
+    /// Entries of level `memory` that take the place of a durable one in the moment in which that is durably gone.
+    pub replacing: Mutex<BTreeMap<Key, ValueRow>>,
     /// Tells the uploader that there is something to do.
     pub uploads: Notify,
 }
@@ -307,7 +309,13 @@ impl<W: World> Visible for Shared<W> {
             }
             IndexChange::Remove { key, put_id } => {
                 if let Some(map_key) = self.key(key) {
-                    self.hide_entry(&map_key, NodeNum::SELF, *put_id);
+                    match self.replacing.lock().remove(&map_key) {
+                        Some(ValueRow { entry, plain_key }) => {
+                            self.memory.remove(*put_id);
+                            self.show_entry(&map_key, &entry, &plain_key);
+                        }
+                        None => drop(self.hide_entry(&map_key, NodeNum::SELF, *put_id)),
+                    }
                 }
             }
             IndexChange::Dead { key, put_id, wall_ms, mark } => {

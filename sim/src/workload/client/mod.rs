@@ -184,6 +184,7 @@ impl Client {
         let mut model = self.shared.model.lock();
         model.set_damaged(run.damaged());
         model.set_rolled_back(run.rolled_back());
+        model.set_gone(self.shared.cluster.gone());
         let knew_of_others = if settled { span.invoked } else { run.knew_of_others(&daemon.name, span.invoked) };
         let verdict = judge(Seen { model: &model, daemon, span, calm: settled, knew_of_others });
         drop(model);
