@@ -140,21 +140,24 @@ impl Client {
         let until = Instant::now() + options.call_timeout;
         let repeatable = is_repeatable(&request);
         let (mut attempts, mut pause) = (0, options.backoff);
+        let mut answered: Option<ServiceError> = None;
         loop {
             let remaining = until.saturating_duration_since(Instant::now());
-            let wait = match self.attempt(namespace, request.clone(), payloads.clone(), remaining).await? {
+            let attempt = self.attempt(namespace, request.clone(), payloads.clone(), remaining).await;
+            // Out of time: what the daemon said before says more than that it has not said it again.
+            let wait = match attempt.map_err(|error| answered.take().unwrap_or(error))? {
                 Ok(response) => {
                     attempts += 1;
-                    match again_after(&response, pause) {
-                        Some(wait) if repeatable && attempts < options.attempts_max => wait,
-                        _ => return outcome(response),
-                    }
+                    let again = again_after(&response, pause).filter(|_| repeatable && attempts < options.attempts_max);
+                    let Some(wait) = again else { return outcome(response) };
+                    answered = outcome(response).err();
+                    wait
                 }
                 Err(Lost { may_have_acted: true, error }) if !repeatable => return Err(error),
                 Err(Lost { .. }) => Duration::ZERO,
             };
             if wait >= until.saturating_duration_since(Instant::now()) {
-                return Err(self.timed_out());
+                return Err(answered.unwrap_or_else(|| self.timed_out()));
             }
             if wait > Duration::ZERO {
                 sleep(wait).await;

@@ -11,7 +11,8 @@ pub struct Options {
     pub tenant: String,
     /// Bearer token; empty where the daemon asks for none.
     pub token: String,
-    /// Every call ends within this time, repetitions included.
+    /// Every call ends within this time, repetitions included. Longer than a daemon's own deadline, so that a daemon that
+    /// lives is the one to say why a call was not answered.
     pub call_timeout: Duration,
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,
@@ -36,7 +37,7 @@ impl Default for Options {
         Self {
             tenant: "default".to_owned(),
             token: String::new(),
-            call_timeout: Duration::from_secs(30),
+            call_timeout: Duration::from_secs(35),
             connect_timeout: Duration::from_secs(5),
             backoff: Duration::from_millis(20),
             backoff_max: Duration::from_secs(2),

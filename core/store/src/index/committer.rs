@@ -79,7 +79,11 @@ pub struct CommitQueue {
     coming: Arc<AtomicUsize>,
     limit: usize,
     closing: Arc<AtomicBool>,
+    trouble: Trouble,
 }
+
+/// Why the index takes no writes at the moment, if it does not.
+type Trouble = Arc<Mutex<Option<String>>>;
 
 /// Announces a submission; dropped once it is handed in or given up.
 pub struct Coming(Arc<AtomicUsize>);
@@ -118,6 +122,12 @@ impl CommitQueue {
         }
     }
 
+    /// Why the index takes no writes at the moment: it failed, and could not be opened again so far. What is handed in
+    /// waits until it can.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+
     pub fn is_open(&self) -> bool {
         self.sender.lock().is_some()
     }
@@ -152,6 +162,7 @@ pub struct Committer<W: World, V, S> {
     pub records: VecDeque<(u64, u64)>,
     /// Set by `CommitQueue::close`: an index that cannot be opened is then given up.
     pub closing: Arc<AtomicBool>,
+    pub trouble: Arc<Mutex<Option<String>>>,
 }
 
 /// Attempts of one group: each ends with a re-opened index in which the group provably is not.
@@ -169,8 +180,8 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
         let (sender, receiver) = mpsc::channel(self.limits.queue_max);
         let coming = Arc::new(AtomicUsize::new(0));
         let sender = Arc::new(Mutex::new(Some(sender)));
-        let queue =
-            CommitQueue { sender, coming: coming.clone(), limit: self.limits.queue_max, closing: self.closing.clone() };
+        let (limit, closing, trouble) = (self.limits.queue_max, self.closing.clone(), self.trouble.clone());
+        let queue = CommitQueue { sender, coming: coming.clone(), limit, closing, trouble };
         let (ended, end) = oneshot::channel();
         let world = self.home.world.clone();
         world.spawn(async move {
@@ -335,6 +346,7 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                     self.db = db;
                     match self.look_for(sequence).await {
                         Ok(found) => {
+                            self.trouble.lock().take();
                             world.reached(State::IndexReopened);
                             return Ok(found);
                         }
@@ -346,11 +358,15 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                         }
                         Err(LookError::Unanswered(error)) => {
                             tracing::warn!(error, why, "the re-opened index does not answer");
+                            *self.trouble.lock() = Some(error);
                             self.close_index().await;
                         }
                     }
                 }
-                Err(error) => tracing::warn!(%error, why, "the index cannot be re-opened yet"),
+                Err(error) => {
+                    tracing::warn!(%error, why, "the index cannot be re-opened yet");
+                    *self.trouble.lock() = Some(error.to_string());
+                }
             }
             world.clock().sleep(REOPEN_PAUSE).await;
         }

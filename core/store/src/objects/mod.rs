@@ -31,7 +31,7 @@ pub enum ObjectError {
     #[error("the object store refused: {0}")]
     Denied(String),
     /// Whether the request had its effect is not known (for a read: it failed).
-    #[error("the object store did not answer: {0}")]
+    #[error("a request to the object store failed: {0}")]
     Unknown(String),
     /// The answer is longer than the caller allowed.
     #[error("the object has {got} bytes, at most {limit} were expected")]

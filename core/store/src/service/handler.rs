@@ -165,7 +165,9 @@ impl<W: World> StoreService<W> {
     async fn bounded<T>(&self, deadline: Deadline, work: impl Future<Output = T>) -> Result<T, ServiceError> {
         let left = deadline.0.since(self.now());
         self.store.within(left, work).await.ok_or_else(|| {
-            ServiceError::new(ErrorKind::Retry, "the deadline passed; the outcome of the request is not known")
+            let trouble = self.store.index_takes_writes().err().map_or_else(String::new, |error| format!(": {error}"));
+            let text = format!("the deadline passed; the outcome of the request is not known{trouble}");
+            ServiceError::new(ErrorKind::Retry, text)
         })
     }
 

@@ -76,6 +76,7 @@ impl<W: World> Store<W> {
         durable.extend(shared.shadowed.lock().get(key).copied());
         let doubtful = shared.unresolved.lock().contains(key);
         if !durable.is_empty() || doubtful {
+            self.index_takes_writes()?;
             self.bury_by_name(key, &durable).await.map_err(outcome_unknown)?;
             shared.unresolved.lock().remove(key);
         }

@@ -8,6 +8,9 @@ use bettong_wire::{NamespaceId, ReserveError, ServiceError, WriteBuf};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// When to come again where the index takes no writes: about as often as it is tried.
+const INDEX_PAUSE_MS: u32 = 1000;
+
 impl<W: World> Store<W> {
     /// Reserves a destination for payload bytes.
     pub fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError> {
@@ -61,6 +64,13 @@ impl<W: World> Store<W> {
         })
     }
 
+    /// `busy`, and why, while the index failed and could not be opened again so far.
+    pub fn index_takes_writes(&self) -> Result<(), ServiceError> {
+        let refused =
+            |why| ServiceError::busy(format!("the index takes no writes at the moment: {why}"), INDEX_PAUSE_MS);
+        self.commits.trouble().map_or(Ok(()), |why| Err(refused(why)))
+    }
+
     /// The STATS document. Numbers are of this process, since its start.
     pub fn stats(&self) -> Value {
         let shared = &self.shared;
@@ -96,6 +106,7 @@ impl<W: World> Store<W> {
                 "dead_marks": shared.dead.lock().len(),
                 "peer_hints": shared.map.foreign(),
                 "flights": shared.flights.len(),
+                "trouble": self.commits.trouble(),
             },
             "requests": shared.objects.counts.snapshot(),
             "health": {

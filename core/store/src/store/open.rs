@@ -254,6 +254,7 @@ impl<W: World> Store<W> {
             next_sequence: found.state.map_or(begun.life.ordinal << 32, |state| state.change_sequence),
             records: VecDeque::from(found.records),
             closing: Arc::new(AtomicBool::new(false)),
+            trouble: Arc::default(),
         }
         .start();
         let store = Self {

@@ -133,6 +133,10 @@ impl<W: World> Store<W> {
                 return Err(PutError::Refused(ServiceError::too_large(message, limit)));
             }
         }
+        // Refused before its object is written: while the index takes no writes, each would stay behind as an orphan.
+        if puts.iter().any(|(spec, _)| spec.level == Level::Object) {
+            self.index_takes_writes().map_err(PutError::Refused)?;
+        }
         let (held, limit) = (shared.map.len(), shared.config.index_entries_max);
         if held.saturating_add(puts.len()) > limit {
             let message = format!("the index holds {held} values, the limit is {limit}");
