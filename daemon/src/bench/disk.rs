@@ -69,8 +69,14 @@ mod tests {
     #[tokio::test]
     async fn it_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
-        let plan =
-            Plan { op: BenchOp::Put, size: 100, concurrency: 2, duration: Duration::ZERO, level: PutLevel::Object };
+        let plan = Plan {
+            op: BenchOp::Put,
+            size: 100,
+            batch: 1,
+            concurrency: 2,
+            duration: Duration::ZERO,
+            level: PutLevel::Object,
+        };
         let runs = run(dir.path(), plan, Instant::now() + Duration::from_millis(5)).await.unwrap();
         let files: usize = runs.iter().map(|run| run.files.len()).sum();
         assert_eq!((runs.len(), std::fs::read_dir(dir.path()).unwrap().count()), (2, files));

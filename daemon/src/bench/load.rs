@@ -1,13 +1,15 @@
 //! One run: connections that each have one request in flight until the time is over.
 
+use super::blocks::BlockDriver;
 use super::resp::Resp;
-use super::{Plan, Target, disk};
+use super::{Plan, Target, disk, repeat};
 use crate::cli::{BenchOp, PutLevel};
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::remote::Remote;
 use crate::render::latency::Latency;
 use crate::trace::payload;
 use bytes::Bytes;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Keys that each connection works on.
@@ -72,13 +74,23 @@ struct Driver {
 /// Connections that are warm: their keys are stored.
 pub struct Load {
     plan: Plan,
-    disk: Option<std::path::PathBuf>,
-    drivers: Vec<Driver>,
+    work: Work,
+}
+
+/// What the connections of one target do.
+enum Work {
+    Values(Vec<Driver>),
+    Blocks(Vec<BlockDriver>),
+    /// No connections: files of this folder.
+    Disk(PathBuf),
 }
 
 impl Load {
     /// Connects and stores every key once.
     pub async fn prepare(target: &Target, plan: Plan) -> Outcome<Self> {
+        if let (Target::Bettong(access), Some(_)) = (target, plan.items()) {
+            return Ok(Self { plan, work: Work::Blocks(BlockDriver::prepare(access, plan).await?) });
+        }
         let mut drivers = Vec::new();
         for index in 0..plan.concurrency {
             let session = match target {
@@ -87,7 +99,7 @@ impl Load {
                     let redis = Resp::connect(address).await;
                     Session::Redis(Box::new(redis.or_exit(Exit::Unavailable, format!("redis {address}"))?))
                 }
-                Target::Disk { dir } => return Ok(Self { plan, disk: Some(dir.clone()), drivers: Vec::new() }),
+                Target::Disk { dir } => return Ok(Self { plan, work: Work::Disk(dir.clone()) }),
             };
             let key = |number: usize| format!("bettong-bench-{}-{index}-{number}", std::process::id());
             let id = |number: usize| (u64::from(index) << 32) | number as u64;
@@ -99,7 +111,7 @@ impl Load {
             }
             drivers.push(driver);
         }
-        Ok(Self { plan, disk: None, drivers })
+        Ok(Self { plan, work: Work::Values(drivers) })
     }
 
     /// Runs for the plan's duration on every connection at once.
@@ -109,19 +121,25 @@ impl Load {
         let until = began + self.plan.duration;
         let plan = self.plan;
         let mut total = Run::default();
-        if let Some(dir) = &self.disk {
-            let written = disk::run(dir, plan, until).await?;
-            total.took = began.elapsed();
-            for thread in written {
-                total.latency.merge(&thread.latency);
-                thread.remove()?;
+        let driven = match &mut self.work {
+            Work::Disk(dir) => {
+                let written = disk::run(dir, plan, until).await?;
+                total.took = began.elapsed();
+                written.iter().try_for_each(disk::Written::remove)?;
+                written.into_iter().map(|thread| thread.latency).collect()
             }
-        } else {
-            let drivers = self.drivers.iter_mut().map(|driver| drive(driver, plan, until));
-            let driven = futures::future::try_join_all(drivers).await?;
+            Work::Values(drivers) => {
+                let driven = drivers.iter_mut().map(|driver| drive(driver, plan, until));
+                futures::future::try_join_all(driven).await?
+            }
+            Work::Blocks(drivers) => {
+                futures::future::try_join_all(drivers.iter_mut().map(|driver| driver.drive(until))).await?
+            }
+        };
+        if total.took.is_zero() {
             total.took = began.elapsed();
-            driven.iter().for_each(|latency| total.latency.merge(latency));
         }
+        driven.iter().for_each(|latency| total.latency.merge(latency));
         total.ops = total.latency.count();
         let cpu_after = server.and_then(super::process_cpu::cpu_time);
         total.cpu = cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before));
@@ -129,39 +147,45 @@ impl Load {
     }
 
     /// Removes what was stored.
-    pub async fn clean(mut self) -> Outcome {
-        let cleaning = self.drivers.iter_mut().map(async |driver| {
-            for key in driver.keys.iter().map(|(key, _)| key).chain(&driver.fresh) {
-                driver.session.delete(key).await?;
+    pub async fn clean(self) -> Outcome {
+        match self.work {
+            Work::Disk(_) => Ok(()),
+            Work::Values(drivers) => futures::future::try_join_all(drivers.into_iter().map(clean)).await.map(drop),
+            Work::Blocks(drivers) => {
+                futures::future::try_join_all(drivers.into_iter().map(BlockDriver::clean)).await.map(drop)
             }
-            Ok(())
-        });
-        futures::future::try_join_all(cleaning).await.map(|_| ())
+        }
     }
 }
 
-async fn drive(driver: &mut Driver, plan: Plan, until: Instant) -> Outcome<Latency> {
-    let mut latency = Latency::default();
-    let mut begin = Instant::now();
-    // A durable put of a key that is there has the old version to remove as well: what is measured is a put alone.
-    let fresh = plan.op == BenchOp::Put && plan.level == PutLevel::Object;
-    for (key, value) in driver.keys.iter().cycle() {
-        if begin >= until {
-            break;
-        }
-        match plan.op {
-            BenchOp::Put if fresh => {
-                let key = format!("{key}-{}", driver.fresh.len());
-                driver.session.put(&key, value, &plan).await?;
-                driver.fresh.push(key);
-            }
-            BenchOp::Put => driver.session.put(key, value, &plan).await?,
-            BenchOp::Get => driver.session.get(key, value).await?,
-            BenchOp::Exists => driver.session.exists(key).await?,
-        }
-        let end = Instant::now();
-        latency.record(end.saturating_duration_since(begin));
-        begin = end;
+async fn clean(mut driver: Driver) -> Outcome {
+    for key in driver.keys.iter().map(|(key, _)| key).chain(&driver.fresh) {
+        driver.session.delete(key).await?;
     }
-    Ok(latency)
+    Ok(())
+}
+
+async fn drive(driver: &mut Driver, plan: Plan, until: Instant) -> Outcome<Latency> {
+    // A durable put of a key that is there has the old version to remove as well: what is measured is a put alone.
+    let is_fresh = plan.op == BenchOp::Put && plan.level == PutLevel::Object;
+    let Driver { session, keys, fresh } = driver;
+    let mut turns = keys.iter().cycle();
+    repeat(until, async || {
+        let Some((key, value)) = turns.next() else { return Ok(()) };
+        match plan.op {
+            BenchOp::Put if is_fresh => {
+                let key = format!("{key}-{}", fresh.len());
+                session.put(&key, value, &plan).await?;
+                fresh.push(key);
+                Ok(())
+            }
+            BenchOp::Put => session.put(key, value, &plan).await,
+            BenchOp::Get => session.get(key, value).await,
+            BenchOp::Exists => session.exists(key).await,
+            BenchOp::Lookup | BenchOp::PutBatch | BenchOp::GetBatch => {
+                Err(Failure::new(Exit::Usage, "this operation is about blocks, which only bettong has"))
+            }
+        }
+    })
+    .await
 }

@@ -35,6 +35,10 @@ impl Spread {
         Some(Self { median, min, max })
     }
 
+    fn scaled(self, factor: f64) -> Self {
+        Self { median: self.median * factor, min: self.min * factor, max: self.max * factor }
+    }
+
     fn to_json(self) -> Value {
         json!({ "median": self.median, "min": self.min, "max": self.max })
     }
@@ -75,7 +79,9 @@ fn ratios(ours: &Series, other: &Series, number: impl Fn(&Run) -> Option<f64>) -
 /// The report as text.
 pub fn table(plan: &Plan, series: &[Series]) -> String {
     let runs = series.first().map_or(0, |first| first.runs.len());
-    let mut table = Table::new(&["target", "ops/s", "spread", "MiB/s", "p50", "p99", "server CPU us/op"]);
+    let items = plan.items();
+    let a_second = items.map_or_else(|| "-".to_owned(), |(name, _)| format!("{name}/s"));
+    let mut table = Table::new(&["target", "ops/s", "spread", &a_second, "MiB/s", "p50", "p99", "server CPU us/op"]);
     for one in series {
         let rate = one.rate();
         let time = |q| units::duration(std::time::Duration::from_secs_f64(one.quantile_us(q) / 1e6));
@@ -83,15 +89,17 @@ pub fn table(plan: &Plan, series: &[Series]) -> String {
             one.name.to_owned(),
             format!("{:.0}", rate.median),
             format!("{:.0} to {:.0}", rate.min, rate.max),
-            format!("{:.1}", rate.median * plan.size as f64 / f64::from(1 << 20)),
+            items.map_or_else(|| "-".to_owned(), |(_, count)| units::count((rate.median * count as f64) as u64)),
+            format!("{:.1}", rate.median * plan.request_bytes() as f64 / f64::from(1 << 20)),
             time(0.5),
             time(0.99),
             one.cpu().map_or_else(|| "-".to_owned(), Spread::text),
         ]);
     }
     let mut text = format!(
-        "{:?} of {}, {} connections, median of {runs} interleaved runs of {}\n{table}",
-        plan.op,
+        "{} of {}{}, {} connections, median of {runs} interleaved runs of {}\n{table}",
+        plan.op.name(),
+        items.map_or_else(String::new, |(name, count)| format!("{count} {name}, blocks of ")),
         units::bytes(plan.size as u64),
         plan.concurrency,
         units::duration(plan.duration),
@@ -115,6 +123,7 @@ pub fn document(plan: &Plan, series: &[Series]) -> Value {
             json!({
                 "target": one.name,
                 "ops_per_second": one.rate().to_json(),
+                "items_per_second": plan.items().map(|(_, count)| one.rate().scaled(count as f64).to_json()),
                 "p50_us": one.quantile_us(0.5),
                 "p99_us": one.quantile_us(0.99),
                 "server_cpu_us_per_op": one.cpu().map(Spread::to_json),
@@ -129,8 +138,9 @@ pub fn document(plan: &Plan, series: &[Series]) -> Value {
         _ => Value::Null,
     };
     json!({
-        "op": format!("{:?}", plan.op).to_lowercase(),
+        "op": plan.op.name(),
         "size": plan.size,
+        "batch": plan.items().map(|(_, count)| count),
         "concurrency": plan.concurrency,
         "run_seconds": plan.duration.as_secs_f64(),
         "targets": targets,

@@ -6,6 +6,7 @@ use crate::bench::{Plan, Target, process_cpu};
 use crate::cli::{BenchArgs, BenchOp, Global};
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::render::{self, progress::Progress};
+use bettong_wire::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, BLOCK_BYTES_MAX, LOOKUP_HASHES_MAX};
 use std::net::ToSocketAddrs;
 
 fn wrong<T>(message: String) -> Outcome<T> {
@@ -14,6 +15,9 @@ fn wrong<T>(message: String) -> Outcome<T> {
 
 /// Reads `redis://HOST:PORT` or `disk:DIR`.
 fn compared(text: &str, op: BenchOp) -> Outcome<Target> {
+    if !matches!(op, BenchOp::Put | BenchOp::Get | BenchOp::Exists) {
+        return wrong(format!("--compare {text} is for --op put, get and exists"));
+    }
     if let Some(address) = text.strip_prefix("redis://") {
         return Ok(Target::Redis { address: address.trim_end_matches('/').to_owned() });
     }
@@ -29,21 +33,39 @@ fn server(address: &str) -> Option<u32> {
     address.to_socket_addrs().ok()?.filter(|address| address.ip().is_loopback()).find_map(process_cpu::listener_of)
 }
 
-pub async fn run(args: &BenchArgs, global: &Global) -> Outcome {
-    let size_max = bettong_wire::limits::BLOCK_BYTES_MAX;
-    if args.size.0 > size_max {
-        return wrong(format!("--size is {}, over the limit of {size_max}", args.size.0));
+/// What the arguments ask for; refuses what cannot be measured.
+fn plan(args: &BenchArgs) -> Outcome<Plan> {
+    if args.size.0 > BLOCK_BYTES_MAX {
+        return wrong(format!("--size is {}, over the limit of {BLOCK_BYTES_MAX}", args.size.0));
     }
     if !(1..=1024).contains(&args.concurrency) || !(1..=100).contains(&args.runs) {
         return wrong("--concurrency must be from 1 to 1024 and --runs from 1 to 100".to_owned());
     }
+    if args.duration.0 == 0 {
+        return wrong("--duration must be over 0".to_owned());
+    }
+    let batch_max = if args.op == BenchOp::Lookup { LOOKUP_HASHES_MAX } else { BATCH_ITEMS_MAX };
+    if !(1..=batch_max).contains(&args.batch) {
+        let (op, batch) = (args.op.name(), args.batch);
+        return wrong(format!("--batch is {batch}, it must be from 1 to {batch_max} for --op {op}"));
+    }
     let plan = Plan {
         op: args.op,
         size: usize::try_from(args.size.0).or_exit(Exit::Usage, "--size")?,
+        batch: args.batch,
         concurrency: args.concurrency,
         duration: args.duration.duration(),
         level: args.level,
     };
+    let bytes = plan.request_bytes() as u64;
+    if bytes > BATCH_BYTES_MAX {
+        return wrong(format!("--batch times --size is {bytes} bytes, over the limit of {BATCH_BYTES_MAX}"));
+    }
+    Ok(plan)
+}
+
+pub async fn run(args: &BenchArgs, global: &Global) -> Outcome {
+    let plan = plan(args)?;
     let ours = Target::Bettong(global.access()?);
     let mut targets = vec![(ours, args.pid.or_else(|| server(global.connect.trim_start_matches("tcp://"))))];
     if let Some(text) = &args.compare {
@@ -88,7 +110,12 @@ mod tests {
             matches!(compared("redis://127.0.0.1:6379/", BenchOp::Get), Ok(Target::Redis { address }) if address == "127.0.0.1:6379")
         );
         assert!(matches!(compared("disk:/tmp", BenchOp::Put), Ok(Target::Disk { .. })));
-        for (text, op) in [("disk:/tmp", BenchOp::Get), ("memcached://x", BenchOp::Get), ("", BenchOp::Put)] {
+        for (text, op) in [
+            ("redis://x", BenchOp::Lookup),
+            ("disk:/tmp", BenchOp::Get),
+            ("memcached://x", BenchOp::Get),
+            ("", BenchOp::Put),
+        ] {
             assert_eq!(compared(text, op).unwrap_err().exit, Exit::Usage);
         }
     }
