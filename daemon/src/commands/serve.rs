@@ -8,7 +8,7 @@ use crate::process::data_dir::DataDir;
 use crate::process::reactors::{Listeners, Reactors, Stop};
 use crate::process::signals::Signals;
 use crate::process::tokens::Tokens;
-use crate::process::{logs, ready, storage};
+use crate::process::{descriptors, logs, ready, storage};
 use crate::{objects, render};
 use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
 use bettong_core::real::{RealClock, RealWorld};
@@ -26,16 +26,29 @@ use tokio::sync::watch;
 pub fn run(args: &ConfigArgs) -> Outcome {
     let config = super::config::loaded(args)?.config;
     logs::start(&config.log.0)?;
+    let connections_max = descriptors::connections(&config)?;
     let address = listen_address(&config)?;
     let tokens = Tokens::read(&config.token_file.0)?;
     let data_dir = DataDir::hold(Path::new(&config.data_dir.0))?;
     let listeners = Listeners::bind(address, usize::try_from(config.reactors.0).unwrap_or(1))?;
     let threads = usize::try_from(config.storage_threads.0).unwrap_or(1);
     let storage = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-    storage.or_exit(Exit::Failed, "storage runtime")?.block_on(serve(&config, &data_dir, listeners, tokens))
+    storage.or_exit(Exit::Failed, "storage runtime")?.block_on(serve(
+        &config,
+        &data_dir,
+        listeners,
+        connections_max,
+        tokens,
+    ))
 }
 
-async fn serve(config: &Config, data_dir: &DataDir, listeners: Listeners, tokens: Tokens) -> Outcome {
+async fn serve(
+    config: &Config,
+    data_dir: &DataDir,
+    listeners: Listeners,
+    connections_max: u32,
+    tokens: Tokens,
+) -> Outcome {
     let mut signals = Signals::listen()?;
     let opened = objects::open(config).await?;
     let (store, world) = tokio::select! {
@@ -46,7 +59,7 @@ async fn serve(config: &Config, data_dir: &DataDir, listeners: Listeners, tokens
     let door = Arc::new(door(config, store.clone(), &world, tokens));
     let address = listeners.address;
     let serve = move |stream, origin, stop| drive(door.clone(), stream, origin, stop);
-    let reactors = Reactors::start(listeners, config.connections_max.0, serve)?;
+    let reactors = Reactors::start(listeners, connections_max, serve)?;
     let node_id = data_dir.node_id(&config.node_id.0)?;
     render::line(&ready::line(address, &node_id, &config.store_or_default()))?;
     tracing::info!(%address, node_id, store = config.store_or_default(), "ready");

@@ -1,5 +1,6 @@
 //! A daemon as a child process.
 
+use crate::config::load::ENV_PREFIX;
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::process::ready;
 use crate::remote::Access;
@@ -45,7 +46,8 @@ impl Daemon {
             command.args(["--set", pair]);
         }
         // The demo decides its daemons' configuration alone.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with(crate::config::load::ENV_PREFIX)) {
+        let ours = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(ENV_PREFIX.as_bytes());
+        for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
             command.env_remove(name);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
@@ -58,6 +60,11 @@ impl Daemon {
             None => return Err(daemon.did_not_start(&log_path)),
         }
         Ok(daemon)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// This daemon's namespace `name`.

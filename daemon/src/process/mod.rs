@@ -1,9 +1,11 @@
 //! The daemon's process: its data directory, its threads, its signals, its end.
 
 pub mod data_dir;
+pub mod descriptors;
 pub mod logs;
 pub mod reactors;
 pub mod ready;
+pub mod seldom;
 pub mod signals;
 pub mod storage;
 pub mod tokens;

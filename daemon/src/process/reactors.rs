@@ -1,16 +1,22 @@
 //! Door reactors: one thread a core with its own event loop and its own listening socket on the shared address.
 
+use super::seldom::Seldom;
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 /// Connections that wait to be accepted, for each reactor.
 const BACKLOG: i32 = 1024;
+/// Pause after an accept that failed: a full table of descriptors must not become a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Time between two messages about connections that are not taken.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// Listening sockets, one a reactor, that share one address.
 #[derive(Debug)]
@@ -72,17 +78,19 @@ impl Reactors {
     {
         let (stop, stopped) = watch::channel(Stop::No);
         let permits = Arc::new(Semaphore::new(usize::try_from(connections_max).unwrap_or(Semaphore::MAX_PERMITS)));
+        let troubles = Arc::new(Troubles { accept: Seldom::new(SAID_AGAIN), full: Seldom::new(SAID_AGAIN) });
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let mut threads = Vec::new();
         for (index, socket) in listeners.sockets.into_iter().enumerate() {
             let core = cores.get(index % cores.len().max(1)).copied();
             let (permits, stopped, serve) = (permits.clone(), stopped.clone(), serve.clone());
+            let troubles = troubles.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.or_exit(Exit::Failed, "reactor")?;
             let run = move || {
                 // A refused pin costs speed, not correctness: containers forbid it at times.
                 let _pinned = core.is_some_and(core_affinity::set_for_current);
-                if let Err(error) = runtime.block_on(accept(socket, permits, stopped, serve)) {
+                if let Err(error) = runtime.block_on(accept(socket, permits, &troubles, stopped, serve)) {
                     tracing::error!(%error, "a reactor cannot accept connections");
                 }
             };
@@ -113,9 +121,17 @@ impl Reactors {
     }
 }
 
+/// What may strike with every connection.
+#[derive(Debug)]
+struct Troubles {
+    accept: Seldom,
+    full: Seldom,
+}
+
 async fn accept<F, S>(
     socket: StdListener,
     permits: Arc<Semaphore>,
+    troubles: &Troubles,
     mut stopped: watch::Receiver<Stop>,
     serve: F,
 ) -> std::io::Result<()>
@@ -140,15 +156,18 @@ where
         let (stream, origin) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, or a connection that went away before it was accepted. Giving way keeps a full
-                // table of descriptors from becoming a busy loop.
-                tracing::warn!(%error, "accept");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                // Out of descriptors, or a connection that went away before it was accepted.
+                if let Some(kept_back) = troubles.accept.due(Instant::now()) {
+                    tracing::warn!(%error, kept_back, "a connection cannot be accepted; trying on");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Ok(permit) = permits.clone().try_acquire_owned() else {
-            tracing::warn!(%origin, "connections_max is reached, the connection is closed");
+            if let Some(kept_back) = troubles.full.due(Instant::now()) {
+                tracing::warn!(%origin, kept_back, "no room for one more connection, it is closed: connections_max");
+            }
             continue;
         };
         let _ = stream.set_nodelay(true);

@@ -58,7 +58,7 @@ pub async fn open(config: &Config, data_dir: &DataDir, store: OpenedStore) -> Ou
     let disk = (config.disk_bytes.0 > 0).then(|| DiskConfig {
         dir: data_dir.path().join("cache"),
         bytes: config.disk_bytes.0,
-        region_bytes: (config.disk_bytes.0 / 16).clamp(1 << 20, REGION_BYTES_MAX),
+        region_bytes: region_bytes(config),
         write_buffer_bytes: REGION_BYTES_MAX.min(config.disk_bytes.0 / 4),
     });
     let parts = StoreParts {
@@ -72,6 +72,15 @@ pub async fn open(config: &Config, data_dir: &DataDir, store: OpenedStore) -> Ou
     };
     let store = Store::open(world.clone(), settings, parts).await.map_err(|error| failure(&error))?;
     Ok((store, world))
+}
+
+fn region_bytes(config: &Config) -> u64 {
+    (config.disk_bytes.0 / 16).clamp(1 << 20, REGION_BYTES_MAX)
+}
+
+/// Regions of the disk tier: each is a file that stays open.
+pub fn regions(config: &Config) -> u64 {
+    config.disk_bytes.0 / region_bytes(config)
 }
 
 /// Where the index lives if the object store cannot create an object only if it is absent.
