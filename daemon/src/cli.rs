@@ -1,10 +1,12 @@
 //! The command line.
 
 use crate::config::scalar::{Bytes, Millis};
-use crate::exit::Outcome;
+use crate::exit::{Exit, Failure, Outcome};
 use crate::remote::{Access, token_from};
 use bettong_wire::request::Level;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -18,6 +20,18 @@ Examples:
   bettong config                                  every value, its origin and its meaning
 ";
 
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  bettong bench --op get --size 1MiB --compare redis://127.0.0.1:6379
+  bettong bench --op put --size 1MiB --concurrency 16 --compare disk:/var/tmp
+  bettong bench --op lookup --batch 4096 --level memory   hashes a second, in chains of 4,096 blocks
+  bettong bench --op get-batch --batch 32 --size 64KiB    32 blocks a request, every byte compared
+  bettong bench --op put-batch --json | jq .targets
+
+lookup, put-batch and get-batch work on blocks of the identity that `replay` uses; where --namespace holds another
+model, name one of its own. What a bench stores it removes at its end.
+";
+
 /// A KV-cache block store for LLM inference whose hits can be trusted.
 #[derive(Parser, Debug)]
 #[command(name = "bettong", version, about, after_help = EXAMPLES, after_long_help = long_help())]
@@ -26,6 +40,25 @@ pub struct Cli {
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line. Help and version are printed and end the process; what is wrong is one line.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Self> {
+        Self::try_parse_from(arguments).map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+            _ => Failure::new(Exit::Usage, said(&error.to_string())),
+        })
+    }
+}
+
+/// What clap says without its usage: the reason, and what it takes the user to have meant.
+fn said(text: &str) -> String {
+    let reason = text.split("\n\nUsage:").next().and_then(|text| text.split("\n\nFor more information").next());
+    let reason = reason.unwrap_or(text).trim();
+    format!("{}; --help shows what there is", reason.strip_prefix("error: ").unwrap_or(reason))
 }
 
 /// Flags of every command that talks to a daemon.
@@ -80,6 +113,7 @@ pub enum Command {
     /// Show the daemon's counters.
     Stats,
     /// Measure a running daemon, beside a running redis or a plain disk where asked.
+    #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
     /// Replay a trace of prompts against a running daemon and verify every byte.
     Replay(ReplayArgs),
@@ -187,9 +221,12 @@ pub struct BenchArgs {
     /// What to measure.
     #[arg(long, value_enum, default_value_t)]
     pub op: BenchOp,
-    /// Bytes of one value.
+    /// Bytes of one value or block.
     #[arg(long, default_value = "4KiB", value_name = "BYTES")]
     pub size: Bytes,
+    /// Blocks of one put-batch or get-batch; hashes of one lookup, all of blocks that are there.
+    #[arg(long, default_value_t = 16, value_name = "BLOCKS")]
+    pub batch: usize,
     /// Connections, each with one request in flight.
     #[arg(long, default_value_t = 8)]
     pub concurrency: u32,
@@ -199,7 +236,7 @@ pub struct BenchArgs {
     /// Interleaved runs; the median counts.
     #[arg(long, default_value_t = 5)]
     pub runs: u32,
-    /// Level of the puts that are measured.
+    /// Level of the puts.
     #[arg(long, value_enum, default_value_t)]
     pub level: PutLevel,
     /// Measure beside it: redis://HOST:PORT, or disk:DIR (write and sync the same bytes, and one BLAKE3 pass).
@@ -216,6 +253,26 @@ pub enum BenchOp {
     #[default]
     Get,
     Exists,
+    /// Look up how much of a chain is there.
+    Lookup,
+    /// Put a batch of blocks in one request: all or none.
+    PutBatch,
+    /// Get a batch of blocks in one request and compare every byte.
+    GetBatch,
+}
+
+impl BenchOp {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::Exists => "exists",
+            Self::Lookup => "lookup",
+            Self::PutBatch => "put-batch",
+            Self::GetBatch => "get-batch",
+        }
+    }
 }
 
 #[derive(Args, Debug, Clone)]

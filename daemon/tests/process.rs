@@ -1,41 +1,24 @@
 //! The real binary as a process: what it refuses, with which exit code and in one line; tokens; drains; the demo.
 
+mod rig;
+
 use bettong::demo::child::{Daemon, Setup};
 use bettong::exit::Exit;
 use bettong::remote::{Access, Remote};
-use bettong_wire::request::Level;
+use bettong_wire::request::{Level, ListKind};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rig::setup;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Arc;
 
 fn bettong(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bettong"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BETTONG_") || name.starts_with("AWS_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).output().unwrap()
+    rig::run(Path::new(rig::PROGRAM), arguments)
 }
 
-/// The exit code and the one line on standard error.
 fn refused(arguments: &[&str]) -> (i32, String) {
-    let output = bettong(arguments);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
-    assert!(output.stdout.is_empty(), "{arguments:?}");
-    (output.status.code().unwrap(), said)
-}
-
-fn setup(dir: &Path, values: &[&str]) -> Setup {
-    let mut all = vec!["memory_bytes=512MiB".to_owned(), "disk_bytes=64MiB".to_owned()];
-    all.extend(values.iter().map(|pair| (*pair).to_owned()));
-    Setup {
-        program: env!("CARGO_BIN_EXE_bettong").into(),
-        data_dir: dir.join("data"),
-        store: format!("file://{}", dir.join("objects").display()),
-        values: all,
-    }
+    rig::refused(Path::new(rig::PROGRAM), arguments)
 }
 
 #[test]
@@ -195,6 +178,28 @@ async fn with_tokens_only_their_tenants_come_in() {
     {
         let failure = Remote::open(&access(tenant, token), None).await.err().unwrap();
         assert_eq!(failure.exit, Exit::Refused, "{failure}");
+    }
+    daemon.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_is_measured_and_nothing_stays_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&setup(dir.path(), &[])).unwrap();
+    for op in ["put", "get", "exists", "lookup", "put-batch", "get-batch"] {
+        let arguments = ["bench", "--op", op, "--connect", &daemon.connect, "--json", "--batch", "5"];
+        let output = bettong(&[&arguments[..], &["--duration", "100ms", "--runs", "1", "--concurrency", "2"]].concat());
+        assert!(output.status.success(), "{op}: {}", String::from_utf8_lossy(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let target = &report["targets"][0];
+        let (requests, items) = (&target["ops_per_second"]["median"], &target["items_per_second"]["median"]);
+        assert!(requests.as_f64().unwrap() > 0.0, "{report}");
+        let several = op.contains("batch") || op == "lookup";
+        assert_eq!(items.as_f64(), requests.as_f64().filter(|_| several).map(|requests| requests * 5.0), "{report}");
+    }
+    let remote = Remote::open(&daemon.access("default"), Some(bettong::replay::identity("bf16"))).await.unwrap();
+    for kind in [ListKind::Plain, ListKind::Blocks] {
+        assert!(remote.list(kind, "", Vec::new(), 10).await.unwrap().entries.is_empty(), "{kind:?}");
     }
     daemon.stop().unwrap();
 }
