@@ -1,7 +1,7 @@
 //! `bettong config`: every value, its origin and its meaning.
 
 use crate::cli::ConfigArgs;
-use crate::config::load::{Loaded, Sources, load};
+use crate::config::load::{ENV_PREFIX, Loaded, Sources, load};
 use crate::config::machine::Machine;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::render::table::Table;
@@ -9,9 +9,21 @@ use serde_json::json;
 
 /// The configuration that these arguments, their file and the environment give.
 pub fn loaded(args: &ConfigArgs) -> Outcome<Loaded> {
-    let sources =
-        Sources { file: args.config.as_deref(), environment: std::env::vars().collect(), flags: flags(args)? };
+    let sources = Sources { file: args.config.as_deref(), environment: environment()?, flags: flags(args)? };
     load(&sources, &Machine::read())
+}
+
+/// The environment as text. What is no text is refused where it is ours, and nobody's business where it is not.
+fn environment() -> Outcome<Vec<(String, String)>> {
+    let mut variables = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(ENV_PREFIX)) else { continue };
+        let text = value
+            .to_str()
+            .ok_or_else(|| Failure::new(Exit::Usage, format!("environment {name}: its value is not UTF-8")))?;
+        variables.push((name.to_owned(), text.to_owned()));
+    }
+    Ok(variables)
 }
 
 /// Flags as (name, value, origin).

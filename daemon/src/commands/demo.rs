@@ -29,7 +29,9 @@ fn say(text: &str) {
 pub async fn run(args: &DemoArgs) -> Outcome {
     let block_bytes = usize::try_from(args.block_bytes.0).or_exit(Exit::Usage, "--block-bytes")?;
     if block_bytes == 0 || args.block_bytes.0 > bettong_wire::limits::BLOCK_BYTES_MAX {
-        return Err(Failure::new(Exit::Usage, format!("--block-bytes is {block_bytes}, over its limits")));
+        let block_max = bettong_wire::limits::BLOCK_BYTES_MAX;
+        let message = format!("--block-bytes is {block_bytes}, it must be from 1 to {block_max}");
+        return Err(Failure::new(Exit::Usage, message));
     }
     let requests = trace(args.trace.as_deref())?;
     let temporary =

@@ -16,6 +16,9 @@ async fn open(global: &Global) -> Outcome<Remote> {
 }
 
 pub async fn put(args: &PutArgs, global: &Global) -> Outcome {
+    if args.ttl.is_some_and(|ttl| ttl.0 == 0) {
+        return Err(Failure::new(Exit::Usage, "--ttl is 0: a value that never expires has none"));
+    }
     let bytes = read_value(&args.file)?;
     let len = bytes.len();
     let ttl_ms = args.ttl.map_or(0, |ttl| ttl.0);

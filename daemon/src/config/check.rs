@@ -37,9 +37,9 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
     require((1..=payload_max).contains(&payload), || {
         format!("payload_bytes_max is {payload}, it must be from 1 to {payload_max}")
     })?;
-    require(config.memory_bytes.0 / 2 >= payload, || {
+    require(config.memory_bytes.0 / 3 >= payload, || {
         format!(
-            "memory_bytes is {}, it must hold two payloads of payload_bytes_max ({})",
+            "memory_bytes is {}, it must hold three payloads of payload_bytes_max ({})",
             config.memory_bytes, config.payload_bytes_max
         )
     })?;

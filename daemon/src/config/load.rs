@@ -6,10 +6,14 @@ use crate::exit::{Exit, Failure, Outcome};
 use figment::providers::Serialized;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use std::io::Read;
 use std::path::Path;
 
 /// Prefix of the environment variables that are read.
 pub const ENV_PREFIX: &str = "BETTONG_";
+
+/// Largest configuration file, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Names of layers, as `bettong config` shows them.
 const DEFAULT: &str = "default";
@@ -80,13 +84,22 @@ fn one(name: &str, value: &str, origin: String) -> Result<Layer, String> {
 /// Reads and checks a file by itself first, because only the TOML parser knows lines.
 fn file_layer(path: &Path) -> Result<Layer, String> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
-    toml::from_str::<FileValues>(&text).map_err(|error| {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let read = read.map_err(|error| format!("{shown}: {error}"))?;
+    if read as u64 > FILE_BYTES_MAX {
+        return Err(format!("{shown}: over the limit of {FILE_BYTES_MAX} bytes for a configuration file"));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
+        format!("{shown}:{line}: the file is not UTF-8")
+    })?;
+    toml::from_str::<FileValues>(text).map_err(|error| {
         let line =
             error.span().and_then(|span| text.get(..span.start)).map_or(1, |head| head.matches('\n').count() + 1);
         format!("{shown}:{line}: {}", error.message())
     })?;
-    let values = toml::from_str::<Dict>(&text).map_err(|error| format!("{shown}: {}", error.message()))?;
+    let values = toml::from_str::<Dict>(text).map_err(|error| format!("{shown}: {}", error.message()))?;
     Ok(Layer { origin: format!("file {shown}"), values })
 }
 
