@@ -34,7 +34,7 @@ model, name one of its own. What a bench stores it removes at its end.
 
 /// A KV-cache block store for LLM inference whose hits can be trusted.
 #[derive(Parser, Debug)]
-#[command(name = "bettong", version, about, after_help = EXAMPLES, after_long_help = long_help())]
+#[command(name = "bettong", version, after_help = EXAMPLES, after_long_help = long_help())]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

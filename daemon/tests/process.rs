@@ -9,8 +9,11 @@ use bettong_wire::request::{Level, ListKind};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rig::setup;
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 fn bettong(arguments: &[&str]) -> Output {
@@ -29,18 +32,25 @@ fn what_cannot_start_says_why_in_one_line_and_leaves_nothing_started() {
     std::fs::write(path("wrong.toml"), "drain_ms = 1\nlisten = \"127.0.0.1:0\"\nnonsense = 1\n").unwrap();
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = busy.local_addr().unwrap().to_string();
-    let (data, in_the_way, wrong) = (path("data"), path("file"), path("wrong.toml"));
+    std::fs::write(path("far.toml"), "drain_ms = 1\nmemory_bytes = \"9999TiB\"\n").unwrap();
+    let (data, in_the_way, wrong, far) = (path("data"), path("file"), path("wrong.toml"), path("far.toml"));
     let through_file = format!("file://{in_the_way}/objects");
     for (change, exit, word) in [
         (vec!["--config", wrong.as_str()], Exit::Usage, "wrong.toml:3: unknown field"),
         (vec!["--set", "disk_bytes=much"], Exit::Usage, "`much` is no size"),
         (vec!["--set", "memory_bytes=9999TiB"], Exit::Usage, "9999TiB"),
-        (vec!["--set", "log=a=b=c"], Exit::Usage, "log filter"),
+        (vec!["--set", "log=a=b=c"], Exit::Usage, "log is no filter"),
+        (vec!["--set", "storage_threads=4000000000"], Exit::Usage, "from 1 to 1024"),
+        (vec!["--config", far.as_str()], Exit::Usage, "far.toml:2)"),
+        (vec!["--config", "/dev/zero"], Exit::Usage, "over the limit of 1048576 bytes"),
         (vec!["--listen", "0.0.0.0:0"], Exit::Usage, "--insecure"),
+        (vec!["--listen", "127.0.0.1:99999"], Exit::Usage, "127.0.0.1:99999"),
+        (vec!["--data-dir", "/proc/bettong"], Exit::DataDir, "/proc/bettong: cannot be made"),
         (vec!["--listen", busy.as_str()], Exit::Listen, busy.as_str()),
         (vec!["--node-id", "a/b"], Exit::Usage, "node_id `a/b`"),
         (vec!["--data-dir", in_the_way.as_str()], Exit::DataDir, in_the_way.as_str()),
         (vec!["--store", "ftp://x"], Exit::ObjectStore, "`ftp://x`"),
+        (vec!["--store", "s3://bucket/a b"], Exit::ObjectStore, "`s3://bucket/a b`"),
         (vec!["--store", through_file.as_str()], Exit::ObjectStore, "the folder cannot be made"),
         (vec!["--store", "s3://bucket/x"], Exit::ObjectStore, "credentials are empty"),
     ] {
@@ -65,11 +75,79 @@ fn client_commands_say_what_is_wrong() {
         (vec!["put", "k", "/no/such/file"], Exit::Usage),
         (vec!["replay", "--trace", "/no/such/trace"], Exit::Usage),
         (vec!["replay", "--speed", "0"], Exit::Usage),
+        (vec!["replay", "--block-bytes", "0"], Exit::Usage),
+        (vec!["demo", "--block-bytes", "0"], Exit::Usage),
+        (vec!["replay", "--trace", "/dev/zero"], Exit::Usage),
+        (vec!["put", "k", "/dev/null", "--ttl", "0"], Exit::Usage),
+        (vec!["frobnicate"], Exit::Usage),
+        (vec!["put"], Exit::Usage),
+        (vec!["bench", "--op", "fly"], Exit::Usage),
+        (vec!["bench", "--duration", "0"], Exit::Usage),
+        (vec!["bench", "--op", "get-batch", "--batch", "1025"], Exit::Usage),
         (vec!["bench", "--compare", "memcached://x"], Exit::Usage),
         (vec!["node", "ls", "--store", "file:///no/such/store"], Exit::ObjectStore),
     ] {
         let (code, said) = refused(&arguments);
         assert_eq!(code, exit as i32, "{arguments:?}: {said}");
+    }
+}
+
+/// A server that answers every request with 403 until the test ends.
+fn refusing_s3() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    url
+}
+
+#[test]
+fn an_s3_that_cannot_be_reached_or_refuses_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data").display().to_string();
+    let served = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &data, "--store", "s3://bucket/prefix"];
+    let keys = ["s3_access_key_id=mine", "s3_secret_access_key=theirs", "s3_path_style=true"];
+    for (endpoint, word) in
+        [("http://127.0.0.1:9".to_owned(), "cannot be reached"), (refusing_s3(), "permission denied")]
+    {
+        let endpoint = format!("s3_endpoint={endpoint}");
+        let values = keys.into_iter().chain([endpoint.as_str()]).flat_map(|value| ["--set", value]);
+        let (code, said) = refused(&served.into_iter().chain(values).collect::<Vec<_>>());
+        assert_eq!(code, Exit::ObjectStore as i32, "{said}");
+        assert!(said.contains(word) && said.contains("s3://bucket/prefix"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_cannot_be_is_refused_and_the_daemon_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&setup(dir.path(), &[])).unwrap();
+    let long = "k".repeat(1025);
+    for (key, exit, word) in [("", Exit::Usage, "at least 1"), (&long, Exit::Refused, "1024")] {
+        let (code, said) = refused(&["get", key, "--connect", &daemon.connect]);
+        assert_eq!(code, exit as i32, "{said}");
+        assert!(said.contains(word), "{said}");
+    }
+    let remote = Remote::open(&daemon.access("n"), None).await.unwrap();
+    remote.put_plain(&long[1..], Bytes::from_static(b"v"), Level::Object, 0).await.unwrap();
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn what_is_no_text_is_refused_where_it_is_ours() {
+    let no_text = OsStr::from_bytes(b"\xff\xfe");
+    let run = |argument: &str, variable: &str, more: Option<&OsStr>| {
+        Command::new(rig::PROGRAM).arg(argument).args(more).env(variable, no_text).output().unwrap()
+    };
+    assert!(run("config", "OTHER", None).status.success());
+    for output in [run("config", "BETTONG_LOG", None), run("get", "OTHER", Some(no_text))] {
+        assert_eq!(output.status.code(), Some(Exit::Usage as i32));
+        assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1);
     }
 }
 

@@ -4,12 +4,13 @@ use crate::cli::ConfigArgs;
 use crate::config::Config;
 use crate::config::check::listen_address;
 use crate::exit::{Exit, Failure, OrExit, Outcome};
+use crate::objects::{self, StoreUrl};
 use crate::process::data_dir::DataDir;
 use crate::process::reactors::{Listeners, Reactors, Stop};
 use crate::process::signals::Signals;
 use crate::process::tokens::Tokens;
 use crate::process::{descriptors, logs, ready, storage};
-use crate::{objects, render};
+use crate::render;
 use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
 use bettong_core::real::{RealClock, RealWorld};
 use bettong_core::service::handler::StoreService;
@@ -24,17 +25,21 @@ use tokio::sync::watch;
 
 /// Serves until a signal, or until a newer life of this node exists.
 pub fn run(args: &ConfigArgs) -> Outcome {
-    let config = super::config::loaded(args)?.config;
-    logs::start(&config.log.0)?;
-    let connections_max = descriptors::connections(&config)?;
-    let address = listen_address(&config)?;
-    let tokens = Tokens::read(&config.token_file.0)?;
+    let loaded = super::config::loaded(args)?;
+    let config = &loaded.config;
+    let located = |failure| loaded.located(failure);
+    logs::start(&config.log.0).map_err(located)?;
+    // Before anything is made: what is wrong with a URL can be seen without.
+    StoreUrl::parse(&config.store_or_default()).map_err(located)?;
+    let connections_max = descriptors::connections(config).map_err(located)?;
+    let address = listen_address(config).map_err(located)?;
+    let tokens = Tokens::read(&config.token_file.0).map_err(located)?;
     let data_dir = DataDir::hold(Path::new(&config.data_dir.0))?;
     let listeners = Listeners::bind(address, usize::try_from(config.reactors.0).unwrap_or(1))?;
     let threads = usize::try_from(config.storage_threads.0).unwrap_or(1);
     let storage = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     storage.or_exit(Exit::Failed, "storage runtime")?.block_on(serve(
-        &config,
+        config,
         &data_dir,
         listeners,
         connections_max,

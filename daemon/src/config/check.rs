@@ -9,18 +9,33 @@ use std::net::{SocketAddr, ToSocketAddrs};
 /// Longest node id: it is one segment of an object's name.
 pub const NODE_ID_BYTES_MAX: usize = 64;
 
+/// Most threads of one kind: far beyond what any machine has cores for.
+const THREADS_MAX: u32 = 1024;
+
 /// Refuses values that cannot work together, naming the value, the limit and what was given.
 pub fn check(config: &Config, machine: &Machine) -> Outcome {
     budget(config, machine)?;
     node_id(&config.node_id.0)?;
+    for (name, value) in [("reactors", config.reactors.0), ("storage_threads", config.storage_threads.0)] {
+        require((1..=THREADS_MAX).contains(&value), || {
+            format!("{name} is {value}, it must be from 1 to {THREADS_MAX}")
+        })?;
+    }
+    let times = [
+        ("object_attempt_ms", config.object_attempt_ms),
+        ("deadline_default_ms", config.deadline_default_ms),
+        ("stall_ms", config.stall_ms),
+    ];
+    for (name, value) in times {
+        require(value.0 >= 1, || format!("{name} is {value}, it must be over 0"))?;
+    }
     let at_least_one = [
-        ("reactors", config.reactors.0),
-        ("storage_threads", config.storage_threads.0),
         ("connections_max", config.connections_max.0),
         ("inflight_max", config.inflight_max.0),
         ("object_attempts_max", config.object_attempts_max.0),
         ("object_inflight_max", config.object_inflight_max.0),
         ("commit_queue_max", config.commit_queue_max.0),
+        ("index_entries_max", config.index_entries_max.0),
     ];
     for (name, value) in at_least_one {
         require(value >= 1, || format!("{name} is {value}, it must be at least 1"))?;
@@ -84,13 +99,13 @@ pub fn listen_address(config: &Config) -> Outcome<SocketAddr> {
     let listen = &config.listen.0;
     let mut addresses = listen
         .to_socket_addrs()
-        .map_err(|error| Failure::new(Exit::Usage, format!("listen address `{listen}`: {error}")))?;
+        .map_err(|error| Failure::new(Exit::Usage, format!("listen is no address: `{listen}`: {error}")))?;
     let address = addresses
         .next()
-        .ok_or_else(|| Failure::new(Exit::Usage, format!("listen address `{listen}` names nothing")))?;
+        .ok_or_else(|| Failure::new(Exit::Usage, format!("listen is no address: `{listen}` names nothing")))?;
     require(address.ip().is_loopback() || config.insecure.0, || {
         format!(
-            "listen address {address} is not loopback and connections are neither encrypted nor private: refused without --insecure"
+            "listen is {address}, which is not loopback and connections are neither encrypted nor private: refused without --insecure"
         )
     })?;
     Ok(address)
@@ -133,6 +148,23 @@ mod tests {
         listen_address(&public(true)).unwrap();
         listen_address(&config(|_| ())).unwrap();
         assert!(listen_address(&config(|config| config.listen = Text("nonsense".to_owned()))).is_err());
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_its_name() {
+        use crate::config::scalar::{Count, Millis};
+        let changes: [(&str, fn(&mut Config)); 5] = [
+            ("storage_threads", |config| config.storage_threads = Count(u32::MAX)),
+            ("reactors", |config| config.reactors = Count(0)),
+            ("object_attempt_ms", |config| config.object_attempt_ms = Millis(0)),
+            ("index_entries_max", |config| config.index_entries_max = Count(0)),
+            ("memory_bytes", |config| config.memory_bytes = Bytes(config.payload_bytes_max.0 * 2)),
+        ];
+        for (name, change) in changes {
+            let failure = check(&config(change), &MACHINE).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.message.starts_with(name), "{failure}");
+        }
     }
 
     #[test]

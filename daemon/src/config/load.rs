@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use figment::providers::Serialized;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
@@ -41,7 +42,9 @@ pub fn load(sources: &Sources<'_>, machine: &Machine) -> Outcome<Loaded> {
     let wrong = |message: String| Failure::new(Exit::Usage, message);
     let mut figment = Figment::from(Serialized::defaults(Config::defaults(machine)));
     if let Some(path) = sources.file {
-        figment = figment.merge(file_layer(path).map_err(wrong)?);
+        for layer in file_layers(path).map_err(wrong)? {
+            figment = figment.merge(layer);
+        }
     }
     for (variable, value) in &sources.environment {
         let Some(name) = variable.strip_prefix(ENV_PREFIX) else { continue };
@@ -53,8 +56,25 @@ pub fn load(sources: &Sources<'_>, machine: &Machine) -> Outcome<Loaded> {
     }
     let config: Config = figment.extract().map_err(|error| wrong(first_line(&figment, error)))?;
     let shown = VALUES.iter().map(|described| shown(&figment, *described)).collect();
-    super::check::check(&config, machine)?;
-    Ok(Loaded { config, shown })
+    let loaded = Loaded { config, shown };
+    super::check::check(&loaded.config, machine).map_err(|failure| loaded.located(failure))?;
+    Ok(loaded)
+}
+
+impl Loaded {
+    /// The failure with the place of every value that its message names, unless it is the default.
+    pub fn located(&self, failure: Failure) -> Failure {
+        let named = |name: &str| failure.message.split(|c: char| c != '_' && !c.is_alphanumeric()).any(|w| w == name);
+        let is_set = |origin: &str| origin != DEFAULT;
+        let places: Vec<String> = (self.shown.iter())
+            .filter(|(described, _, origin)| is_set(origin) && named(described.name))
+            .map(|(described, _, origin)| format!("{} is from {origin}", described.name))
+            .collect();
+        match places.is_empty() {
+            true => failure,
+            false => Failure { message: format!("{} ({})", failure.message, places.join(", ")), ..failure },
+        }
+    }
 }
 
 /// Values with the one origin that they all share.
@@ -82,7 +102,7 @@ fn one(name: &str, value: &str, origin: String) -> Result<Layer, String> {
 }
 
 /// Reads and checks a file by itself first, because only the TOML parser knows lines.
-fn file_layer(path: &Path) -> Result<Layer, String> {
+fn file_layers(path: &Path) -> Result<Vec<Layer>, String> {
     let shown = path.display();
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
@@ -94,13 +114,19 @@ fn file_layer(path: &Path) -> Result<Layer, String> {
         let line = bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
         format!("{shown}:{line}: the file is not UTF-8")
     })?;
+    let line = |at: usize| text.get(..at).map_or(1, |head| head.matches('\n').count() + 1);
     toml::from_str::<FileValues>(text).map_err(|error| {
-        let line =
-            error.span().and_then(|span| text.get(..span.start)).map_or(1, |head| head.matches('\n').count() + 1);
+        let line = line(error.span().map_or(0, |span| span.start));
         format!("{shown}:{line}: {}", error.message())
     })?;
-    let values = toml::from_str::<Dict>(text).map_err(|error| format!("{shown}: {}", error.message()))?;
-    Ok(Layer { origin: format!("file {shown}"), values })
+    let values = toml::from_str::<BTreeMap<String, toml::Spanned<Value>>>(text)
+        .map_err(|error| format!("{shown}: {}", error.message()))?;
+    // A layer for each value: a layer has one origin.
+    let layer = |(name, value): (String, toml::Spanned<Value>)| {
+        let origin = format!("file {shown}:{}", line(value.span().start));
+        Layer { origin, values: Dict::from([(name, value.into_inner())]) }
+    };
+    Ok(values.into_iter().map(layer).collect())
 }
 
 fn first_line(figment: &Figment, error: figment::Error) -> String {
@@ -156,7 +182,7 @@ mod tests {
         assert_eq!(loaded.config.node_id.0, "007");
         assert_eq!(origin(&loaded, "disk_bytes"), ("2GiB", "flag --disk_bytes"));
         assert_eq!(origin(&loaded, "drain_ms"), ("6 s", "environment BETTONG_DRAIN_MS"));
-        assert_eq!(origin(&loaded, "connections_max"), ("7", format!("file {}", path.display()).as_str()));
+        assert_eq!(origin(&loaded, "connections_max"), ("7", format!("file {}:3", path.display()).as_str()));
         assert_eq!(origin(&loaded, "listen"), ("127.0.0.1:7450", "default"));
     }
 
@@ -169,6 +195,7 @@ mod tests {
             ("drain_ms = 5\ndisk_bytes = \"much\"\n", 2, "much"),
             ("drain_ms = [5]\n", 1, "one value"),
             ("drain_ms = = 5\n", 1, ""),
+            ("drain_ms = 1\ndrain_ms = 2\n", 2, "duplicate"),
         ] {
             std::fs::write(&path, text).unwrap();
             let failure = load(&Sources { file: Some(&path), ..Sources::default() }, &machine()).unwrap_err();
@@ -177,6 +204,13 @@ mod tests {
             assert!(message.starts_with(&format!("{}:{line}: ", path.display())), "{message}");
             assert!(message.contains(word), "{message}");
         }
+        std::fs::write(&path, "drain_ms = 5\n\nreactors = 0\n").unwrap();
+        let failure = load(&Sources { file: Some(&path), ..Sources::default() }, &machine()).unwrap_err();
+        let place = format!("reactors is 0, it must be from 1 to 1024 (reactors is from file {}:3)", path.display());
+        assert_eq!(failure.to_string(), place);
+        std::fs::write(&path, b"drain_ms = 5\nlog = \"\xff\"\n").unwrap();
+        let failure = load(&Sources { file: Some(&path), ..Sources::default() }, &machine()).unwrap_err();
+        assert_eq!(failure.to_string(), format!("{}:2: the file is not UTF-8", path.display()));
         let from =
             |environment, flags| load(&Sources { file: None, environment, flags }, &machine()).unwrap_err().to_string();
         let message = from(vec![pair("BETTONG_DATADIR", "x")], vec![]);

@@ -66,6 +66,9 @@ impl StoreUrl {
             return Err(unnamed());
         }
         let prefix = Path::parse(prefix.strip_suffix('/').unwrap_or(prefix)).map_err(|_| unnamed())?;
+        if prefix.as_ref().bytes().any(|byte| !(byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte))) {
+            return Err(wrong("has a prefix with other characters than a-z, A-Z, 0-9, `-`, `_` and `.`"));
+        }
         // The longest name below the prefix takes about 300 bytes of S3's 1,024.
         if prefix.as_ref().len() > 512 {
             return Err(wrong("has a prefix of more than 512 bytes"));
@@ -152,6 +155,7 @@ mod tests {
             "s3://Big/x",
             "s3://kv-cache//x",
             "gs://b/x",
+            "s3://kv-cache/a b",
             &long,
         ] {
             let failure = StoreUrl::parse(url).unwrap_err();

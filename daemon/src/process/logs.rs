@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging by a filter such as `info` or `warn,bettong_core=debug`.
 pub fn start(filter: &str) -> Outcome {
-    let filter = EnvFilter::try_new(filter).or_exit(Exit::Usage, format!("log filter `{filter}`"))?;
+    let filter = EnvFilter::try_new(filter).or_exit(Exit::Usage, format!("log is no filter: `{filter}`"))?;
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // Otherwise a line that cannot be written (standard error is a file on a full disk) panics whoever logs it.

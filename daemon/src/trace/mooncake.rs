@@ -31,6 +31,13 @@ pub fn read(path: &Path) -> Outcome<Vec<TraceRequest>> {
         .map_err(|(line, message)| Failure::new(Exit::Usage, format!("trace {}:{line}: {message}", path.display())))
 }
 
+/// What is wrong with a line, and at which of its columns: the parser knows no other lines than this one.
+fn said(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    format!("{reason} (column {})", error.column())
+}
+
 /// Parses a trace; an error is a line number from 1 and a message.
 pub fn parse(mut reader: impl BufRead) -> Result<Vec<TraceRequest>, (usize, String)> {
     let mut requests: Vec<TraceRequest> = Vec::new();
@@ -52,7 +59,7 @@ pub fn parse(mut reader: impl BufRead) -> Result<Vec<TraceRequest>, (usize, Stri
         if requests.len() == REQUESTS_MAX {
             return Err(wrong(format!("the trace is over the limit of {REQUESTS_MAX} requests")));
         }
-        let line: Line = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        let line: Line = serde_json::from_slice(&text).map_err(|error| wrong(said(&error)))?;
         if line.hash_ids.len() > BLOCKS_MAX {
             return Err(wrong(format!("{} blocks are over the limit of {BLOCKS_MAX}", line.hash_ids.len())));
         }
@@ -94,7 +101,7 @@ mod tests {
         let many = GOOD.replace("[0, 1]", &format!("{:?}", vec![1; BLOCKS_MAX + 1]));
         for (text, line, word) in [
             (format!("{GOOD}\n{{}}"), 2, "missing field"),
-            (format!("{GOOD}\nnonsense"), 2, "expected"),
+            (format!("{GOOD}\nnonsense"), 2, "expected ident (column 2)"),
             (GOOD.replace("[0, 1]", "[-1]"), 1, "-1"),
             (GOOD.replace("[0, 1]", "[18446744073709551616]"), 1, "invalid"),
             (GOOD.replace("\"hash_ids\"", "\"hashes\""), 1, "unknown field"),
