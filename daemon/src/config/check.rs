@@ -153,7 +153,8 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_by_its_name() {
         use crate::config::scalar::{Count, Millis};
-        let changes: [(&str, fn(&mut Config)); 5] = [
+        type Change = fn(&mut Config);
+        let changes: [(&str, Change); 5] = [
             ("storage_threads", |config| config.storage_threads = Count(u32::MAX)),
             ("reactors", |config| config.reactors = Count(0)),
             ("object_attempt_ms", |config| config.object_attempt_ms = Millis(0)),
