@@ -110,7 +110,7 @@ async fn a_daemon_that_falls_silent_never_hangs_a_call() {
     #[cfg(not(madsim))]
     tokio::time::pause();
     let error = namespace.get_plain("k", limits()).await.unwrap_err();
-    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Retry, "no answer within 30s"));
+    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Retry, "no answer within 35s"));
     assert_eq!(client.open_namespace("more", None).await.err().unwrap().kind, ErrorKind::Retry);
     #[cfg(not(madsim))]
     tokio::time::resume();

@@ -78,7 +78,7 @@ async fn a_damaged_record_of_the_directory_is_replaced_and_another_nodes_is_refu
     for (record, starts) in [(rotten.into(), true), (foreign, false), (good.slice(..good.len() / 2), true)] {
         world.disk().remove(RECORD).await.unwrap();
         world.disk().create(RECORD).await.unwrap();
-        world.disk().append(RECORD, record).await.unwrap();
+        world.disk().append(RECORD, &[record]).await.unwrap();
         match bucket.store(config("a")).await {
             Ok(store) => {
                 let node = Node::of(store).await;

@@ -177,7 +177,8 @@ async fn an_identity_that_lands_late_changes_nothing() {
     let node = machine.node("a", &objects).await;
     node.open("late", Some(of_dtype("bf16"))).await.unwrap();
     node.stop().await;
-    for (path, payload) in std::mem::take(&mut *objects.held.lock()) {
+    let held = std::mem::take(&mut *objects.held.lock());
+    for (path, payload) in held {
         objects.put(&path, payload).await.unwrap();
     }
     let node = machine.node("a", &objects).await;
