@@ -114,9 +114,11 @@ impl From<ListingError> for super::OpenError {
 /// Writes an index entry for every whole object of this node's lives that no dead mark names. May be killed anywhere and
 /// run again: of two versions of a key the higher put id stays.
 ///
-/// With `prune`, what only the index claims goes from it: the index is older than the bucket.
-pub(super) async fn from_listing<W: World>(store: &Store<W>, prune: bool) -> Result<(), ListingError> {
+/// What only the index claims goes from it.
+pub(super) async fn from_listing<W: World>(store: &Store<W>) -> Result<(), ListingError> {
     let shared = &store.shared;
+    // What an index that is not complete says may be older than the bucket: it holds where the object is there.
+    let prune = !shared.map.is_empty();
     let prefix = shared.names.namespaces();
     let mut after = None;
     let mut listed = 0u64;

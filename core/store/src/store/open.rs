@@ -312,7 +312,7 @@ impl<W: World> Store<W> {
                 "index"
             }
             Source::Listing | Source::StaleIndex => {
-                bootstrap::from_listing(self, source == Source::StaleIndex).await?;
+                bootstrap::from_listing(self).await?;
                 shared.world.reached(State::BootstrapFromListing);
                 "listing"
             }
