@@ -403,9 +403,9 @@ mod tests {
         let unacknowledged =
             [done(write(1), 0, 1), unknown(Act::Delete, 2), done(Act::Missed, 3, 4), done(saw(1), 7, 8)];
         assert_eq!(order(&unacknowledged, &[], &[]), Order::None(3));
-        assert_eq!(order(&unacknowledged, &[s(5)]), Order::Found);
+        assert_eq!(order(&unacknowledged, &[s(5)], &[]), Order::Found);
         let acknowledged = [done(write(1), 0, 1), done(Act::Delete, 2, 3), done(saw(1), 7, 8)];
-        assert_eq!(order(&acknowledged, &[s(5)]), Order::None(2));
+        assert_eq!(order(&acknowledged, &[s(5)], &[]), Order::None(2));
     }
 
     #[test]

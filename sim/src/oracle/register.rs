@@ -72,7 +72,7 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
         ending == Ending::Done && settled
     };
     let puts = model.possible(key).filter(|put| daemon.inherits(&put.daemon)).map(|put| Operation {
-        act: Act::Write(written(put, steady)),
+        act: Act::Write(written(put, daemon, steady)),
         span: put.span,
         // Another daemon's journal is in another directory.
         certain: certain(&put.daemon, put.ending, &put.span) && (put.level != Level::Journal || put.daemon == *daemon),
@@ -98,12 +98,13 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
     history
 }
 
-fn written(put: &Attempt, steady: &Steadiness<'_>) -> Written {
+fn written(put: &Attempt, daemon: &Daemon, steady: &Steadiness<'_>) -> Written {
     let ttl = Duration::from_millis(put.ttl_ms);
     let expires = (put.ttl_ms > 0).then(|| {
         let latest = put.span.ended.filter(|_| put.ending == Ending::Done);
         match latest {
-            _ if steady.clocks_jump => (Duration::ZERO, Duration::MAX),
+            // Another daemon reckons by another clock.
+            _ if steady.clocks_jump || put.daemon != *daemon => (Duration::ZERO, Duration::MAX),
             Some(ended) => ((put.span.invoked + ttl).saturating_sub(CLOCK_SLACK), ended + ttl + CLOCK_SLACK),
             None => ((put.span.invoked + ttl).saturating_sub(CLOCK_SLACK), Duration::MAX),
         }

@@ -202,7 +202,7 @@ pub fn check_owners(bucket: &Bucket, names: &Names, node_ids: &BTreeMap<String, 
 }
 
 /// The node that wrote each object of a value, or in whose folder the object is.
-pub fn writers<'a>(effects: &'a [Effect], node_of: impl Fn(&str) -> String) -> BTreeMap<&'a str, String> {
+pub fn writers(effects: &[Effect], node_of: impl Fn(&str) -> String) -> BTreeMap<&str, String> {
     let mut writers = BTreeMap::new();
     for effect in effects.iter().filter(|effect| matches!(effect.kind, EffectKind::Put { .. })) {
         let folder = effect.path.split_once("/node/").and_then(|(_, rest)| rest.split('/').next());
