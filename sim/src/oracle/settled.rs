@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How often the client library asks at most.
 const LIBRARY_ATTEMPTS_MAX: u64 = 8;
 
+/// A write that was given up because another of its batch failed is in the bucket this long after at the latest.
+const LANDS_WITHIN: Duration = Duration::from_secs(5);
+
 /// A value's object in the bucket.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -177,7 +180,7 @@ fn unacknowledged(model: &Model, key: &ValueKey, orphan: &Stored, spent: &mut BT
     let again = |attempt: &&Attempt| {
         attempt.repeats
             && attempt.ending == Ending::Done
-            && (orphan.late || attempt.span.ended.is_some_and(|ended| orphan.at <= ended))
+            && (orphan.late || attempt.span.ended.is_some_and(|ended| orphan.at <= ended + LANDS_WITHIN))
     };
     if spend(possible().filter(again).collect()).is_some() {
         return Some(Why::AskedAgain);
