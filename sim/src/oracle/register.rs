@@ -71,11 +71,17 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
         let settled = by == daemon || span.ended.is_some_and(|ended| ended < daemon.since);
         ending == Ending::Done && settled
     };
+    // Rolled back while its answer was on the way.
+    let undone = |put: &Attempt| {
+        let ended = put.span.ended.unwrap_or(Duration::MAX);
+        model.rolled_back(&put.daemon).iter().any(|at| (put.span.invoked..=ended).contains(at))
+    };
+    let kept_here = |put: &Attempt| put.level != Level::Journal || (put.daemon == *daemon && !undone(put));
     let puts = model.possible(key).filter(|put| daemon.inherits(&put.daemon)).map(|put| Operation {
         act: Act::Write(written(put, daemon, steady)),
         span: put.span,
         // Another daemon's journal is in another directory.
-        certain: certain(&put.daemon, put.ending, &put.span) && (put.level != Level::Journal || put.daemon == *daemon),
+        certain: certain(&put.daemon, put.ending, &put.span) && kept_here(put),
     });
     let deletions = model.history(key).map(|history| history.deletions.as_slice()).unwrap_or_default();
     let deletions =

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::client::Client;
+use super::hostile::CUT_OFF_WITHIN;
 use super::setup::{OPERATIONS_MIN, PREFIX};
 use crate::faults::FaultKind;
 use crate::model::{Daemon, Span, ValueKey};
@@ -86,10 +87,13 @@ pub async fn run(shared: Arc<Shared>) {
 }
 
 /// How long the last fault may still be felt: a request that nobody answers keeps its caller for as long as the client
-/// of the object store waits.
+/// of the object store waits, and half a value keeps its memory until the door cuts the connection off.
 fn settling(shared: &Shared) -> Duration {
-    let silent = shared.cluster.run().plan().faults.iter().any(|fault| fault.kind == FaultKind::ObjectSilence);
-    Duration::from_secs(5) + if silent { CLIENT_TIMEOUT * 2 } else { Duration::ZERO }
+    let plan = shared.cluster.run().plan();
+    let felt = |kind, lasts| if plan.faults.iter().any(|fault| fault.kind == kind) { lasts } else { Duration::ZERO };
+    Duration::from_secs(5)
+        + felt(FaultKind::ObjectSilence, CLIENT_TIMEOUT * 2)
+        + felt(FaultKind::HostileClient, CUT_OFF_WITHIN)
 }
 
 /// The daemons that must be up: of each node id the one that started last, without those that never return, and without

@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 /// How often it is asked whether somebody hostile comes.
 const TICK: Duration = Duration::from_millis(20);
 /// The door cuts a peer off that owes it bytes after one to two times 30 s.
-const CUT_OFF_WITHIN: Duration = Duration::from_secs(65);
+pub const CUT_OFF_WITHIN: Duration = Duration::from_secs(65);
 /// An attack that need not be answered is watched for so long.
 const WATCHED: Duration = Duration::from_secs(3);
 /// Longest answer that is looked at.
