@@ -5,6 +5,7 @@ use super::{Seen, Verdict, no};
 use crate::model::{Attempt, Ending, ValueKey, recognise};
 use bettong_wire::PutId;
 use bettong_wire::response::Hit;
+use std::time::Duration;
 
 /// Judges the payload of a hit on `key`; `range` is what was asked for.
 pub fn check(seen: Seen<'_>, key: &ValueKey, hit: &Hit, payload: &[u8], range: Option<(u64, u64)>) -> Verdict {
@@ -22,6 +23,23 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, hit: &Hit, payload: &[u8], range: O
     }
     if key.is_plain() && attempt.daemon.node_id != seen.daemon.node_id {
         return no("O5", format!("{key} of {} is seen on {}", attempt.daemon.node_id, seen.daemon.node_id));
+    }
+    expired(seen, key, attempt)
+}
+
+/// What clocks that drift may make of a time to live.
+const DRIFT_MAX: Duration = Duration::from_secs(1);
+
+/// O9: what is past its time does not come back.
+fn expired(seen: Seen<'_>, key: &ValueKey, attempt: &Attempt) -> Verdict {
+    let Some(ended) =
+        attempt.span.ended.filter(|_| attempt.ttl_ms > 0 && seen.clocks_are_steady && attempt.daemon == *seen.daemon)
+    else {
+        return Ok(());
+    };
+    let until = ended + Duration::from_millis(attempt.ttl_ms) + DRIFT_MAX;
+    if seen.span.invoked > until {
+        return no("O9", format!("{key}: attempt {} lived until {:.6} and is served", attempt.id, until.as_secs_f64()));
     }
     Ok(())
 }

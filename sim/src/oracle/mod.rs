@@ -35,4 +35,6 @@ pub struct Seen<'a> {
     pub calm: bool,
     /// What other nodes deleted before this moment, the daemon knew when it was asked.
     pub knew_of_others: std::time::Duration,
+    /// Wall clocks go on as they began: what has a time to live is gone when that is over.
+    pub clocks_are_steady: bool,
 }

@@ -138,10 +138,14 @@ impl Client {
             Action::HeldLookup => self.read_late(&daemon, namespace, &hashes).await,
             Action::Contest => self.contest(&daemon).await,
             Action::Stats => self.stats(&daemon).await,
-            Action::Hostile => {
-                let hash = hashes.first().copied().unwrap_or(BlockHash([0; 32]));
-                self.hostile(&daemon, namespace, hash).await;
-            }
+            Action::Hostile => match self.random.below(4) {
+                0 => self.impostor(&daemon, namespace).await,
+                1 => self.rootless_head(&daemon, namespace).await,
+                _ => {
+                    let hash = hashes.first().copied().unwrap_or(BlockHash([0; 32]));
+                    self.hostile(&daemon, namespace, hash).await;
+                }
+            },
         }
     }
 

@@ -13,6 +13,7 @@ mod store;
 
 pub use setup::Setup;
 
+use crate::faults::FaultKind;
 use crate::model::{Daemon, Model};
 use crate::plan::Workload;
 use crate::run::Cluster;
@@ -35,6 +36,22 @@ pub struct Shared {
     pub owner: Mutex<Option<String>>,
     /// Faults are over, nodes are up, and what had to be told has been.
     pub settled: AtomicBool,
+}
+
+impl Shared {
+    fn may_meet(&self, kind: FaultKind) -> bool {
+        self.cluster.run().plan().faults.iter().any(|fault| fault.kind == kind)
+    }
+
+    /// No fault makes a wall clock jump.
+    pub fn clocks_are_steady(&self) -> bool {
+        !self.may_meet(FaultKind::ClockJump)
+    }
+
+    /// No fault makes a node stand still.
+    pub fn never_pauses(&self) -> bool {
+        !self.may_meet(FaultKind::PauseNode)
+    }
 }
 
 /// Runs the plan's workload to its end.

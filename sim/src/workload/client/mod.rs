@@ -1,6 +1,7 @@
 //! A client: asks, tells the model, and has every answer judged.
 
 mod chain;
+mod forgery;
 mod upkeep;
 mod values;
 mod watch;
@@ -10,6 +11,7 @@ use super::remote::{Opening, Remote};
 use crate::model::{Daemon, Ending, Span, ValueKey};
 use crate::oracle::{Seen, Verdict};
 use crate::random::Stream;
+use crate::world::elapsed;
 use bettong_wire::request::*;
 use bettong_wire::response::{Answer, Outcome};
 use bettong_wire::{ErrorKind, Payload, Request, Response};
@@ -22,6 +24,8 @@ use std::time::Duration;
 
 /// A request that nobody answered within this time after its deadline is forgotten.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// A read is answered at its deadline; a busy daemon may need this much longer.
+const LATE_MAX: Duration = Duration::from_secs(1);
 
 pub struct Client {
     pub name: String,
@@ -66,6 +70,11 @@ impl Client {
 
     fn limits(&self) -> ReadLimits {
         ReadLimits { deadline_ms: 0, decline_over_us: self.hurry_us }
+    }
+
+    /// Whether this client once opened the namespace through the embedded door.
+    fn has_open(&self, daemon: &Daemon, namespace: usize) -> bool {
+        self.handles.contains_key(&(daemon.name.clone(), namespace))
     }
 
     fn trace(&self, daemon: &Daemon, what: std::fmt::Arguments<'_>) {
@@ -117,7 +126,14 @@ impl Client {
                 }
             }
         };
-        let answer = self.wait(door.call(&self.name, &tenant, build(handle), body, deadline), deadline).await;
+        let request = build(handle);
+        let (reads, asked) = (is_read(&request), elapsed());
+        let answer = self.wait(door.call(&self.name, &tenant, request, body, deadline), deadline).await;
+        let late = elapsed().saturating_sub(asked).saturating_sub(deadline);
+        if reads && answer.is_some() && late > LATE_MAX && self.shared.never_pauses() {
+            let run = self.shared.cluster.run();
+            run.stuck(format!("O8: a read of {} is answered {late:?} after its deadline of {deadline:?}", daemon.name));
+        }
         self.operations += 1;
         self.shared.cluster.run().count(|counters| counters.operations += 1);
         answer.map_or(Heard::Nothing { asked: true }, Heard::Answer)
@@ -186,7 +202,8 @@ impl Client {
         model.set_rolled_back(run.rolled_back());
         model.set_gone(self.shared.cluster.gone());
         let knew_of_others = if settled { span.invoked } else { run.knew_of_others(&daemon.name, span.invoked) };
-        let verdict = judge(Seen { model: &model, daemon, span, calm: settled, knew_of_others });
+        let clocks_are_steady = self.shared.clocks_are_steady();
+        let verdict = judge(Seen { model: &model, daemon, span, calm: settled, knew_of_others, clocks_are_steady });
         drop(model);
         if let Err(no) = verdict {
             run.fail(no.oracle, format!("{} (asked at {:.6} by {})", no.what, span.invoked.as_secs_f64(), self.name));
@@ -208,6 +225,11 @@ impl Client {
             self.shared.cluster.run().fail("O3", format!("{what} is answered {}", brief(outcome)));
         }
     }
+}
+
+/// Whether the deadline of a request bounds its answer.
+fn is_read(request: &Request) -> bool {
+    matches!(request, Request::Get(_) | Request::GetMany(_) | Request::GetBlocks(_) | Request::GetSidecar(_))
 }
 
 fn ending_of(heard: &Heard) -> Ending {
