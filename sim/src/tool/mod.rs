@@ -2,6 +2,7 @@
 
 mod check;
 mod plans;
+mod planted;
 mod pool;
 mod replay;
 mod sweep;
@@ -29,8 +30,11 @@ Examples:
   cargo sim sweep --plan swarm --time 10m --json
   cargo sim check-determinism --seeds 50
   cargo sim replay seeds/some-bug.toml
+  cargo sim planted
+  cargo sim planted --only envelope-check-skipped --seeds 50
 
-Exit codes: 0 green, 2 wrong usage or plan, 10 crash, 11 safety, 12 liveness, 13 nondeterminism, 14 coverage.";
+Exit codes: 0 green, 2 wrong usage, plan or patch, 10 crash, 11 safety, 12 liveness, 13 nondeterminism, 14 coverage,
+15 a planted bug that is not found or no longer applies.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -88,6 +92,27 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Checks the checker: each deliberate bug of sim/planted/ must be found by the oracle that it names.
+    Planted {
+        /// Only this bug; can be given several times.
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
+        /// The controls, and so many of the bugs, chosen by the base.
+        #[arg(long, value_name = "BUGS", conflicts_with = "only")]
+        some: Option<usize>,
+        /// Seeds for each bug, in place of the budget that its patch names.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        seeds: Option<u64>,
+        /// Worker processes; as many as there are cores otherwise.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Text from which the seeds are derived, such as a commit; fresh ones otherwise.
+        #[arg(long)]
+        base: Option<String>,
+        /// One JSON document instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Serves runs to a sweep: reads seed and plan from standard input, writes reports to standard output.
     #[command(hide = true)]
     Worker,
@@ -116,6 +141,7 @@ pub enum End {
     Liveness = 12,
     Nondeterminism = 13,
     Coverage = 14,
+    Planted = 15,
 }
 
 impl From<&Verdict> for End {
@@ -155,6 +181,9 @@ pub fn main() -> ExitCode {
         Command::Sweep { seeds, plan, jobs, time, base, json } => sweep::run(seeds, &plan, jobs, time, base, json),
         Command::CheckDeterminism { seeds, plan, base, planted_nondeterminism } => {
             check::run(seeds, &plan, base, planted_nondeterminism)
+        }
+        Command::Planted { only, some, seeds, jobs, base, json } => {
+            planted::run(planted::Options { only, some, seeds, jobs, base, json })
         }
         Command::Replay { files } => replay::run(&files),
         Command::Worker => worker::serve(),

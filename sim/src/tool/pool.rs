@@ -3,6 +3,7 @@
 
 use crate::run::Report;
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -13,6 +14,8 @@ const RUN_WALL_MAX: Duration = Duration::from_secs(180);
 const RUNS_PER_PROCESS: u32 = 40;
 
 pub struct Worker {
+    program: PathBuf,
+    dir: PathBuf,
     child: Child,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
@@ -20,9 +23,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn start() -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+    /// Starts a worker of the simulator `program`, which finds its plans in `dir`.
+    pub fn start(program: &Path, dir: &Path) -> anyhow::Result<Self> {
+        let mut child = Command::new(program)
             .arg("worker")
+            .current_dir(dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -37,13 +42,18 @@ impl Worker {
             }
         });
         let input = child.stdin.take();
-        Ok(Self { child, input, lines, runs: 0 })
+        Ok(Self { program: program.to_owned(), dir: dir.to_owned(), child, input, lines, runs: 0 })
+    }
+
+    fn replace(&mut self) -> anyhow::Result<()> {
+        *self = Self::start(&self.program, &self.dir)?;
+        Ok(())
     }
 
     /// Runs one seed. A worker that does not answer makes a crash report.
     pub fn run(&mut self, seed: u64, plan: &str) -> anyhow::Result<Report> {
         if self.runs >= RUNS_PER_PROCESS {
-            *self = Self::start()?;
+            self.replace()?;
         }
         self.runs += 1;
         let sent = self.input.as_mut().is_some_and(|input| writeln!(input, "{seed} {plan}").is_ok());
@@ -58,7 +68,7 @@ impl Worker {
                 format!("the worker process ended: {status}")
             }
         };
-        *self = Self::start()?;
+        self.replace()?;
         Ok(Report::crashed(seed, plan, what))
     }
 }

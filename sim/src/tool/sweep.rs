@@ -57,9 +57,10 @@ fn work(
 ) -> anyhow::Result<Vec<Report>> {
     let progress = Progress::new(seeds);
     let (next, reports) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let (program, dir) = (std::env::current_exe()?, std::env::current_dir()?);
     let started = Instant::now();
     let serve = || -> anyhow::Result<()> {
-        let mut worker = Worker::start()?;
+        let mut worker = Worker::start(&program, &dir)?;
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= seeds || time.is_some_and(|limit| started.elapsed() >= limit) {
@@ -89,12 +90,19 @@ fn work(
 }
 
 /// A bar on a terminal, a line now and then elsewhere; a failure at once on both.
-struct Progress {
+pub struct Progress {
     bar: ProgressBar,
+    /// Says nothing of failures: they are what is looked for.
+    quiet: bool,
     plain: Option<Mutex<Instant>>,
 }
 
 impl Progress {
+    /// For runs of which some are meant to fail.
+    pub fn quiet(seeds: u64) -> Self {
+        Self { quiet: true, ..Self::new(seeds) }
+    }
+
     fn new(seeds: u64) -> Self {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left  {msg}");
         let bar = ProgressBar::new(seeds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -102,12 +110,12 @@ impl Progress {
         if !terminal {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        Self { bar, plain: (!terminal).then(|| Mutex::new(Instant::now())) }
+        Self { bar, quiet: false, plain: (!terminal).then(|| Mutex::new(Instant::now())) }
     }
 
-    fn done(&self, report: &Report) {
+    pub fn done(&self, report: &Report) {
         self.bar.inc(1);
-        if !report.verdict.is_green() {
+        if !self.quiet && !report.verdict.is_green() {
             let line = format!("{}\n    {}", report.verdict, super::replay_line(report));
             if self.plain.is_some() { eprintln!("{line}") } else { self.bar.println(line) }
         }
@@ -119,7 +127,7 @@ impl Progress {
         }
     }
 
-    fn finish(&self) {
+    pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
