@@ -119,6 +119,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Show what bettong promises: real daemons, a kill, a ledger, attacks.
     Demo(DemoArgs),
+    /// Kill a real daemon at random moments, and read again all that it acknowledged.
+    CrashTest(CrashTestArgs),
     /// The nodes that share a store.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -311,6 +313,25 @@ pub struct DemoArgs {
     /// Work here and keep it; without it a temporary folder.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct CrashTestArgs {
+    /// Lives of the daemon that end with SIGKILL under load or while it drains; some starts are killed besides.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rounds: u64,
+    /// Decides the moments of the kills, the operations and the sizes; a fresh one otherwise.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Level of the puts; given several times, each put draws one.
+    #[arg(long, value_enum, default_values_t = [PutLevel::default()])]
+    pub level: Vec<PutLevel>,
+    /// Work here and keep it; without it a temporary folder, kept where a promise was broken.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// A configuration value of the daemon, by its name in `bettong config`; can be given several times.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
 }
 
 #[derive(Subcommand, Debug)]

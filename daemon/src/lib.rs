@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod crash;
 pub mod demo;
 pub mod exit;
 pub mod objects;
@@ -46,6 +47,7 @@ async fn against_a_daemon(cli: &Cli) -> Outcome {
         Command::Bench(args) => commands::bench::run(args, global).await,
         Command::Replay(args) => commands::replay::run(args, global).await,
         Command::Demo(args) => commands::demo::run(args).await,
+        Command::CrashTest(args) => commands::crash_test::run(args, global.json).await,
         Command::Node(NodeCommand::Ls(args)) => commands::node::ls(args, global.json).await,
     }
 }

@@ -5,7 +5,7 @@ use bettong_client::{BlockToPut, Client, Error, Got, Level, Namespace, Options, 
 use bettong_wire::limits::TOKEN_BYTES_MAX;
 use bettong_wire::request::{BlockPut, ListKind, Target, Tier};
 use bettong_wire::response::ListPage;
-use bettong_wire::{BlockHash, BlockKey, MissReason, ModelIdentity, Payload};
+use bettong_wire::{BlockHash, BlockKey, MissReason, ModelIdentity, Payload, SidecarKey};
 use bytes::Bytes;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
@@ -105,7 +105,12 @@ impl Remote {
     }
 
     pub async fn delete_block(&self, key: BlockKey) -> Outcome<u64> {
-        self.namespace.delete(Target::Block(key)).await.map_err(failed)
+        self.delete(Target::Block(key)).await
+    }
+
+    /// How many there were.
+    pub async fn delete(&self, target: Target) -> Outcome<u64> {
+        self.namespace.delete(target).await.map_err(failed)
     }
 
     /// How many leading hashes are there, in all parts of the namespace's identity.
@@ -123,10 +128,25 @@ impl Remote {
 
     /// A block, or why it is not there.
     pub async fn get_block(&self, key: BlockKey) -> Outcome<Result<Payload, MissReason>> {
-        match self.namespace.get_block(key, ReadLimits::default()).await.map_err(failed)? {
+        self.read(Target::Block(key)).await
+    }
+
+    /// Any value, or why it is not there.
+    pub async fn read(&self, target: Target) -> Outcome<Result<Payload, MissReason>> {
+        let limits = ReadLimits::default();
+        let got = match target {
+            Target::Block(key) => self.namespace.get_block(key, limits).await,
+            Target::Sidecar(key) => self.namespace.get_sidecar(key, limits).await,
+            Target::Plain(key) => self.namespace.get_plain(&key, limits).await,
+        };
+        match got.map_err(failed)? {
             Got::Hit(value) => Ok(Ok(value.bytes)),
             Got::Miss(reason) => Ok(Err(reason)),
         }
+    }
+
+    pub async fn put_sidecar(&self, key: SidecarKey, tip: BlockHash, value: Bytes, level: Level) -> Outcome<Stored> {
+        self.namespace.put_sidecar(key, tip, value, level).await.map_err(failed)
     }
 
     /// All or none.

@@ -289,3 +289,15 @@ fn the_demo_holds() {
     assert!(output.status.success(), "{table}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(table.contains("0 wrong") && table.contains("0 acknowledged blocks lost"), "{table}");
 }
+
+#[test]
+fn a_crash_test_keeps_what_was_acknowledged_and_says_so() {
+    let output = bettong(&["crash-test", "--rounds", "3", "--seed", "5", "--json"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["rounds"], &report["lost"], &report["wrong"]), (&3.into(), &0.into(), &0.into()), "{report}");
+    assert!(report["acknowledged"].as_u64().unwrap() > 0, "{report}");
+    let (exit, said) = refused(&["crash-test", "--level", "memory"]);
+    assert_eq!(exit, Exit::Usage as i32, "{said}");
+}

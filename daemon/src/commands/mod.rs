@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod config;
+pub mod crash_test;
 pub mod demo;
 pub mod keys;
 pub mod ls;

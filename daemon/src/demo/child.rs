@@ -31,8 +31,21 @@ pub struct Setup {
 impl Daemon {
     /// Starts a daemon and waits until it says that it is ready, or ends.
     pub fn start(setup: &Setup) -> Outcome<Self> {
+        let mut daemon = Self::spawn(setup)?;
+        let out = daemon.child.stdout.take().ok_or_else(|| Failure::new(Exit::Failed, "a daemon without output"))?;
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line).or_exit(Exit::Failed, "a daemon's output")?;
+        match ready::parse(&line) {
+            Some(connect) => daemon.connect = connect,
+            None => return Err(daemon.did_not_start(&log_of(setup))),
+        }
+        Ok(daemon)
+    }
+
+    /// Starts a daemon and does not wait: it has no address yet.
+    pub fn spawn(setup: &Setup) -> Outcome<Self> {
         std::fs::create_dir_all(&setup.data_dir).or_exit(Exit::DataDir, setup.data_dir.display())?;
-        let log_path = setup.data_dir.join("daemon.log");
+        let log_path = log_of(setup);
         let log =
             File::options().create(true).append(true).open(&log_path).or_exit(Exit::DataDir, log_path.display())?;
         let mut command = Command::new(&setup.program);
@@ -45,21 +58,13 @@ impl Daemon {
         for pair in &setup.values {
             command.args(["--set", pair]);
         }
-        // The demo decides its daemons' configuration alone.
+        // Whoever starts a child decides its configuration alone.
         let ours = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(ENV_PREFIX.as_bytes());
         for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
             command.env_remove(name);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
-        let mut daemon = Self { child: child.or_exit(Exit::Failed, "starting a daemon")?, connect: String::new() };
-        let out = daemon.child.stdout.take().ok_or_else(|| Failure::new(Exit::Failed, "a daemon without output"))?;
-        let mut line = String::new();
-        BufReader::new(out).read_line(&mut line).or_exit(Exit::Failed, "a daemon's output")?;
-        match ready::parse(&line) {
-            Some(connect) => daemon.connect = connect,
-            None => return Err(daemon.did_not_start(&log_path)),
-        }
-        Ok(daemon)
+        Ok(Self { child: child.or_exit(Exit::Failed, "starting a daemon")?, connect: String::new() })
     }
 
     /// Its process id.
@@ -92,17 +97,26 @@ impl Daemon {
         Ok(status.code())
     }
 
-    /// SIGTERM, and the daemon's own orderly end.
-    pub fn stop(mut self) -> Outcome {
+    /// SIGTERM: the daemon drains, and this does not wait for it.
+    pub fn terminate(&self) -> Outcome {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         let pid = pid.ok_or_else(|| Failure::new(Exit::Failed, "a daemon without a process id"))?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).or_exit(Exit::Failed, "SIGTERM")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).or_exit(Exit::Failed, "SIGTERM")
+    }
+
+    /// SIGTERM, and the daemon's own orderly end.
+    pub fn stop(mut self) -> Outcome {
+        self.terminate()?;
         let status = self.child.wait().or_exit(Exit::Failed, "waiting for a daemon")?;
         match status.success() {
             true => Ok(()),
             false => Err(Failure::new(Exit::Failed, format!("a daemon ended with {status} after SIGTERM"))),
         }
     }
+}
+
+fn log_of(setup: &Setup) -> PathBuf {
+    setup.data_dir.join("daemon.log")
 }
 
 impl Drop for Daemon {
