@@ -1,5 +1,4 @@
 //! Looks for one planted bug with the simulator that has it built in.
-#![expect(clippy::disallowed_methods, reason = "outside any simulation: real threads")]
 
 use super::Outcome;
 use super::bug::{Bug, Expected, NONDETERMINISM};
