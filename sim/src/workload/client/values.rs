@@ -46,6 +46,10 @@ impl Client {
     }
 
     pub(super) fn end_put(&self, daemon: &Daemon, id: u64, ending: Ending, stored: Option<(PutId, bool)>) {
+        if ending == Ending::Unknown && self.is_remote() {
+            // It may still be on its way to the daemon: for the model it never ends.
+            return;
+        }
         let now = elapsed();
         let (key, span) = {
             let mut model = self.shared.model.lock();
