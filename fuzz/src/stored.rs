@@ -1,25 +1,28 @@
 //! What comes back from disks and buckets: envelopes, object names, index rows. First byte: which.
 
 use bettong_core::index::NodeNum;
-use bettong_core::index::rows::{ChangeBatch, DeadRow, ValueKey, ValueRow};
+use bettong_core::index::rows::{ChangeBatch, DeadRow, PackRow, ValueKey, ValueRow};
 use bettong_core::objects::names::Names;
 use bettong_core::seal::{Expected, open};
 use bettong_wire::envelope::{HEADER_LEN, Header, Kind};
 use bettong_wire::memory::HeapMemory;
+use bettong_wire::pack::{self, Pack};
 use bettong_wire::{DecodeError, NamespaceId, Part, PutId};
 use bytes::Bytes;
 use object_store::path::Path;
 
 pub fn run(data: &[u8]) {
     let Some((which, rest)) = data.split_first() else { return };
-    match which % 8 {
+    match which % 10 {
         0 => header(rest),
         1 => sealed(rest),
         2 => name(rest),
         3 => drop(ValueKey::decode(rest).map(|key| assert_eq!(key.encode(), rest))),
-        4 => drop(ValueRow::decode(rest, NodeNum::SELF)),
+        4 => drop([Kind::Block, Kind::Sidecar, Kind::Plain].map(|kind| ValueRow::decode(rest, kind, NodeNum::SELF))),
         5 => drop(ChangeBatch::decode(rest)),
         6 => drop(bettong_core::record::decode::<String>(rest)),
+        7 => pack(rest),
+        8 => drop((PackRow::decode(rest), PackRow::put_id(rest))),
         _ => drop((DeadRow::decode(rest), DeadRow::put_id(rest), ChangeBatch::sequence(rest))),
     }
 }
@@ -63,6 +66,28 @@ fn sealed(bytes: &[u8]) {
     }
 }
 
+/// The first four bytes say how long the object is; the table is tried as it is and with its hash put right.
+fn pack(bytes: &[u8]) {
+    let Some((len, bytes)) = bytes.split_first_chunk::<4>() else { return };
+    let object_len = u64::from(u32::from_le_bytes(*len));
+    let _ = Pack::decode(bytes, object_len);
+    let mut bytes = bytes.to_vec();
+    let Some((header, table)) = bytes.split_at_mut_checked(pack::HEADER_LEN) else { return };
+    header[..8].copy_from_slice(b"BETTPAK\x01");
+    header[64..72].copy_from_slice(&(table.len() as u64).to_le_bytes());
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&header[..96]).update(table);
+    header[96..].copy_from_slice(hasher.finalize().as_bytes());
+    match Pack::decode(&bytes, object_len) {
+        Ok(pack) => {
+            assert_eq!(pack.encode(), bytes, "one spelling for one table");
+            assert_eq!(pack.object_len(), object_len);
+        }
+        Err(DecodeError::Hash { .. } | DecodeError::BadMagic { .. }) => panic!("both were put right"),
+        Err(_) => {}
+    }
+}
+
 fn name(bytes: &[u8]) {
     let names = Names::new("p");
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -70,6 +95,11 @@ fn name(bytes: &[u8]) {
         && let Some(name) = names.parse_payload(&path)
     {
         assert_eq!(names.payload(&name), path, "one name for one thing");
+    }
+    if let Ok(path) = Path::parse(text)
+        && let Some((namespace, pack)) = names.parse_pack(&path)
+    {
+        assert_eq!(names.pack(namespace, pack), path, "one name for one thing");
     }
     // A name made of the same bytes is read back.
     let mut seed = blake3::Hasher::new();

@@ -39,6 +39,7 @@ fn entry(n: u64) -> Entry {
         expires_at_ms: 0,
         node: NodeNum::SELF,
         quarantined: false,
+        in_pack: None,
     }
 }
 

@@ -56,6 +56,11 @@ pub struct StoreConfig {
     pub journal_bytes_max: u64,
     /// A segment of the journal is closed once it has reached this length. Bytes.
     pub journal_segment_bytes: u64,
+    /// Blocks and sidecars whose envelope is smaller than this share an object with others that are written with them.
+    /// Zero packs nothing. Bytes.
+    pub pack_below: u64,
+    /// Most bytes of one such object.
+    pub pack_bytes: u64,
     /// Pages of a listing hold at most this many entries.
     pub list_page_max: u32,
 }
@@ -88,6 +93,8 @@ impl StoreConfig {
             read_deadline_default: Duration::from_secs(30),
             journal_bytes_max: 4 << 30,
             journal_segment_bytes: 64 << 20,
+            pack_below: 0,
+            pack_bytes: 4 << 20,
             list_page_max: limits::LIST_PAGE_MAX,
         }
     }
@@ -116,6 +123,14 @@ impl StoreConfig {
             return Err(format!(
                 "memory_bytes is {memory}, it must hold at least three payloads of payload_bytes_max ({payload})"
             ));
+        }
+        let (pack, limit) = (self.pack_bytes, bettong_wire::pack::BYTES_MAX);
+        if pack > limit {
+            return Err(format!("pack_bytes is {pack}, the limit is {limit}"));
+        }
+        if self.pack_below > pack {
+            let below = self.pack_below;
+            return Err(format!("pack_below is {below}, it must be at most pack_bytes ({pack})"));
         }
         if self.object_attempts_max == 0 || self.object_inflight_max == 0 || self.commit_batch_max == 0 {
             return Err("object_attempts_max, object_inflight_max and commit_batch_max must be at least 1".to_owned());

@@ -38,6 +38,11 @@ impl KeyLocks {
         }
         guard
     }
+
+    /// Whether somebody holds the lock of `key`, or waits for it.
+    pub fn is_locked(&self, key: &Key) -> bool {
+        self.slots.lock().contains_key(key)
+    }
 }
 
 impl Drop for KeyGuard {
@@ -75,6 +80,7 @@ mod tests {
         let mut given_up = Box::pin(locks.lock([key(2)]));
         assert!(given_up.as_mut().now_or_never().is_none());
         drop(given_up);
+        assert!(locks.is_locked(&key(1)) && !locks.is_locked(&key(3)));
         drop(first);
         drop(block_on(second));
         assert!(locks.slots.lock().is_empty());

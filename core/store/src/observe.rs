@@ -43,6 +43,12 @@ names! {
         BeforeObjectPut = "before-object-put",
         /// A put's payload object is confirmed, its index entry is not yet handed over.
         BetweenObjectAndIndex = "between-object-and-index",
+        /// A pack is confirmed, the index entries of its members are not yet handed over.
+        BetweenPackAndIndex = "between-pack-and-index",
+        /// What is live in worn packs is read, the new pack is not yet written.
+        DuringRepack = "during-repack",
+        /// A pack in which nothing lives is about to be removed.
+        BeforePackRemove = "before-pack-remove",
         /// A write is about to be handed to the journal.
         BeforeJournalSubmit = "before-journal-submit",
         /// The journal holds a put, the map does not show it yet.
@@ -129,6 +135,12 @@ names! {
         UploadSuperseded = "upload-superseded",
         Replayed = "journal-replayed",
         TornTailCut = "journal-torn-tail-cut",
+        Packed = "packed",
+        HitFromPack = "hit-from-pack",
+        Repacked = "repacked",
+        RepackSuperseded = "repack-superseded",
+        PackRemoved = "pack-removed",
+        ReadRacedRepack = "read-raced-a-repack",
         BreakerOpened = "circuit-breaker-opened",
         BreakerRefused = "circuit-breaker-refused",
     }

@@ -56,10 +56,16 @@ pub enum Event {
     HintsDropped,
     LookupBlocksAsked,
     LookupBlocksFound,
+    PacksWritten,
+    /// Values that were written in packs; again where a pack is rewritten.
+    PackedValues,
+    /// Times that worn packs were rewritten.
+    Repacked,
+    PacksRemoved,
 }
 
 impl Event {
-    const ALL: [(Self, &'static str); 17] = [
+    const ALL: [(Self, &'static str); 21] = [
         (Self::Verified, "verified"),
         (Self::CorruptDisk, "corrupt_disk_copies"),
         (Self::CorruptObject, "corrupt_object_reads"),
@@ -77,6 +83,10 @@ impl Event {
         (Self::HintsDropped, "peer_hints_dropped"),
         (Self::LookupBlocksAsked, "lookup_blocks_asked"),
         (Self::LookupBlocksFound, "lookup_blocks_found"),
+        (Self::PacksWritten, "packs_written"),
+        (Self::PackedValues, "packed_values"),
+        (Self::Repacked, "repacked"),
+        (Self::PacksRemoved, "packs_removed"),
     ];
 }
 

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod limits;
 pub mod memory;
 pub mod message;
+pub mod pack;
 pub mod request;
 pub mod response;
 #[cfg(test)]

@@ -58,6 +58,11 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
             config.memory_bytes, config.payload_bytes_max
         )
     })?;
+    let (pack, pack_max) = (config.pack_bytes.0, bettong_wire::pack::BYTES_MAX);
+    require(pack <= pack_max, || format!("pack_bytes is {pack}, it must be at most {pack_max}"))?;
+    require(config.pack_below.0 <= pack, || {
+        format!("pack_below is {}, it must be at most pack_bytes ({})", config.pack_below, config.pack_bytes)
+    })?;
     let (disk, disk_min) = (config.disk_bytes.0, crate::process::storage::DISK_BYTES_MIN);
     require(disk == 0 || disk >= disk_min, || format!("disk_bytes is {disk}, it must be 0 or at least {disk_min}"))?;
     require(config.deadline_default_ms <= config.deadline_max_ms, || {
@@ -154,7 +159,9 @@ mod tests {
     fn what_cannot_work_is_refused_by_its_name() {
         use crate::config::scalar::{Count, Millis};
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 5] = [
+        let changes: [(&str, Change); 7] = [
+            ("pack_below", |config| config.pack_below = Bytes(config.pack_bytes.0 + 1)),
+            ("pack_bytes", |config| config.pack_bytes = Bytes(1 << 40)),
             ("storage_threads", |config| config.storage_threads = Count(u32::MAX)),
             ("reactors", |config| config.reactors = Count(0)),
             ("object_attempt_ms", |config| config.object_attempt_ms = Millis(0)),

@@ -83,6 +83,8 @@ values! { machine;
     memory_bytes: Bytes = machine.pool_default(), "bytes", "payload memory: the memory tier and what is on its way; the default is a quarter of the smaller of RAM and the control group's limit";
     disk_bytes: Bytes = Bytes(8 << 30), "bytes", "disk tier in data_dir; 0 means none";
     compression: Compression = Compression::None, "name", "payloads on disk and in the object store: none, zstd or lz4";
+    pack_below: Bytes = Bytes(0), "bytes", "blocks and sidecars that take less than this in the object store share an object with others that are written with them; 0 means none";
+    pack_bytes: Bytes = Bytes(4 << 20), "bytes", "one such shared object, at most";
     index_entries_max: Count = Count(16_000_000), "entries", "blocks and other values in the index";
     plain_keys_max: Count = Count(1_000_000), "keys", "plain keys, in all namespaces";
     commit_wait_ms: Millis = Millis(2), "ms", "how long an index write waits for others to join its group commit";

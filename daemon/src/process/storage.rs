@@ -42,6 +42,8 @@ fn store_config(config: &Config, node_id: String, store: &OpenedStore) -> StoreC
         peer_refresh: config.peer_refresh_ms.duration(),
         peer_hint_bytes: config.peer_hint_bytes.0,
         plain_keys_max: count(config.plain_keys_max),
+        pack_below: config.pack_below.0,
+        pack_bytes: config.pack_bytes.0,
         index_entries_max: count(config.index_entries_max),
         read_deadline_default: config.deadline_default_ms.duration(),
         ..StoreConfig::new(node_id)

@@ -1,10 +1,13 @@
 //! What the simulated bucket holds, and the record of everything that ever changed it.
 
+use bettong_wire::PutId;
+use bettong_wire::pack::{self, Member, Pack};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use object_store::{Attributes, CopyMode, Error, ObjectMeta, PutMode, UpdateVersion};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 pub const STORE: &str = "SimObjectStore";
@@ -66,6 +69,8 @@ pub struct Bucket {
     objects: BTreeMap<String, Object>,
     etags: u64,
     effects: Vec<Effect>,
+    /// The packs that each member was ever written in.
+    packed: BTreeMap<PutId, BTreeSet<String>>,
 }
 
 fn not_found(path: &str) -> Error {
@@ -124,6 +129,9 @@ impl Bucket {
                 return Err(Error::AlreadyExists { path: path.to_owned(), source: "exists already".into() });
             }
             (PutMode::Update(version), held) => self.matches(path, version, held)?,
+        }
+        for member in members(path, &write.bytes) {
+            self.packed.entry(member.put_id).or_default().insert(path.to_owned());
         }
         self.etags += 1;
         let etag = self.etags;
@@ -191,10 +199,40 @@ impl Bucket {
         &self.effects
     }
 
+    /// How many packs the value was ever written in.
+    pub fn packs_of(&self, put_id: PutId) -> usize {
+        self.packed.get(&put_id).map_or(0, BTreeSet::len)
+    }
+
     fn record(&mut self, path: &str, kind: EffectKind, origin: &Origin) {
         let (by, cause) = (origin.by.clone(), origin.cause);
         self.effects.push(Effect { at: origin.at, path: path.to_owned(), kind, by, cause });
     }
+}
+
+/// What is in the pack at `path`; nothing where it is no pack, or a damaged one.
+pub fn members(path: &str, bytes: &[u8]) -> Vec<Member> {
+    if !path.contains("/pack/") {
+        return Vec::new();
+    }
+    Pack::decode(bytes, bytes.len() as u64).map(|pack| pack.members).unwrap_or_default()
+}
+
+/// What the names of the values say that bytes `range` of an object hold: its own name, or of a pack the keys of the
+/// members there. Whoever spoils its table spoils them all.
+pub fn spoiled(path: &str, bytes: &[u8], range: &Range<u64>) -> Vec<String> {
+    let members = members(path, bytes);
+    if members.is_empty() {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        return vec![name.split('.').next().unwrap_or(name).to_owned()];
+    }
+    let table = range.start < pack::table_end(members.len());
+    let (start, end) = (
+        |member: &Member| u64::from(member.offset),
+        |member: &Member| u64::from(member.offset) + u64::from(member.len),
+    );
+    let hit = members.iter().filter(|member| table || start(member) < range.end && range.start < end(member));
+    hit.map(|member| blake3::Hash::from_bytes(member.key).to_hex().to_string()).collect()
 }
 
 pub fn meta(path: &str, object: &Object) -> ObjectMeta {

@@ -8,7 +8,7 @@ mod listing;
 mod service;
 mod upload;
 
-pub use bucket::{Bucket, Cause, Conditions, Effect, EffectKind, Object};
+pub use bucket::{Bucket, Cause, Conditions, Effect, EffectKind, Object, members};
 pub use service::{CLIENT_TIMEOUT, Service};
 
 use async_trait::async_trait;

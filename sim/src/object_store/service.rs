@@ -1,6 +1,6 @@
 //! The service: each operation is a task of the service's own node, with its latency and its faults.
 
-use super::bucket::{Bucket, Cause, Conditions, Object, Origin, STORE, Write, flip_bit, meta};
+use super::bucket::{Bucket, Cause, Conditions, Object, Origin, STORE, Write, flip_bit, meta, spoiled};
 use crate::faults::{FaultKind, Strike};
 use crate::plan::{Effect, Operation};
 use crate::random::Stream;
@@ -300,9 +300,11 @@ impl Service {
             }
             if let Some(strike) = strikes.iter().find(|strike| strike.kind == FaultKind::ObjectRot) {
                 let origin = service.origin(&caller, Cause::Injected);
+                let before = service.bucket.lock().get(&path).map(|object| object.bytes).unwrap_or_default();
                 if service.bucket.lock().rot(&path, strike.choice, &origin) {
                     service.run.fault_changed(&strike.key);
-                    service.run.damage(&path);
+                    let at = strike.choice.checked_rem(before.len() as u64).unwrap_or(0);
+                    service.run.damage(spoiled(&path, &before, &(at..at + 1)));
                     service.run.trace("object-store", format_args!("{path} rots"));
                 }
             }
@@ -328,13 +330,19 @@ impl Service {
             None => 0..size,
         };
         let Object { bytes, attributes, .. } = object;
+        let names = spoiled(&path, &bytes, &range);
         let bytes = if options.head { Bytes::new() } else { bytes.slice(range.start as usize..range.end as usize) };
-        let payload = GetResultPayload::Stream(self.body(&path, bytes, strikes));
+        let payload = GetResultPayload::Stream(self.body(names, bytes, strikes));
         Ok(GetResult { payload, meta, range, attributes, extensions: Default::default() })
     }
 
-    /// The body, with what the strikes do to it.
-    fn body(&self, path: &str, bytes: Bytes, strikes: Vec<Strike>) -> stream::BoxStream<'static, Result<Bytes>> {
+    /// The body, with what the strikes do to it; `names` are of the values in it.
+    fn body(
+        &self,
+        names: Vec<String>,
+        bytes: Bytes,
+        strikes: Vec<Strike>,
+    ) -> stream::BoxStream<'static, Result<Bytes>> {
         let mut bytes = bytes;
         let mut pause = Duration::ZERO;
         for strike in strikes {
@@ -347,7 +355,7 @@ impl Service {
             }
             self.run.fault_changed(&strike.key);
             if strike.kind != FaultKind::ObjectSlowStream {
-                self.run.damage(path);
+                self.run.damage(names.clone());
             }
         }
         if pause.is_zero() {

@@ -3,9 +3,10 @@
 
 use super::{Seen, Verdict, no};
 use crate::model::{Attempt, AttemptId, Daemon, Ending, Model, ValueKey};
-use crate::object_store::{Bucket, Cause, Effect, EffectKind};
+use crate::object_store::{Bucket, Cause, Effect, EffectKind, members};
 use bettong_core::objects::names::{Names, PayloadName};
 use bettong_wire::envelope::Kind;
+use bettong_wire::pack::Member;
 use bettong_wire::request::{Level, Target};
 use bettong_wire::{MissReason, NamespaceId, Part, PutId};
 use object_store::path::Path;
@@ -18,7 +19,7 @@ const LIBRARY_ATTEMPTS_MAX: u64 = 8;
 /// A write that was given up because another of its batch failed is in the bucket this long after at the latest.
 const LANDS_WITHIN: Duration = Duration::from_secs(5);
 
-/// A value's object in the bucket.
+/// A value in the bucket: an object of its own, or a member of a pack.
 #[derive(Debug, Clone)]
 pub struct Stored {
     pub path: String,
@@ -28,9 +29,12 @@ pub struct Stored {
     pub at: Duration,
     /// Its last write landed late or once more: after its caller had given it up, or had been told of another one.
     pub late: bool,
+    /// A member of a pack; it was ever written in so many.
+    pub packs: Option<usize>,
 }
 
-/// The value objects of these namespaces, with the last write of each.
+/// The values in the bucket of these namespaces, with the last write of each object. A pack whose table is damaged shows
+/// none.
 pub fn value_objects(bucket: &Bucket, names: &Names, namespaces: &[NamespaceId]) -> Vec<Stored> {
     let mut written = BTreeMap::new();
     for effect in bucket.effects().iter().filter(|effect| matches!(effect.kind, EffectKind::Put { .. })) {
@@ -38,14 +42,23 @@ pub fn value_objects(bucket: &Bucket, names: &Names, namespaces: &[NamespaceId])
         *last = effect;
         *times += 1;
     }
-    let named =
-        bucket.objects().keys().filter_map(|path| Some((path, names.parse_payload(&Path::from(path.as_str()))?)));
-    let ours = named.filter(|(_, name)| namespaces.contains(&name.namespace));
-    ours.filter_map(|(path, name)| {
+    let named = bucket.objects().iter().flat_map(|(path, object)| {
+        let at = Path::from(path.as_str());
+        let alone = names.parse_payload(&at).map(|name| (path, name, None));
+        let namespace = names.parse_pack(&at).map(|(namespace, _)| namespace);
+        let packed = members(path, &object.bytes).into_iter().filter_map(move |member| {
+            let Member { kind, part, put_id, key: hash, .. } = member;
+            let name = PayloadName { namespace: namespace?, kind, hash, part, put_id };
+            Some((path, name, Some(bucket.packs_of(put_id))))
+        });
+        alone.into_iter().chain(packed)
+    });
+    let ours = named.filter(|(_, name, _)| namespaces.contains(&name.namespace));
+    ours.filter_map(|(path, name, packs)| {
         let (effect, times) = written.get(path.as_str())?;
         // A name is written once; a slow request is asked again by the store and may land after the second.
         let late = matches!(effect.cause, Cause::Late | Cause::Repeated) || *times > 1;
-        Some(Stored { path: path.clone(), name, by: effect.by.clone(), at: effect.at, late })
+        Some(Stored { path: path.clone(), name, by: effect.by.clone(), at: effect.at, late, packs })
     })
     .collect()
 }
@@ -80,6 +93,8 @@ pub enum Why {
     IndexLost,
     /// Journaled, and replaced or deleted while it was being uploaded.
     UploadCut,
+    /// In a pack that was written again, and of which a death left one too many.
+    RepackCut,
 }
 
 impl Why {
@@ -92,6 +107,7 @@ impl Why {
             Self::Expired => "sim orphan past its time",
             Self::IndexLost => "sim orphan of a lost index",
             Self::UploadCut => "sim orphan of an upload that was cut off",
+            Self::RepackCut => "sim orphan of a repack that was cut off",
         }
     }
 }
@@ -159,6 +175,7 @@ fn acknowledged(
         {
             Some(Why::UploadCut)
         }
+        () if (replaced || deleted) && orphan.packs.is_some_and(|packs| packs > 1) => Some(Why::RepackCut),
         () if (replaced || deleted) && evidence.index_lost.contains(&orphan.by) => Some(Why::IndexLost),
         () => None,
     }
@@ -287,7 +304,8 @@ mod tests {
         let hash = *blake3::hash(b"k").as_bytes();
         let put_id = PutId { life: 1, counter };
         let name = PayloadName { namespace: NAMESPACE, kind: Kind::Plain, hash, part: Part(0), put_id };
-        Stored { path: "path".to_owned(), name, by: "store-0".to_owned(), at: Duration::from_secs(at), late }
+        let (path, by) = ("path".to_owned(), "store-0".to_owned());
+        Stored { path, name, by, at: Duration::from_secs(at), late, packs: None }
     }
 
     fn why(model: &Model, orphans: &[Stored], index_lost: &[&str]) -> Result<Vec<(Why, u64)>, String> {

@@ -39,18 +39,21 @@ pub enum Workload {
     Bootstrap,
     /// Everything at once, mostly at level `journal`.
     Journal,
+    /// Batches of small blocks are put, deleted and read from the bucket again, always with packing.
+    Packs,
     /// SlateDB and foyer alone, without the store: is the world itself deterministic?
     Engines,
 }
 
 impl Workload {
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("swarm", Self::Swarm),
         ("chain-save-restore", Self::ChainSaveRestore),
         ("few-keys", Self::FewKeys),
         ("two-daemons", Self::TwoDaemons),
         ("bootstrap", Self::Bootstrap),
         ("journal", Self::Journal),
+        ("packs", Self::Packs),
         ("engines", Self::Engines),
     ];
 }

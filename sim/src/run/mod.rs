@@ -131,14 +131,12 @@ impl Run {
         self.0.faults.lock().changed(key);
     }
 
-    /// A fault damages the object at `path`, or a body of it on its way.
-    pub fn damage(&self, path: &str) {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        let hash = name.split('.').next().unwrap_or(name);
-        self.0.damaged.lock().insert(hash.to_owned());
+    /// A fault damages values with these hashes in their names, or a body of theirs on its way.
+    pub fn damage(&self, hashes: impl IntoIterator<Item = String>) {
+        self.0.damaged.lock().extend(hashes);
     }
 
-    /// The hashes in the names of objects that faults have damaged.
+    /// The hashes in the names of values that faults have damaged.
     pub fn damaged(&self) -> BTreeSet<String> {
         self.0.damaged.lock().clone()
     }

@@ -207,7 +207,10 @@ async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: 
     });
     // Nobody lists what a node left behind that never returns, and nobody may remove it.
     objects.retain(|object| !writers.get(object.path.as_str()).is_some_and(|writer| shared.cluster.is_gone(writer)));
-    let orphans: Vec<_> = objects.iter().filter(|object| !listed.contains(&object.name.put_id)).collect();
+    // Of a pack as long as one member is listed: the rest of it may be dead.
+    let named = objects.iter().filter(|object| listed.contains(&object.name.put_id));
+    let named: BTreeSet<&str> = named.map(|object| object.path.as_str()).collect();
+    let orphans: Vec<_> = objects.iter().filter(|object| !named.contains(object.path.as_str())).collect();
     let run = shared.cluster.run();
     let index_lost = ids.iter().filter(|(_, node_id)| !run.index_lost(node_id).is_empty());
     let index_lost = index_lost.map(|(name, _)| name.clone()).collect();

@@ -67,6 +67,8 @@ pub struct Setup {
     disk_bytes: u64,
     region_bytes: u64,
     compression: Algorithm,
+    pack_below: u64,
+    pack_bytes: u64,
     attempts: u32,
     attempt_timeout: Duration,
     commit_wait: Duration,
@@ -76,6 +78,13 @@ pub struct Setup {
 impl Setup {
     pub fn draw(seed: u64, plan: &Plan) -> Self {
         let mut random = Stream::new(seed, "setup");
+        // A stream of its own: what else a seed means stays.
+        let mut packing = Stream::new(seed, "packing");
+        let pack_below = match packing.below(4) {
+            0 if plan.workload != Workload::Packs => 0,
+            1 => 1 << packing.within(9..12),
+            _ => 1 << 17,
+        };
         let nodes = match plan.workload {
             Workload::TwoDaemons => 1,
             Workload::FewKeys => 2 + random.below(2) as u32,
@@ -112,6 +121,8 @@ impl Setup {
             disk_bytes: region_bytes * random.within(4..12),
             region_bytes,
             compression: *random.pick(&[Algorithm::None, Algorithm::Zstd, Algorithm::Lz4]).unwrap_or(&Algorithm::None),
+            pack_below,
+            pack_bytes: pack_below.max(4096 << packing.below(6)),
             attempts: 2 + random.below(4) as u32,
             attempt_timeout: Duration::from_millis(random.within(300..3_000)),
             commit_wait: Duration::from_millis(random.below(4)),
@@ -125,6 +136,8 @@ impl Setup {
             memory_bytes: self.memory_bytes,
             payload_bytes_max: self.len_max,
             compression: self.compression,
+            pack_below: self.pack_below,
+            pack_bytes: self.pack_bytes,
             object_attempts_max: self.attempts,
             object_attempt_timeout: self.attempt_timeout,
             commit_wait_max: self.commit_wait,
@@ -184,6 +197,16 @@ fn weights(plan: &Plan, random: &mut Stream) -> Vec<(Action, u64)> {
             (Stats, 2),
             (Lookup, 5),
             (HeldLookup, 4),
+        ],
+        Workload::Packs => &[
+            (PutBlocks, 30),
+            (Put, 8),
+            (SaveChain, 8),
+            (Delete, 20),
+            (GetBlocks, 15),
+            (Get, 10),
+            (Clear, 8),
+            (Lookup, 3),
         ],
         Workload::Bootstrap => {
             &[(Put, 40), (PutBlocks, 15), (Get, 20), (Delete, 10), (List, 5), (Lookup, 5), (Clear, 2)]

@@ -2,7 +2,7 @@
 
 use super::db::IndexHome;
 use super::rows::{
-    ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Mark, QuarantineRow, STATE_KEY, StateRow, ValueKey, ValueRow,
+    ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Mark, PackRow, QuarantineRow, STATE_KEY, StateRow, ValueKey, ValueRow,
 };
 use crate::observe::{Point, State};
 use crate::race::timeout;
@@ -24,12 +24,18 @@ pub enum IndexChange {
     Put { key: ValueKey, row: ValueRow },
     /// This node has no entry of the key; it was of `put_id`.
     Remove { key: ValueKey, put_id: PutId },
-    /// The put id is dead: never visible again.
-    Dead { key: ValueKey, put_id: PutId, wall_ms: u64, mark: Mark },
+    /// The bytes of this node's entry of the key are at another place now; nothing else of it changes.
+    Move { key: ValueKey, row: ValueRow },
+    /// The put id is dead: never visible again. `pack` is where its bytes are, if not in an object of their own.
+    Dead { key: ValueKey, put_id: PutId, wall_ms: u64, mark: Mark, pack: Option<PutId> },
     /// The mark of a dead put id is past its time.
     Forget { put_id: PutId },
     /// No copy of the put id verifies: never read again.
     Quarantine { key: ValueKey, put_id: PutId },
+    /// A pack is in the bucket. In one batch with what names its members.
+    Pack { pack: PutId, row: PackRow },
+    /// A pack is gone from the bucket.
+    PackGone { pack: PutId },
     /// Everything that a listing of the bucket showed is in the index: it need not be listed again.
     Complete,
     /// The bucket shows what the index lacks: until `Complete` it must be listed.
@@ -287,7 +293,7 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
         let mut rows = Vec::new();
         for change in changes {
             match change {
-                IndexChange::Put { key, row } => {
+                IndexChange::Put { key, row } | IndexChange::Move { key, row } => {
                     let value = row.encode();
                     batch.put_bytes(key.encode(), value.clone());
                     rows.push((*key, Some(value)));
@@ -296,8 +302,8 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                     batch.delete(key.encode());
                     rows.push((*key, None));
                 }
-                IndexChange::Dead { key, put_id, wall_ms, mark } => {
-                    let row = DeadRow { wall_ms: *wall_ms, mark: *mark, key: *key };
+                IndexChange::Dead { key, put_id, wall_ms, mark, pack } => {
+                    let row = DeadRow { wall_ms: *wall_ms, mark: *mark, key: *key, pack: *pack };
                     batch.put_bytes(DeadRow::key(*put_id), row.encode());
                     batch.delete(QuarantineRow::key(*put_id));
                 }
@@ -305,6 +311,8 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                 IndexChange::Quarantine { put_id, .. } => {
                     batch.put_bytes(QuarantineRow::key(*put_id), bytes::Bytes::from_static(&[1]));
                 }
+                IndexChange::Pack { pack, row } => batch.put_bytes(PackRow::key(*pack), row.encode()),
+                IndexChange::PackGone { pack } => batch.delete(PackRow::key(*pack)),
                 IndexChange::Complete => batch.put(FORMAT_KEY, FORMAT.to_le_bytes()),
                 IndexChange::Incomplete => batch.delete(FORMAT_KEY),
             }

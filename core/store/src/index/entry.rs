@@ -23,6 +23,16 @@ pub struct Entry {
     pub node: NodeNum,
     /// No copy of this version verified: it is never read again.
     pub quarantined: bool,
+    /// Where its envelope is in the object store; `None` is an object of its own.
+    pub in_pack: Option<InPack>,
+}
+
+/// A place in a pack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InPack {
+    /// The put id that names the pack.
+    pub pack: PutId,
+    pub offset: u32,
 }
 
 /// A node of the bucket, as a small integer of this process. Zero is this node.
@@ -39,7 +49,7 @@ impl Entry {
     }
 }
 
-/// An entry with its key as the map keeps it. Lives are small integers of the map (see `Lives`).
+/// An entry with its key as the map keeps it. Lives and packs are small integers of the map (see `Numbers`).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packed {
     hash: [u8; 32],
@@ -52,13 +62,16 @@ pub(super) struct Packed {
     stored_len: u32,
     sequence: u32,
     parent_tag: u32,
+    /// Zero is an object of its own.
+    pack: u32,
+    offset: u32,
     part: u16,
     node: u16,
     /// Kind in bits 0-1, level in bits 2-3, quarantined in bit 4, in use in bit 5.
     flags: u8,
 }
 
-const _: () = assert!(size_of::<Packed>() <= 88);
+const _: () = assert!(size_of::<Packed>() <= 96);
 
 const QUARANTINED: u8 = 1 << 4;
 const IN_USE: u8 = 1 << 5;
@@ -76,12 +89,15 @@ impl Packed {
         stored_len: 0,
         sequence: 0,
         parent_tag: 0,
+        pack: 0,
+        offset: 0,
         part: 0,
         node: 0,
         flags: 0,
     };
 
-    pub(super) fn new(key: &Key, entry: &Entry, life: u32, accessed: u32) -> Self {
+    /// `life` and `pack` are the numbers of the entry's life and, where it is in one, of its pack; else zero.
+    pub(super) fn new(key: &Key, entry: &Entry, life: u32, pack: u32, accessed: u32) -> Self {
         let level = match entry.level {
             Level::Memory => 0,
             Level::Journal => 1,
@@ -99,6 +115,8 @@ impl Packed {
             stored_len: entry.stored_len,
             sequence: entry.sequence,
             parent_tag: entry.parent_tag,
+            pack,
+            offset: entry.in_pack.map_or(0, |place| place.offset),
             part: key.part.0,
             node: entry.node.0,
             flags: (key.kind as u8) | (level << 2) | quarantined | IN_USE,
@@ -119,6 +137,16 @@ impl Packed {
 
     pub(super) fn life(&self) -> u32 {
         self.life
+    }
+
+    pub(super) fn pack(&self) -> u32 {
+        self.pack
+    }
+
+    /// Puts the bytes at another place; answers the pack where they were.
+    pub(super) fn relocate(&mut self, pack: u32, offset: u32) -> u32 {
+        self.offset = offset;
+        std::mem::replace(&mut self.pack, pack)
     }
 
     pub(super) fn counter(&self) -> u64 {
@@ -142,7 +170,7 @@ impl Packed {
         Key { ns: NsNum(self.ns), kind, part: Part(self.part), hash: self.hash }
     }
 
-    pub(super) fn entry(&self, life: u64) -> Entry {
+    pub(super) fn entry(&self, life: u64, pack: Option<PutId>) -> Entry {
         let level = match (self.flags >> 2) & 3 {
             0 => Level::Memory,
             1 => Level::Journal,
@@ -158,6 +186,7 @@ impl Packed {
             expires_at_ms: self.expires_at_ms,
             node: NodeNum(self.node),
             quarantined: self.flags & QUARANTINED != 0,
+            in_pack: pack.map(|pack| InPack { pack, offset: self.offset }),
         }
     }
 }

@@ -4,12 +4,12 @@
 //! the slab never moves or doubles. A key may have several entries, one for each node that names it.
 
 use super::entry::{Entry, NodeNum, Packed};
+use super::numbers::Numbers;
 use crate::keys::{Key, NsNum};
 use bettong_wire::PutId;
 use bettong_wire::envelope::Kind;
 use hashbrown::HashTable;
 use parking_lot::{RwLock, RwLockReadGuard};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const SHARDS: usize = 16;
@@ -19,7 +19,7 @@ const CHUNK: usize = 1024;
 #[derive(Debug)]
 pub struct IndexMap {
     shards: Box<[RwLock<Shard>]>,
-    lives: RwLock<Lives>,
+    numbers: RwLock<Numbers>,
     seed: u64,
     /// Entries that other nodes' indexes name.
     foreign: AtomicUsize,
@@ -31,26 +31,6 @@ struct Shard {
     slots: Vec<Box<[Packed; CHUNK]>>,
     free: Vec<u32>,
     used: u32,
-}
-
-/// Lives as small integers. Grows by one for each start of a node whose values are in the map.
-#[derive(Debug, Default)]
-struct Lives {
-    values: Vec<u64>,
-    numbers: BTreeMap<u64, u32>,
-}
-
-impl Lives {
-    fn number(&mut self, life: u64) -> u32 {
-        *self.numbers.entry(life).or_insert_with(|| {
-            self.values.push(life);
-            (self.values.len() - 1) as u32
-        })
-    }
-
-    fn value(&self, number: u32) -> u64 {
-        self.values.get(number as usize).copied().unwrap_or(0)
-    }
 }
 
 impl Shard {
@@ -70,11 +50,10 @@ impl Shard {
         self.table.find(hash, found).copied()
     }
 
-    /// Says whether the entry is new.
-    fn put(&mut self, hash: u64, packed: Packed, key: &Key, seed: u64) -> bool {
+    /// What was there for the entry's node.
+    fn put(&mut self, hash: u64, packed: Packed, key: &Key, seed: u64) -> Option<Packed> {
         if let Some(slot) = self.find(hash, key, packed.node()) {
-            *self.packed_mut(slot) = packed;
-            return false;
+            return Some(std::mem::replace(self.packed_mut(slot), packed));
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             if self.used as usize == self.slots.len() * CHUNK {
@@ -87,7 +66,7 @@ impl Shard {
         let slots = &self.slots;
         self.table
             .insert_unique(hash, slot, |slot| mix(&slots[*slot as usize / CHUNK][*slot as usize % CHUNK].key(), seed));
-        true
+        None
     }
 
     fn remove(&mut self, hash: u64, slot: u32) {
@@ -112,6 +91,11 @@ fn mix(key: &Key, seed: u64) -> u64 {
     (a as u64) ^ ((a >> 64) as u64) ^ (b as u64) ^ ((b >> 64) as u64)
 }
 
+/// The entry of a slot, which must be held still.
+fn entry_of(packed: &Packed, numbers: &Numbers) -> Entry {
+    packed.entry(numbers.life_of(packed.life()), numbers.pack_of(packed.pack()))
+}
+
 /// The low bits choose the bucket and the top seven the tag inside hashbrown; these choose the shard.
 fn shard_of(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
@@ -122,7 +106,7 @@ impl IndexMap {
     pub fn new(seed: u64) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            lives: RwLock::default(),
+            numbers: RwLock::default(),
             seed,
             foreign: AtomicUsize::new(0),
         }
@@ -130,12 +114,25 @@ impl IndexMap {
 
     /// Sets the entry of `key` for the entry's node, whatever was there.
     pub fn set(&self, key: &Key, entry: &Entry, accessed: u32) {
-        let life = self.lives.write().number(entry.put_id.life);
+        let (life, pack) = {
+            let mut numbers = self.numbers.write();
+            let life = numbers.life(entry.put_id.life);
+            (life, entry.in_pack.map_or(0, |place| numbers.enter(place.pack)))
+        };
         let hash = mix(key, self.seed);
-        let packed = Packed::new(key, entry, life, accessed);
-        let new = self.shards[shard_of(hash)].write().put(hash, packed, key, self.seed);
-        if new && entry.node != NodeNum::SELF {
-            self.foreign.fetch_add(1, Ordering::Relaxed);
+        let packed = Packed::new(key, entry, life, pack, accessed);
+        let old = self.shards[shard_of(hash)].write().put(hash, packed, key, self.seed);
+        match old {
+            Some(old) => self.leave(old.pack()),
+            None if entry.node != NodeNum::SELF => drop(self.foreign.fetch_add(1, Ordering::Relaxed)),
+            None => {}
+        }
+    }
+
+    /// An entry left the pack of this number: after its slot says so, for a number may name another pack then.
+    fn leave(&self, pack: u32) {
+        if pack != 0 {
+            self.numbers.write().leave(pack);
         }
     }
 
@@ -144,20 +141,20 @@ impl IndexMap {
         let hash = mix(key, self.seed);
         let shard = self.shards[shard_of(hash)].read();
         let packed = shard.find(hash, key, node).map(|slot| *shard.packed(slot))?;
-        Some(packed.entry(self.lives.read().value(packed.life())))
+        Some(entry_of(&packed, &self.numbers.read()))
     }
 
     /// All entries of `key`, this node's first, then by node.
     pub fn versions(&self, key: &Key) -> Vec<Entry> {
         let hash = mix(key, self.seed);
         let shard = self.shards[shard_of(hash)].read();
-        let lives = self.lives.read();
+        let numbers = self.numbers.read();
         let mut found: Vec<Entry> = shard
             .table
             .iter_hash(hash)
             .map(|slot| shard.packed(*slot))
             .filter(|packed| packed.is(key))
-            .map(|packed| packed.entry(lives.value(packed.life())))
+            .map(|packed| entry_of(packed, &numbers))
             .collect();
         found.sort_by_key(|entry| entry.node);
         found
@@ -174,7 +171,12 @@ impl IndexMap {
 
     /// Removes the entry of `key` for `node` if it is still of `put_id`; says whether it was.
     pub fn remove(&self, key: &Key, node: NodeNum, put_id: PutId) -> bool {
-        let removed = self.change(key, node, put_id, |shard, hash, slot| shard.remove(hash, slot));
+        let mut pack = 0;
+        let removed = self.change(key, node, put_id, |shard, hash, slot| {
+            pack = shard.packed(slot).pack();
+            shard.remove(hash, slot);
+        });
+        self.leave(pack);
         if removed && node != NodeNum::SELF {
             self.foreign.fetch_sub(1, Ordering::Relaxed);
         }
@@ -191,6 +193,19 @@ impl IndexMap {
         self.change(key, node, put_id, |shard, _, slot| shard.packed_mut(slot).quarantine())
     }
 
+    /// Changes where the bytes of an entry are if it is still of its put id; says whether it was. Recency stays.
+    pub fn relocate(&self, key: &Key, entry: &Entry) -> bool {
+        let pack = entry.in_pack.map_or(0, |place| self.numbers.write().enter(place.pack));
+        let offset = entry.in_pack.map_or(0, |place| place.offset);
+        // What is not used is given back.
+        let mut left = pack;
+        let moved = self.change(key, entry.node, entry.put_id, |shard, _, slot| {
+            left = shard.packed_mut(slot).relocate(pack, offset);
+        });
+        self.leave(left);
+        moved
+    }
+
     /// Runs `then` while the entry of `put_id` cannot change; says whether it was still there. This is what keeps a read
     /// that began before a delete or a re-put from bringing the old version back.
     pub fn while_current(&self, key: &Key, node: NodeNum, put_id: PutId, then: impl FnOnce()) -> bool {
@@ -202,7 +217,7 @@ impl IndexMap {
         let mut shard = self.shards[shard_of(hash)].write();
         let Some(slot) = shard.find(hash, key, node) else { return false };
         let packed = shard.packed(slot);
-        let current = PutId { life: self.lives.read().value(packed.life()), counter: packed.counter() };
+        let current = PutId { life: self.numbers.read().life_of(packed.life()), counter: packed.counter() };
         if current != put_id {
             return false;
         }
@@ -233,7 +248,9 @@ impl IndexMap {
                 + shard.slots.capacity() * size_of::<usize>()
                 + shard.free.capacity() * size_of::<u32>()
         };
-        self.shards.iter().map(shard_bytes).sum::<usize>() + SHARDS * size_of::<RwLock<Shard>>()
+        self.shards.iter().map(shard_bytes).sum::<usize>()
+            + SHARDS * size_of::<RwLock<Shard>>()
+            + self.numbers.read().bytes()
     }
 
     /// Walks entries from `cursor` on, at most `budget` slots, in an order that stays as long as an entry stays: an
@@ -247,12 +264,13 @@ impl IndexMap {
                 continue;
             }
             let packed = *shard.packed(at.slot);
+            // While the shard is held still: what its numbers name does not change.
+            let met = packed.in_use().then(|| (packed.key(), entry_of(&packed, &self.numbers.read())));
             drop(shard);
-            if packed.in_use() {
-                let life = self.lives.read().value(packed.life());
-                if !visit(packed.key(), packed.entry(life)) {
-                    return Some(at);
-                }
+            if let Some((key, entry)) = met
+                && !visit(key, entry)
+            {
+                return Some(at);
             }
             at.slot += 1;
         }

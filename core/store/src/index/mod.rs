@@ -4,8 +4,9 @@ pub mod committer;
 pub mod db;
 pub mod entry;
 pub mod map;
+mod numbers;
 mod outward;
 pub mod rows;
 
-pub use entry::{Entry, NodeNum};
+pub use entry::{Entry, InPack, NodeNum};
 pub use map::IndexMap;

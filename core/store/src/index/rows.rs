@@ -5,16 +5,18 @@
 //! v / kind u8 / namespace 32 / hash 32 / part u16  one value of this node (see below)
 //! c / sequence u64                                 the changes of one batch, for other nodes: time u64, life u64, then
 //!                                                  for each changed row its key, value length u32 and value
-//! d / life u64 / counter u64                       a put id that is dead: time u64, mark u8, the object's row key
+//! d / life u64 / counter u64                       a put id that is dead: time u64, mark u8, its value's row key, then,
+//!                                                  where it is in a pack, the pack's put id
+//! p / life u64 / counter u64                       a pack of this node: namespace 32, bytes u64, members u32
 //! q / life u64 / counter u64                       a put id that is quarantined: empty
 //! m / format                                       format version u32; there once the index is complete
 //! m / state                                        clock u64, life u64, change sequence u64, journaled u64
 //! ```
 //! Integers in keys are big-endian, so that rows sort by them; integers in values are little-endian. A value row:
 //! put id 16, raw length u32, stored length u32, sequence u32, parent tag u32, expires at u64, then for plain keys the
-//! key itself. In a change a value of length zero means that the row was removed.
+//! key itself, and for a block or a sidecar in a pack the pack's put id and the offset in it, u32. In a change a value of length zero means that the row was removed.
 
-use super::entry::{Entry, NodeNum};
+use super::entry::{Entry, InPack, NodeNum};
 use bettong_wire::envelope::Kind;
 use bettong_wire::request::Level;
 use bettong_wire::{NamespaceId, Part, PutId};
@@ -54,6 +56,10 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.bytes()?))
+    }
+
+    fn put_id(&mut self) -> Option<PutId> {
+        Some(PutId { life: self.u64()?, counter: self.u64()? })
     }
 
     fn u32(&mut self) -> Option<u32> {
@@ -107,23 +113,28 @@ impl ValueKey {
 impl ValueRow {
     pub fn encode(&self) -> Bytes {
         let entry = &self.entry;
-        let mut bytes = BytesMut::with_capacity(40 + self.plain_key.len());
-        bytes.put_u64_le(entry.put_id.life);
-        bytes.put_u64_le(entry.put_id.counter);
+        let mut bytes = BytesMut::with_capacity(60 + self.plain_key.len());
+        put_id_le(&mut bytes, entry.put_id);
         bytes.put_u32_le(entry.raw_len);
         bytes.put_u32_le(entry.stored_len);
         bytes.put_u32_le(entry.sequence);
         bytes.put_u32_le(entry.parent_tag);
         bytes.put_u64_le(entry.expires_at_ms);
-        bytes.put_slice(self.plain_key.as_bytes());
+        match entry.in_pack {
+            Some(place) => {
+                put_id_le(&mut bytes, place.pack);
+                bytes.put_u32_le(place.offset);
+            }
+            None => bytes.put_slice(self.plain_key.as_bytes()),
+        }
         bytes.freeze()
     }
 
-    /// Reads a row of `node`. Durable rows are all of level `object`.
-    pub fn decode(bytes: &[u8], node: NodeNum) -> Option<Self> {
+    /// Reads the row of a value of `kind` of `node`. Durable rows are all of level `object`.
+    pub fn decode(bytes: &[u8], kind: Kind, node: NodeNum) -> Option<Self> {
         let mut reader = Reader(bytes);
-        let put_id = PutId { life: reader.u64()?, counter: reader.u64()? };
-        let entry = Entry {
+        let put_id = reader.put_id()?;
+        let mut entry = Entry {
             put_id,
             level: Level::Object,
             raw_len: reader.u32()?,
@@ -133,8 +144,15 @@ impl ValueRow {
             expires_at_ms: reader.u64()?,
             node,
             quarantined: false,
+            in_pack: None,
         };
-        Some(Self { entry, plain_key: std::str::from_utf8(reader.rest()).ok()?.to_owned() })
+        if kind == Kind::Plain {
+            return Some(Self { entry, plain_key: std::str::from_utf8(reader.rest()).ok()?.to_owned() });
+        }
+        if !reader.0.is_empty() {
+            entry.in_pack = Some(InPack { pack: reader.put_id()?, offset: reader.u32()? });
+        }
+        reader.end(Self { entry, plain_key: String::new() })
     }
 }
 
@@ -194,6 +212,11 @@ impl ChangeBatch {
     }
 }
 
+fn put_id_le(bytes: &mut BytesMut, put_id: PutId) {
+    bytes.put_u64_le(put_id.life);
+    bytes.put_u64_le(put_id.counter);
+}
+
 fn put_id_key(prefix: u8, put_id: PutId) -> Bytes {
     let mut bytes = BytesMut::with_capacity(17);
     bytes.put_u8(prefix);
@@ -229,6 +252,8 @@ pub struct DeadRow {
     pub wall_ms: u64,
     pub mark: Mark,
     pub key: ValueKey,
+    /// The pack that its bytes are in; `None` is an object of its own.
+    pub pack: Option<PutId>,
 }
 
 impl DeadRow {
@@ -243,10 +268,11 @@ impl DeadRow {
     }
 
     pub fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(9 + VALUE_KEY_LEN);
+        let mut bytes = BytesMut::with_capacity(25 + VALUE_KEY_LEN);
         bytes.put_u64_le(self.wall_ms);
         bytes.put_u8(self.mark as u8);
         bytes.put_slice(&self.key.encode());
+        self.pack.into_iter().for_each(|pack| put_id_le(&mut bytes, pack));
         bytes.freeze()
     }
 
@@ -259,7 +285,45 @@ impl DeadRow {
             [2] => Mark::Foreign,
             _ => return None,
         };
-        Some(Self { wall_ms, mark, key: ValueKey::decode(reader.rest())? })
+        let key = ValueKey::decode(&reader.bytes::<VALUE_KEY_LEN>()?)?;
+        let pack = if reader.0.is_empty() { None } else { Some(reader.put_id()?) };
+        reader.end(Self { wall_ms, mark, key, pack })
+    }
+}
+
+/// A pack of this node that is in the bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PackRow {
+    pub namespace: NamespaceId,
+    /// Of the whole object.
+    pub bytes: u64,
+    /// That it was written with.
+    pub members: u32,
+}
+
+impl PackRow {
+    pub const PREFIX: &'static [u8] = b"p";
+
+    pub fn key(put_id: PutId) -> Bytes {
+        put_id_key(b'p', put_id)
+    }
+
+    pub fn put_id(key: &[u8]) -> Option<PutId> {
+        put_id_of(b'p', key)
+    }
+
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(44);
+        bytes.put_slice(&self.namespace.0);
+        bytes.put_u64_le(self.bytes);
+        bytes.put_u32_le(self.members);
+        bytes.freeze()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let row = Self { namespace: NamespaceId(reader.bytes()?), bytes: reader.u64()?, members: reader.u32()? };
+        reader.end(row)
     }
 }
 
@@ -326,7 +390,11 @@ mod tests {
         #[test]
         fn hostile_rows_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = ValueKey::decode(&bytes);
-            let _ = ValueRow::decode(&bytes, NodeNum(1));
+            for kind in [Kind::Block, Kind::Sidecar, Kind::Plain] {
+                let _ = ValueRow::decode(&bytes, kind, NodeNum(1));
+            }
+            let _ = PackRow::decode(&bytes);
+            let _ = PackRow::put_id(&bytes);
             let _ = ChangeBatch::decode(&bytes);
             let _ = ChangeBatch::sequence(&bytes);
             let _ = DeadRow::decode(&bytes);
@@ -347,16 +415,26 @@ mod tests {
             let put_id = PutId { life, counter };
             let entry = Entry {
                 put_id, level: Level::Object, raw_len, stored_len, sequence, parent_tag, expires_at_ms,
-                node: NodeNum(3), quarantined: false,
+                node: NodeNum(3), quarantined: false, in_pack: None,
             };
             let row = ValueRow { entry, plain_key };
-            prop_assert_eq!(ValueRow::decode(&row.encode(), NodeNum(3)), Some(row.clone()));
+            prop_assert_eq!(ValueRow::decode(&row.encode(), Kind::Plain, NodeNum(3)), Some(row.clone()));
+            let place = InPack { pack: PutId { life: counter, counter: life }, offset: raw_len };
+            for in_pack in [None, Some(place)] {
+                let row = ValueRow { entry: Entry { in_pack, ..entry }, plain_key: String::new() };
+                prop_assert_eq!(ValueRow::decode(&row.encode(), Kind::Block, NodeNum(3)), Some(row));
+            }
+            let pack = PackRow { namespace: NamespaceId(hash), bytes: life, members: raw_len };
+            prop_assert_eq!(PackRow::decode(&pack.encode()), Some(pack));
+            prop_assert_eq!(PackRow::put_id(&PackRow::key(put_id)), Some(put_id));
             let rows = vec![(key, Some(row.encode())), (key, None)];
             let changes = ChangeBatch { wall_ms: life, life: counter, rows };
             prop_assert_eq!(ChangeBatch::decode(&changes.encode()), Some(changes));
             prop_assert_eq!(ChangeBatch::sequence(&ChangeBatch::key(life)), Some(life));
-            let dead = DeadRow { wall_ms: life, mark: Mark::Foreign, key };
-            prop_assert_eq!(DeadRow::decode(&dead.encode()), Some(dead));
+            for pack in [None, Some(place.pack)] {
+                let dead = DeadRow { wall_ms: life, mark: Mark::Foreign, key, pack };
+                prop_assert_eq!(DeadRow::decode(&dead.encode()), Some(dead));
+            }
             prop_assert_eq!(DeadRow::put_id(&DeadRow::key(put_id)), Some(put_id));
             prop_assert_eq!(QuarantineRow::put_id(&QuarantineRow::key(put_id)), Some(put_id));
             let state = StateRow { clock_ms: life, life: counter, change_sequence: expires_at_ms, journaled: life ^ counter };

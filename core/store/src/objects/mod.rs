@@ -111,7 +111,7 @@ impl<W: World> Objects<W> {
     pub async fn load(&self, path: &Path, limit: u64) -> Result<Bytes, ObjectError> {
         if !self.health.admits(self.world.clock().mono()) {
             self.world.reached(State::BreakerRefused);
-            return Err(ObjectError::Unknown("it has failed several times in a row and is not asked now".to_owned()));
+            return Err(not_asked());
         }
         self.get(path, limit).await
     }
@@ -132,6 +132,17 @@ impl<W: World> Objects<W> {
             Ok(bytes) => Err(ObjectError::TooLong { got: bytes.len() as u64, limit }),
             Err(got) => Err(ObjectError::TooLong { got, limit }),
         }
+    }
+
+    /// Bytes `from..from + len` of the object, or fewer where it ends before, for a read that has somewhere else to turn,
+    /// as `load`. An object that ends before `from` fails.
+    pub async fn load_range(&self, path: &Path, from: u64, len: u64) -> Result<Bytes, ObjectError> {
+        if !self.health.admits(self.world.clock().mono()) {
+            self.world.reached(State::BreakerRefused);
+            return Err(not_asked());
+        }
+        let range = from..from.saturating_add(len);
+        self.attempt(Urgency::Load, || self.store.get_range(path, range.clone())).await
     }
 
     /// The first `len` bytes of the object, or fewer where it is shorter.
@@ -293,6 +304,10 @@ pub(crate) fn stalled(after: Duration) -> object_store::Error {
 
 fn closing() -> ObjectError {
     ObjectError::Unknown("the store is closing".to_owned())
+}
+
+fn not_asked() -> ObjectError {
+    ObjectError::Unknown("it has failed several times in a row and is not asked now".to_owned())
 }
 
 fn classify(error: object_store::Error) -> ObjectError {

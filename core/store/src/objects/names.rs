@@ -1,5 +1,6 @@
 //! Names in the object store. Flat, one per write; a name is written once and never used again.
 
+use crate::index::rows::ValueKey;
 use crate::life::Life;
 use bettong_wire::envelope::Kind;
 use bettong_wire::{NamespaceId, Part, PutId};
@@ -19,6 +20,14 @@ pub struct PayloadName {
     pub hash: [u8; 32],
     pub part: Part,
     pub put_id: PutId,
+}
+
+impl PayloadName {
+    /// The key of the value whose object it is.
+    pub fn value_key(&self) -> ValueKey {
+        let Self { namespace, kind, hash, part, .. } = *self;
+        ValueKey { kind, namespace, hash, part }
+    }
 }
 
 impl Names {
@@ -83,6 +92,19 @@ impl Names {
         let name = PayloadName { namespace, kind, hash, part: Part(part), put_id };
         // One name for one thing: a spelling that this release would not write is not read either.
         (fields.next().is_none() && self.payload(&name) == *path).then_some(name)
+    }
+
+    /// Several small values of one namespace in one object.
+    pub fn pack(&self, namespace: NamespaceId, pack: PutId) -> Path {
+        self.path(&format!("ns/{namespace}/pack/{pack}"))
+    }
+
+    /// Reads a pack's name; `None` for every other name.
+    pub fn parse_pack(&self, path: &Path) -> Option<(NamespaceId, PutId)> {
+        let rest = path.as_ref().strip_prefix(self.prefix.as_str())?.strip_prefix("ns/")?;
+        let (namespace, file) = rest.split_once("/pack/")?;
+        let (namespace, pack) = (NamespaceId::from_hex(namespace)?, PutId::parse(file)?);
+        (self.pack(namespace, pack) == *path).then_some((namespace, pack))
     }
 
     pub fn heads(&self, namespace: NamespaceId, name: &str) -> Path {
@@ -189,6 +211,20 @@ mod tests {
                 assert_eq!(Names::new("other").parse_payload(&path), None);
                 assert!(path.filename().is_some_and(|file| file.len() < 255));
             }
+        }
+    }
+
+    #[test]
+    fn a_packs_name_is_read_as_it_is_written() {
+        for prefix in ["", "a/b"] {
+            let names = Names::new(prefix);
+            let (namespace, pack) = (NamespaceId([0xab; 32]), PutId { life: u64::MAX, counter: 1 });
+            let path = names.pack(namespace, pack);
+            assert_eq!(names.parse_pack(&path), Some((namespace, pack)), "{path}");
+            assert_eq!(names.parse_payload(&path), None);
+            assert_eq!(Names::new("other").parse_pack(&path), None);
+            assert_eq!(names.parse_pack(&path.clone().join("x")), None);
+            assert_eq!(names.parse_pack(&Path::from(path.as_ref().to_uppercase())), None);
         }
     }
 

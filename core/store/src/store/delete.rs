@@ -108,7 +108,11 @@ impl<W: World> Store<W> {
         let ids: Vec<PutId> = versions.iter().map(|entry| entry.put_id).chain([horizon]).collect();
         // Even where the map shows no durable version of this node: a row may be there that a failed burial left.
         let removed = IndexChange::Remove { key: value_key, put_id: own.map_or(horizon, |entry| entry.put_id) };
-        let dead = |put_id: &PutId| IndexChange::Dead { key: value_key, put_id: *put_id, wall_ms, mark: Mark::Own };
+        let dead = |put_id: &PutId| {
+            let place = versions.iter().find(|entry| entry.put_id == *put_id).and_then(|entry| entry.in_pack);
+            let pack = place.map(|place| place.pack);
+            IndexChange::Dead { key: value_key, put_id: *put_id, wall_ms, mark: Mark::Own, pack }
+        };
         let changes = std::iter::once(removed).chain(ids.iter().map(dead)).collect();
         shared.world.at(Point::BeforeDeadMark).await;
         let coming = self.commits.announce();
@@ -177,12 +181,16 @@ impl<W: World> Store<W> {
     }
 
     /// Removes objects that this node wrote and that are dead, in the background. What a crash interrupts, the next
-    /// start resumes, because the dead rows are durable. The row of an overwritten version goes with its object.
+    /// start resumes, because the dead rows are durable. The row of an overwritten version goes with its object; what is
+    /// in a pack goes with the pack, which is rewritten or removed when enough of it is dead.
     pub(super) fn remove_objects(&self, objects: Vec<(ValueKey, PutId, Mark)>) {
         let store = self.clone();
         self.shared.world.spawn(async move {
             store.shared.world.at(Point::BeforeObjectDelete).await;
             for (key, put_id, mark) in objects {
+                if store.shared.dead.lock().get(put_id).is_some_and(|row| row.pack.is_some()) {
+                    continue;
+                }
                 if store.remove_object(&key, put_id).await && mark == Mark::None {
                     let coming = store.commits.announce();
                     let _ = store.commits.commit(vec![IndexChange::Forget { put_id }], coming).await;
@@ -207,9 +215,14 @@ impl<W: World> Store<W> {
 
     async fn remove_object(&self, key: &ValueKey, put_id: PutId) -> bool {
         let shared = &self.shared;
-        let path = shared.object_path(key, put_id);
+        self.remove_at(&shared.object_path(key, put_id)).await
+    }
+
+    /// Removes an object that is dead, or that nothing names; says whether it is gone.
+    pub(super) async fn remove_at(&self, path: &Path) -> bool {
+        let shared = &self.shared;
         for _ in 0..REMOVAL_ATTEMPTS_MAX {
-            match shared.objects.remove(&path).await {
+            match shared.objects.remove(path).await {
                 Ok(()) => return true,
                 Err(error) => tracing::debug!(%error, %path, "a dead object is still there"),
             }
@@ -308,7 +321,10 @@ impl<W: World> Store<W> {
         let own = shared.map.get(&map_key, NodeNum::SELF).filter(|entry| entry.put_id == put_id);
         shared.world.reached_if(mark == Mark::Foreign, State::DeadMarkOfPeer);
         let removed = own.map(|_| IndexChange::Remove { key, put_id });
-        let dead = IndexChange::Dead { key, put_id, wall_ms: held.wall_ms, mark };
+        let versions = shared.map.versions(&map_key);
+        let place = versions.iter().find(|entry| entry.put_id == put_id).and_then(|entry| entry.in_pack);
+        let pack = place.map(|place| place.pack);
+        let dead = IndexChange::Dead { key, put_id, wall_ms: held.wall_ms, mark, pack };
         let coming = self.commits.announce();
         let committed = self.commits.commit(removed.into_iter().chain([dead]).collect(), coming).await;
         committed.map_err(|error| OpenError::Index(error.to_string()))?;
@@ -349,7 +365,7 @@ impl<W: World> Store<W> {
         for (put_id, row) in rows {
             match row.mark {
                 Mark::Own if row.wall_ms < before_ms && !shared.owed.lock().contains_key(&put_id) => {
-                    said.insert(put_id, row.key);
+                    said.insert(put_id, row);
                 }
                 Mark::Foreign if listed.is_some_and(|listed| !listed.contains(&put_id)) => gone.push(put_id),
                 Mark::None | Mark::Own | Mark::Foreign => {}
@@ -357,11 +373,11 @@ impl<W: World> Store<W> {
         }
         old.retain(|put_id, _| said.contains_key(put_id));
         let mut asked = 0;
-        for (put_id, key) in said {
+        for (put_id, row) in said {
             let since = *old.entry(put_id).or_insert(now);
             if now.since(since) >= CLOCK_BELIEVED_AFTER && asked < MARKS_A_ROUND {
                 asked += 1;
-                if self.forget_mark(&key, put_id).await {
+                if self.forget_mark(&row, put_id).await {
                     gone.push(put_id);
                 }
             }
@@ -375,10 +391,16 @@ impl<W: World> Store<W> {
         }
     }
 
-    /// Removes an old mark of this node, once the object that it names is gone.
-    async fn forget_mark(&self, key: &ValueKey, put_id: PutId) -> bool {
+    /// Removes an old mark of this node, once the object that it names is gone; of a value in a pack, the pack.
+    async fn forget_mark(&self, row: &DeadRow, put_id: PutId) -> bool {
         let shared = &self.shared;
-        let object = shared.object_path(key, put_id);
+        if let Some(pack) = row.pack {
+            let pack = shared.names.pack(row.key.namespace, pack);
+            if !matches!(shared.objects.get_head(&pack, 1).await, Err(ObjectError::NotFound)) {
+                return false;
+            }
+        }
+        let object = shared.object_path(&row.key, put_id);
         if shared.is_own_life(put_id.life) && shared.objects.remove(&object).await.is_err() {
             return false;
         }

@@ -75,6 +75,7 @@ impl<W: World> Store<W> {
     pub fn stats(&self) -> Value {
         let shared = &self.shared;
         let recovery = shared.recovery.lock().clone();
+        let packs = shared.packs.lock().totals();
         let mut document = shared.stats.to_json();
         let estimates: Vec<Value> = shared
             .estimates
@@ -108,6 +109,12 @@ impl<W: World> Store<W> {
                 "flights": shared.flights.len(),
                 "trouble": self.commits.trouble(),
             },
+            "packs": {
+                "objects": packs.packs,
+                "values": packs.live,
+                "live_bytes": packs.live_bytes,
+                "dead_bytes": packs.dead_bytes,
+            },
             "requests": shared.objects.counts.snapshot(),
             "health": {
                 "object_breaker_open": shared.objects.health.is_open(),
@@ -126,6 +133,7 @@ impl<W: World> Store<W> {
             "journal": self.journal_facts(),
             "formats": {
                 "envelope": bettong_wire::envelope::VERSION,
+                "pack": bettong_wire::pack::VERSION,
                 "index": crate::index::rows::FORMAT,
                 "protocol": crate::service::handler::PROTOCOL_VERSION,
             },

@@ -2,7 +2,7 @@
 
 use super::{Fate, Store};
 use crate::index::committer::IndexChange;
-use crate::index::{Entry, NodeNum};
+use crate::index::{Entry, InPack, NodeNum};
 use crate::journal::Pending;
 use crate::keys::Key;
 use crate::objects::ObjectError;
@@ -19,6 +19,7 @@ use bettong_wire::limits::PLAIN_KEY_BYTES_MAX;
 use bettong_wire::request::{Level, Target, Tier};
 use bettong_wire::{BlockHash, BlockKey, MissReason, Payload, PutId, SidecarKey};
 use bytes::Bytes;
+use object_store::path::Path;
 use std::time::Duration;
 
 /// How a read ended.
@@ -67,6 +68,8 @@ impl Fetched {
     }
 }
 
+/// Times that one read follows its version from one place to the next.
+const MOVES_MAX: u32 = 8;
 /// Reads of one object before its put id is quarantined: one corrupted response is not a bad object.
 const OBJECT_READS: u32 = 2;
 /// Pause between them where the first found nothing.
@@ -328,11 +331,21 @@ impl<W: World> Store<W> {
     async fn fetch_from_object(&self, key: &Key, entry: &Entry, expected: &Expected) -> Fetched {
         let shared = &self.shared;
         let value_key = shared.value_key(key);
-        let path = shared.object_path(&value_key, entry.put_id);
-        let limit = (HEADER_LEN + PLAIN_KEY_BYTES_MAX) as u64 + u64::from(entry.stored_len);
-        for read in 0..OBJECT_READS {
-            let bytes = match shared.objects.load(&path, limit).await {
+        let (mut read, mut moves) = (0, 0);
+        let mut place = entry.in_pack;
+        while read < OBJECT_READS {
+            let path = match place {
+                Some(place) => shared.names.pack(value_key.namespace, place.pack),
+                None => shared.object_path(&value_key, entry.put_id),
+            };
+            let bytes = match self.load_at(&path, place, entry).await {
                 Ok(bytes) => bytes,
+                // A pack that is gone has been rewritten, unless the index still names it.
+                Err(ObjectError::NotFound) if moves < MOVES_MAX && self.has_moved(key, entry, &mut place) => {
+                    moves += 1;
+                    shared.world.reached(State::ReadRacedRepack);
+                    continue;
+                }
                 Err(ObjectError::NotFound) if entry.node != NodeNum::SELF => {
                     shared.world.reached(State::PeerEntryStale);
                     shared.hide_entry(key, entry.node, entry.put_id);
@@ -342,6 +355,7 @@ impl<W: World> Store<W> {
                     tracing::warn!(%error, %path, read, "an object is not what the index says");
                     shared.stats.count(Event::CorruptObject);
                     shared.world.clock().sleep(READ_PAUSE).await;
+                    read += 1;
                     continue;
                 }
                 Err(error) => {
@@ -353,6 +367,7 @@ impl<W: World> Store<W> {
                 Ok((_, payload)) => {
                     shared.stats.count(Event::Verified);
                     shared.world.reached_if(read > 0, State::SecondReadHealed);
+                    shared.world.reached_if(place.is_some(), State::HitFromPack);
                     self.promote(key, entry, &payload, Some(bytes)).await;
                     return Fetched::Good(payload, Tier::Object);
                 }
@@ -363,6 +378,7 @@ impl<W: World> Store<W> {
                     tracing::warn!(%error, %path, read, "an object does not verify");
                 }
             }
+            read += 1;
         }
         // Overwritten or deleted meanwhile, its object may be gone by right.
         let current = shared.map.get(key, entry.node).is_some_and(|held| held.put_id == entry.put_id);
@@ -375,6 +391,23 @@ impl<W: World> Store<W> {
         }
         self.quarantine(key, entry);
         Fetched::Corrupt
+    }
+
+    /// The stored copy of an entry: a whole object, or a member of a pack, which no byte beside it can change.
+    async fn load_at(&self, path: &Path, place: Option<InPack>, entry: &Entry) -> Result<Bytes, ObjectError> {
+        let objects = &self.shared.objects;
+        let (header, stored_len) = (HEADER_LEN as u64, u64::from(entry.stored_len));
+        match place {
+            Some(place) => objects.load_range(path, place.offset.into(), header + stored_len).await,
+            None => objects.load(path, header + PLAIN_KEY_BYTES_MAX as u64 + stored_len).await,
+        }
+    }
+
+    /// Whether the index names this version at another place than `place` by now, which is then that one.
+    fn has_moved(&self, key: &Key, entry: &Entry, place: &mut Option<InPack>) -> bool {
+        let held = self.shared.map.get(key, entry.node).filter(|held| held.put_id == entry.put_id);
+        let Some(now) = held.map(|held| held.in_pack) else { return false };
+        std::mem::replace(place, now) != now
     }
 
     /// Never read this version again: at once in this process, and durably as soon as the index takes it.

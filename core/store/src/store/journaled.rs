@@ -106,6 +106,7 @@ pub(super) fn entry_of(put: &PendingPut) -> Entry {
         expires_at_ms: header.expires_at_ms,
         node: NodeNum::SELF,
         quarantined: false,
+        in_pack: None,
     }
 }
 

@@ -8,8 +8,10 @@ mod get;
 mod head;
 mod journaled;
 mod list;
+mod listing;
 mod namespace;
 mod open;
+mod packs;
 mod peers;
 mod put;
 mod replay;
@@ -18,6 +20,7 @@ mod upload;
 
 pub use get::{Patience, ReadOutcome};
 pub use open::{OpenError, StoreParts};
+pub use packs::Standing;
 pub use put::{PutError, PutSpec};
 
 use crate::index::committer::CommitQueue;

@@ -1,7 +1,7 @@
 //! Opening and closing a store: format, capabilities, life, index, tiers, in this order.
 
 use super::shared::{DeadBook, Ghosts, Recovery, Shared};
-use super::{Fate, Store, bootstrap, claim};
+use super::{Fate, Store, bootstrap, claim, listing};
 use crate::config::StoreConfig;
 use crate::flight::Flights;
 use crate::health::{Breaker, Estimates};
@@ -199,6 +199,8 @@ impl<W: World> Store<W> {
             shadowed: Mutex::default(),
             replacing: Mutex::default(),
             uploads: Notify::new(),
+            packs: Mutex::default(),
+            repacks: Notify::new(),
             counter: AtomicU64::new(0),
             own_lives: begun.lives.clone(),
             life: begun.life,
@@ -293,6 +295,7 @@ impl<W: World> Store<W> {
         };
         store.resume_removals();
         store.start_uploads();
+        store.start_repacking();
         store.start_refresh();
         Ok(store)
     }
@@ -312,7 +315,7 @@ impl<W: World> Store<W> {
                 "index"
             }
             Source::Listing | Source::StaleIndex => {
-                bootstrap::from_listing(self).await?;
+                listing::from_listing(self).await?;
                 shared.world.reached(State::BootstrapFromListing);
                 "listing"
             }

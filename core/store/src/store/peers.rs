@@ -2,9 +2,9 @@
 //! noticed.
 
 use super::{Fate, Store};
-use crate::index::NodeNum;
 use crate::index::committer::{Succession, Visible};
 use crate::index::rows::{ChangeBatch, STATE_KEY, StateRow, ValueKey, ValueRow};
+use crate::index::{Entry, NodeNum};
 use crate::observe::{Point, State};
 use crate::stats::Event;
 use crate::world::{Clock, Mono, World};
@@ -260,9 +260,10 @@ impl<W: World> Store<W> {
             }
             return Hint::Settled;
         };
-        let Some(row) = ValueRow::decode(&value, node) else { return Hint::Settled };
+        let Some(row) = ValueRow::decode(&value, key.kind, node) else { return Hint::Settled };
         let dead = shared.dead.lock().contains(row.entry.put_id);
-        if dead || held.is_some_and(|held| held.put_id == row.entry.put_id) {
+        let same = |held: Entry| (held.put_id, held.in_pack) == (row.entry.put_id, row.entry.in_pack);
+        if dead || held.is_some_and(same) {
             return Hint::Settled;
         }
         if held.is_none() && !self.has_room() {

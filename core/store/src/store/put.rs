@@ -1,6 +1,7 @@
 //! Putting values. Nothing is visible to look-ups before it is safe at its level; a failed or unknown put is whole or
 //! absent, never a part.
 
+use super::packs::{Item, Packing, groups};
 use super::{Fate, Store};
 use crate::index::committer::IndexChange;
 use crate::index::rows::{Mark, ValueRow};
@@ -15,7 +16,8 @@ use bettong_wire::envelope::Kind;
 use bettong_wire::request::{Level, Target};
 use bettong_wire::response::Stored;
 use bettong_wire::{BlockHash, ErrorKind, Payload, PutId, ServiceError};
-use futures::{StreamExt, stream};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::oneshot;
 
 /// Objects of one batch that are uploaded at once.
@@ -180,7 +182,7 @@ impl<W: World> Store<W> {
         let put = match level {
             Level::Memory => self.put_in_memory(&fresh).await,
             Level::Journal => self.put_in_journal(&fresh, until).await,
-            Level::Object => self.put_in_objects(&fresh).await,
+            Level::Object => self.put_in_objects(&mut fresh).await,
         };
         if matches!(put, Err(PutError::Unknown(_))) {
             let mut unresolved = shared.unresolved.lock();
@@ -238,6 +240,7 @@ impl<W: World> Store<W> {
             expires_at_ms: spec.expires_at_ms,
             node: NodeNum::SELF,
             quarantined: false,
+            in_pack: None,
         };
         Prepared { key, sealed, payload, row: ValueRow { entry, plain_key }, old }
     }
@@ -284,25 +287,27 @@ impl<W: World> Store<W> {
     }
 
     /// Level `object`: every payload object is confirmed, then one durable index batch names them all.
-    async fn put_in_objects(&self, fresh: &[Prepared]) -> Result<(), PutError> {
+    async fn put_in_objects(&self, fresh: &mut [Prepared]) -> Result<(), PutError> {
         if fresh.is_empty() {
             return Ok(());
         }
         let shared = &self.shared;
         let coming = self.commits.announce();
-        let uploads = stream::iter(fresh.iter().map(|put| self.upload(put)).collect::<Vec<_>>());
-        let mut uploads = uploads.buffered(UPLOADS_AT_ONCE);
+        let packings = self.pack_together(fresh);
+        let fresh = &*fresh;
+        let packs = packings.iter().map(|packing| self.write_pack(packing).boxed());
+        let alone = fresh.iter().filter(|put| put.row.entry.in_pack.is_none()).map(|put| self.upload(put).boxed());
+        let mut uploads = stream::iter(packs.chain(alone).collect::<Vec<_>>()).buffered(UPLOADS_AT_ONCE);
         while let Some(uploaded) = uploads.next().await {
             uploaded.map_err(|error| self.upload_failed(&error))?;
         }
         shared.world.at(Point::BetweenObjectAndIndex).await;
-        let changes = fresh
-            .iter()
-            .flat_map(|put| {
-                let named = IndexChange::Put { key: shared.value_key(&put.key), row: put.row.clone() };
-                std::iter::once(named).chain(self.bury(put))
-            })
-            .collect();
+        let named = packings.iter().map(Packing::named);
+        let values = fresh.iter().flat_map(|put| {
+            let named = IndexChange::Put { key: shared.value_key(&put.key), row: put.row.clone() };
+            std::iter::once(named).chain(self.bury(put))
+        });
+        let changes = named.chain(values).collect();
         // In memory before it is visible, so that the first look-up finds it there.
         for Prepared { key, payload, row, .. } in fresh {
             shared.memory.insert(*key, row.entry.put_id, payload.clone(), false);
@@ -325,6 +330,25 @@ impl<W: World> Store<W> {
         Ok(())
     }
 
+    /// Makes packs of the values that are small enough and gives these their places.
+    fn pack_together(&self, fresh: &mut [Prepared]) -> Vec<Packing> {
+        let header = |put: &Prepared| put.sealed.as_ref().map_or(0, |sealed| self.packable(&sealed.header));
+        let sizes: Vec<_> = fresh.iter().map(|put| (put.key.ns, header(put))).collect();
+        let groups = groups(&sizes, self.shared.config.pack_bytes);
+        let packed = groups.into_iter().map(|group| {
+            let sealed = group.iter().filter_map(|at| fresh[*at].sealed.as_ref());
+            let item =
+                |sealed: &Sealed| Item { header: sealed.header.clone(), pieces: sealed.parts().map(Bytes::clone) };
+            let items = sealed.map(item).collect();
+            let packing = self.pack(self.shared.namespace_id(fresh[group[0]].key.ns), items);
+            for (at, place) in group.into_iter().zip(&packing.places) {
+                fresh[at].row.entry.in_pack = Some(*place);
+            }
+            packing
+        });
+        packed.collect()
+    }
+
     async fn upload(&self, put: &Prepared) -> Result<(), ObjectError> {
         let shared = &self.shared;
         let Some(sealed) = &put.sealed else { return Ok(()) };
@@ -342,8 +366,9 @@ impl<W: World> Store<W> {
     /// Names the replaced durable version dead, so that its object goes whatever happens next.
     fn bury(&self, put: &Prepared) -> Option<IndexChange> {
         let old = self.indexed(&put.key, put.old)?;
-        let (key, put_id) = (self.shared.value_key(&put.key), old.put_id);
-        Some(IndexChange::Dead { key, put_id, wall_ms: self.shared.wall_ms(), mark: Mark::None })
+        let (key, put_id, wall_ms) = (self.shared.value_key(&put.key), old.put_id, self.shared.wall_ms());
+        let pack = old.in_pack.map(|place| place.pack);
+        Some(IndexChange::Dead { key, put_id, wall_ms, mark: Mark::None, pack })
     }
 
     fn remove_object_later(&self, put: &Prepared) {

@@ -16,10 +16,12 @@ use crate::objects::names::{Names, PayloadName};
 use crate::observe::State;
 use crate::stats::Stats;
 use crate::store::get::Fetched;
+use crate::store::packs::PackBook;
 use crate::tiers::disk::{DiskKey, DiskTier};
 use crate::tiers::memory::MemoryTier;
 use crate::world::{Clock, World};
-use bettong_wire::envelope::Kind;
+use bettong_wire::envelope::{HEADER_LEN, Kind};
+use bettong_wire::request::Level;
 use bettong_wire::{BlockMemory, ModelIdentity, NamespaceId, PutId};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -80,6 +82,9 @@ pub(super) struct Shared<W: World> {
     pub replacing: Mutex<BTreeMap<Key, ValueRow>>,
     /// Tells the uploader that there is something to do.
     pub uploads: Notify,
+    pub packs: Mutex<PackBook>,
+    /// Tells the task that tends the packs that there is something to do.
+    pub repacks: Notify,
 }
 
 /// What the last start found.
@@ -140,6 +145,10 @@ impl DeadBook {
 
     pub fn contains(&self, put_id: PutId) -> bool {
         self.0.contains_key(&put_id)
+    }
+
+    pub fn get(&self, put_id: PutId) -> Option<&DeadRow> {
+        self.0.get(&put_id)
     }
 
     pub fn all(&self) -> impl Iterator<Item = (PutId, &DeadRow)> {
@@ -292,12 +301,41 @@ impl<W: World> Shared<W> {
     }
 }
 
+impl<W: World> Shared<W> {
+    /// What the durable index says of `key`, as far as the map and what hides it show.
+    pub fn durable(&self, key: &Key) -> Option<Entry> {
+        let shown = self.map.get(key, NodeNum::SELF).filter(|entry| entry.level == Level::Object);
+        shown.or_else(|| self.shadowed.lock().get(key).copied())
+    }
+
+    /// Keeps the account of packs when the row of `key` becomes `new`, or goes. Before the map shows it: what was there
+    /// is taken from the map. Every change that writes or removes a row comes by here.
+    fn account(&self, key: &Key, new: Option<&Entry>) {
+        let old = self.durable(key).and_then(|old| Some((old.in_pack?, old.stored_len)));
+        let new = new.and_then(|new| Some((new.in_pack?, new.stored_len)));
+        if old == new {
+            return;
+        }
+        let bytes = |stored_len: u32| HEADER_LEN as u64 + u64::from(stored_len);
+        let mut packs = self.packs.lock();
+        if let Some((place, stored_len)) = new {
+            packs.enter(place.pack, self.namespace_id(key.ns), bytes(stored_len));
+        }
+        if let Some((place, stored_len)) = old
+            && packs.leave(place.pack, bytes(stored_len))
+        {
+            self.repacks.notify_one();
+        }
+    }
+}
+
 impl<W: World> Visible for Shared<W> {
     fn show(&self, change: &IndexChange) {
         match change {
             IndexChange::Put { key, row } => {
                 if let Some(map_key) = self.key(key) {
                     let ValueRow { entry, plain_key } = row;
+                    self.account(&map_key, Some(entry));
                     // A journaled put that reaches the index keeps its bytes.
                     if let Some(old) = self.map.get(&map_key, NodeNum::SELF)
                         && old.put_id != entry.put_id
@@ -309,6 +347,7 @@ impl<W: World> Visible for Shared<W> {
             }
             IndexChange::Remove { key, put_id } => {
                 if let Some(map_key) = self.key(key) {
+                    self.account(&map_key, None);
                     match self.replacing.lock().remove(&map_key) {
                         Some(ValueRow { entry, plain_key }) => {
                             self.memory.remove(*put_id);
@@ -318,8 +357,15 @@ impl<W: World> Visible for Shared<W> {
                     }
                 }
             }
-            IndexChange::Dead { key, put_id, wall_ms, mark } => {
-                self.dead.lock().insert(*put_id, DeadRow { wall_ms: *wall_ms, mark: *mark, key: *key });
+            IndexChange::Move { key, row } => {
+                if let Some(map_key) = self.key(key) {
+                    self.account(&map_key, Some(&row.entry));
+                    self.map.relocate(&map_key, &row.entry);
+                }
+            }
+            IndexChange::Dead { key, put_id, wall_ms, mark, pack } => {
+                let row = DeadRow { wall_ms: *wall_ms, mark: *mark, key: *key, pack: *pack };
+                self.dead.lock().insert(*put_id, row);
                 self.memory.remove(*put_id);
                 if let Some(map_key) = self.key(key) {
                     for version in self.map.versions(&map_key).into_iter().filter(|held| held.put_id == *put_id) {
@@ -333,6 +379,8 @@ impl<W: World> Visible for Shared<W> {
                     self.map.quarantine(&map_key, NodeNum::SELF, *put_id);
                 }
             }
+            IndexChange::Pack { pack, row } => self.packs.lock().add(*pack, *row),
+            IndexChange::PackGone { pack } => self.packs.lock().remove(*pack),
             IndexChange::Complete | IndexChange::Incomplete => {}
         }
     }

@@ -2,11 +2,12 @@
 
 use super::Store;
 use super::journaled::{entry_of, plain_key_of};
-use crate::index::Entry;
+use super::packs::{Item, Packing, groups};
 use crate::index::committer::IndexChange;
 use crate::index::rows::{Mark, ValueRow};
+use crate::index::{Entry, InPack};
 use crate::journal::{Backlog, Journal, Pending, PendingPut};
-use crate::keys::Key;
+use crate::keys::{Key, NsNum};
 use crate::observe::{Point, State};
 use crate::race::timeout;
 use crate::stats::Event;
@@ -38,6 +39,23 @@ enum Uploaded {
     Settled,
     /// Still to be done.
     Failed,
+}
+
+/// A pending put with its stored bytes.
+struct Upload<'a> {
+    put: &'a PendingPut,
+    key: Key,
+    body: Bytes,
+}
+
+impl Upload<'_> {
+    fn put_id(&self) -> PutId {
+        self.put.record.header.put_id
+    }
+
+    fn item(&self) -> Item {
+        Item { header: self.put.record.header.clone(), pieces: [self.put.record.head.clone(), self.body.clone()] }
+    }
 }
 
 impl<W: World> Store<W> {
@@ -86,14 +104,15 @@ impl<W: World> Store<W> {
                 continue;
             };
             after = *last;
-            let uploads = round.iter().filter_map(|(_, pending)| match pending {
-                Pending::Put(put) => {
-                    Some(async move { (put.record.header.put_id, self.upload_pending(journal, put).await) })
-                }
+            let puts = round.iter().filter_map(|(_, pending)| match pending {
+                Pending::Put(put) => Some(&**put),
                 Pending::Head(_) => None,
             });
-            let uploads: Vec<_> = uploads.collect();
-            let ended: Vec<(PutId, Uploaded)> = stream::iter(uploads).buffer_unordered(UPLOADS_AT_ONCE).collect().await;
+            let uploads: Vec<_> =
+                self.together(puts.collect()).into_iter().map(|group| self.upload_group(journal, group)).collect();
+            let ended: Vec<Vec<(PutId, Uploaded)>> =
+                stream::iter(uploads).buffer_unordered(UPLOADS_AT_ONCE).collect().await;
+            let ended: Vec<(PutId, Uploaded)> = ended.into_iter().flatten().collect();
             let done: Vec<PutId> =
                 ended.iter().filter(|(_, ended)| *ended != Uploaded::Failed).map(|(put_id, _)| *put_id).collect();
             if done.is_empty() {
@@ -110,61 +129,132 @@ impl<W: World> Store<W> {
         }
     }
 
-    async fn upload_pending(&self, journal: &Journal<W>, put: &PendingPut) -> Uploaded {
+    /// Divides a round into what shares a pack and what goes alone, in the order of acknowledgement.
+    fn together<'a>(&self, puts: Vec<&'a PendingPut>) -> Vec<Vec<&'a PendingPut>> {
+        let size = |put: &&PendingPut| {
+            // One that nobody is shown any more would be dead in its pack from the start.
+            let key = self.shared.key(&put.record.key()).filter(|key| self.shows(key, put.record.header.put_id));
+            key.map_or((NsNum(0), 0), |key| (key.ns, self.packable(&put.record.header)))
+        };
+        let sizes: Vec<(NsNum, u64)> = puts.iter().map(size).collect();
+        let mut of: Vec<Option<usize>> = vec![None; puts.len()];
+        let groups = groups(&sizes, self.shared.config.pack_bytes);
+        for (number, group) in groups.iter().enumerate() {
+            group.iter().for_each(|at| of[*at] = Some(number));
+        }
+        let mut together: Vec<Vec<&PendingPut>> = groups.iter().map(|_| Vec::new()).collect();
+        let mut alone = Vec::new();
+        for (put, group) in puts.into_iter().zip(of) {
+            match group {
+                Some(number) => together[number].push(put),
+                None => alone.push(vec![put]),
+            }
+        }
+        together.extend(alone);
+        together
+    }
+
+    /// Uploads puts in one object: several as a pack, one as an object of its own. Says how each ended.
+    async fn upload_group(&self, journal: &Journal<W>, puts: Vec<&PendingPut>) -> Vec<(PutId, Uploaded)> {
         let shared = &self.shared;
-        let header = &put.record.header;
-        let (value_key, put_id) = (put.record.key(), header.put_id);
+        let mut ended = Vec::with_capacity(puts.len());
+        let mut loaded = Vec::with_capacity(puts.len());
+        for put in puts {
+            match self.load_pending(journal, put).await {
+                Ok(upload) => loaded.push(upload),
+                Err(outcome) => ended.push((put.record.header.put_id, outcome)),
+            }
+        }
+        let Some(first) = loaded.first() else { return ended };
+        let failed = |uploads: &[Upload<'_>]| -> Vec<(PutId, Uploaded)> {
+            uploads.iter().map(|upload| (upload.put_id(), Uploaded::Failed)).collect()
+        };
+        shared.world.at(Point::BeforeObjectPut).await;
+        let (packing, written) = if loaded.len() > 1 {
+            let namespace = first.put.record.header.namespace;
+            let packing = self.pack(namespace, loaded.iter().map(Upload::item).collect());
+            let written = self.write_pack(&packing).await;
+            (Some(packing), written)
+        } else {
+            let path = shared.object_path(&first.put.record.key(), first.put_id());
+            let object: PutPayload = first.item().pieces.into_iter().collect();
+            (None, shared.objects.put_unique(&path, object).await)
+        };
+        if let Err(error) = written {
+            tracing::debug!(%error, puts = loaded.len(), "an upload failed; it is tried again");
+            ended.extend(failed(&loaded));
+            return ended;
+        }
+        shared.world.at(Point::BetweenObjectAndIndex).await;
+        let places = loaded.iter().enumerate().map(|(at, _)| packing.as_ref().map(|packing| packing.places[at]));
+        let places: Vec<Option<InPack>> = places.collect();
+        let _guard = self.locks.lock(loaded.iter().map(|upload| upload.key)).await;
+        let mut changes: Vec<IndexChange> = packing.iter().map(Packing::named).collect();
+        let mut named = Vec::new();
+        let mut buried = Vec::new();
+        for (upload, place) in loaded.into_iter().zip(places) {
+            let (key, put_id, value_key) = (upload.key, upload.put_id(), upload.put.record.key());
+            if !self.shows(&key, put_id) {
+                shared.world.reached(State::UploadSuperseded);
+                if place.is_none() {
+                    self.remove_unindexed(value_key, put_id);
+                }
+                ended.push((put_id, Uploaded::Settled));
+                continue;
+            }
+            let entry = Entry { level: Level::Object, in_pack: place, ..entry_of(upload.put) };
+            let row = ValueRow { entry, plain_key: plain_key_of(upload.put) };
+            changes.push(IndexChange::Put { key: value_key, row });
+            if let Some(old) = shared.shadowed.lock().get(&key).copied() {
+                let (wall_ms, pack) = (shared.wall_ms(), old.in_pack.map(|place| place.pack));
+                changes.push(IndexChange::Dead { key: value_key, put_id: old.put_id, wall_ms, mark: Mark::None, pack });
+                buried.push((key, value_key, old.put_id));
+            }
+            named.push(upload);
+        }
+        if named.is_empty() {
+            if let Some(packing) = packing {
+                self.remove_unnamed(&packing);
+            }
+            return ended;
+        }
+        let coming = self.commits.announce();
+        if let Err(error) = self.commits.commit(changes, coming).await {
+            tracing::debug!(%error, puts = named.len(), "an upload was not indexed; it is tried again");
+            ended.extend(failed(&named));
+            return ended;
+        }
+        for (key, value_key, old) in buried {
+            shared.shadowed.lock().remove(&key);
+            self.remove_objects(vec![(value_key, old, Mark::None)]);
+        }
+        shared.stats.add(Event::Uploaded, named.len() as u64);
+        shared.world.reached(State::Uploaded);
+        ended.extend(named.iter().map(|upload| (upload.put_id(), Uploaded::Stored)));
+        ended
+    }
+
+    /// What is to be written of a pending put; or how its upload ended before it began.
+    async fn load_pending<'a>(&self, journal: &Journal<W>, put: &'a PendingPut) -> Result<Upload<'a>, Uploaded> {
+        let (value_key, put_id) = (put.record.key(), put.record.header.put_id);
         // The namespace table is full only where this namespace is not in it, and then nobody reads it here.
-        let Some(key) = shared.key(&value_key) else { return Uploaded::Failed };
+        let key = self.shared.key(&value_key).ok_or(Uploaded::Failed)?;
         // Its put holds the key's lock from before the journal has it until the map shows it.
         if !self.shows(&key, put_id) && !self.shows_locked(&key, put_id).await {
             self.remove_unindexed(value_key, put_id);
-            return Uploaded::Settled;
+            return Err(Uploaded::Settled);
         }
-        let body = match self.pending_body(journal, put).await {
-            Ok(Some(body)) => body,
+        match self.pending_body(journal, put).await {
+            Ok(Some(body)) => Ok(Upload { put, key, body }),
             Ok(None) => {
                 self.give_up(&key, put_id);
-                return Uploaded::Settled;
+                Err(Uploaded::Settled)
             }
             Err(error) => {
                 tracing::warn!(%error, %put_id, "a journaled put cannot be read for its upload");
-                return Uploaded::Failed;
+                Err(Uploaded::Failed)
             }
-        };
-        shared.world.at(Point::BeforeObjectPut).await;
-        let path = shared.object_path(&value_key, put_id);
-        let object: PutPayload = [put.record.head.clone(), body].into_iter().collect();
-        if let Err(error) = shared.objects.put_unique(&path, object).await {
-            tracing::debug!(%error, %put_id, "an upload failed; it is tried again");
-            return Uploaded::Failed;
         }
-        shared.world.at(Point::BetweenObjectAndIndex).await;
-        let _guard = self.locks.lock([key]).await;
-        if !self.shows(&key, put_id) {
-            shared.world.reached(State::UploadSuperseded);
-            self.remove_unindexed(value_key, put_id);
-            return Uploaded::Settled;
-        }
-        let entry = Entry { level: Level::Object, ..entry_of(put) };
-        let row = ValueRow { entry, plain_key: plain_key_of(put) };
-        let hidden = shared.shadowed.lock().get(&key).copied();
-        let named = IndexChange::Put { key: value_key, row };
-        let wall_ms = shared.wall_ms();
-        let buried =
-            hidden.map(|old| IndexChange::Dead { key: value_key, put_id: old.put_id, wall_ms, mark: Mark::None });
-        let coming = self.commits.announce();
-        if let Err(error) = self.commits.commit(std::iter::once(named).chain(buried).collect(), coming).await {
-            tracing::debug!(%error, %put_id, "an upload was not indexed; it is tried again");
-            return Uploaded::Failed;
-        }
-        if let Some(old) = hidden {
-            shared.shadowed.lock().remove(&key);
-            self.remove_objects(vec![(value_key, old.put_id, Mark::None)]);
-        }
-        shared.stats.count(Event::Uploaded);
-        shared.world.reached(State::Uploaded);
-        Uploaded::Stored
     }
 
     async fn shows_locked(&self, key: &Key, put_id: PutId) -> bool {

@@ -3,5 +3,6 @@
 
 mod cases;
 mod model;
+mod packs;
 mod rig;
 mod unconditional;

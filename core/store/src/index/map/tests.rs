@@ -1,7 +1,9 @@
+use super::super::entry::InPack;
 use super::*;
 use bettong_wire::request::Level;
 use bettong_wire::{BlockHash, Part};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 fn key(n: u8) -> Key {
     Key { ns: NsNum(u32::from(n % 3)), kind: Kind::Block, part: Part(u16::from(n % 2)), hash: [n / 6; 32] }
@@ -18,6 +20,8 @@ fn entry(node: u16, counter: u64) -> Entry {
         expires_at_ms: 0,
         node: NodeNum(node),
         quarantined: false,
+        in_pack: (counter % 2 == 1)
+            .then(|| InPack { pack: PutId { life: 5, counter: counter / 2 }, offset: counter as u32 }),
     }
 }
 

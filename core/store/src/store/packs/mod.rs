@@ -1,0 +1,10 @@
+//! Packs: several small values in one object, where that saves requests.
+
+mod book;
+mod build;
+mod repack;
+mod standing;
+
+pub(super) use book::{PackBook, Writing};
+pub(super) use build::{Item, Packing, groups};
+pub use standing::Standing;
