@@ -216,3 +216,24 @@ async fn journaled_puts_of_one_round_share_an_object() {
     assert_eq!(node.get(plain("key")).await, Ok(b"1".to_vec()));
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_read_follows_its_value_when_the_pack_is_rewritten_meanwhile() {
+    let bucket = Bucket::new();
+    let node = bucket.node_with(packing("a")).await;
+    put_blocks(&node, Level::Object, 0..10).await;
+    forget(&node).await;
+    let first = packs(&bucket).await;
+    bucket.hold_parts(true);
+    let rewritten = async {
+        for n in 0..8 {
+            assert_eq!(node.delete(block(n, 0)).await, 1);
+        }
+        node.until(async |_| packs(&bucket).await.iter().all(|pack| !first.contains(pack))).await;
+        bucket.hold_parts(false);
+    };
+    let (read, ()) = tokio::join!(node.get(block(9, 0)), rewritten);
+    assert_eq!(read, Ok(bytes(9)), "what is there is not a miss because it moved");
+    assert_eq!(stat(&node, "events", "corrupt_object_reads"), 0);
+    node.stop().await;
+}

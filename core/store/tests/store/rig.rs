@@ -18,6 +18,7 @@ use object_store::{
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 pub struct Bucket {
     pub objects: Arc<InMemory>,
@@ -30,6 +31,8 @@ pub struct Bucket {
 struct Gate {
     objects: Arc<InMemory>,
     shut: AtomicBool,
+    /// Reads of a part of a pack wait while it is set, and are done after.
+    holds_parts: watch::Sender<bool>,
 }
 
 impl std::fmt::Display for Gate {
@@ -56,6 +59,9 @@ impl ObjectStore for Gate {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> ObjectResult<GetResult> {
+        if options.range.is_some() && location.as_ref().contains("/pack/") {
+            let _ = self.holds_parts.subscribe().wait_for(|holds| !holds).await;
+        }
         self.objects.get_opts(location, options).await
     }
 
@@ -109,13 +115,22 @@ pub fn config(node_id: &str) -> StoreConfig {
 impl Bucket {
     pub fn new() -> Self {
         let objects = Arc::new(InMemory::new());
-        let gate = Arc::new(Gate { objects: objects.clone(), shut: AtomicBool::new(false) });
+        let gate = Arc::new(Gate {
+            objects: objects.clone(),
+            shut: AtomicBool::new(false),
+            holds_parts: watch::Sender::new(false),
+        });
         Self { objects, gate, root: tempfile::tempdir().unwrap() }
     }
 
     /// Lets no payload into the bucket, or lets them in again.
     pub fn refuse_puts(&self, shut: bool) {
         self.gate.shut.store(shut, Ordering::Relaxed);
+    }
+
+    /// Lets no read of a part of a pack begin, or lets those that wait go on.
+    pub fn hold_parts(&self, hold: bool) {
+        self.gate.holds_parts.send_replace(hold);
     }
 
     /// The world of a node: its directory is made where it is missing.
