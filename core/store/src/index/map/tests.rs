@@ -21,7 +21,7 @@ fn entry(node: u16, counter: u64) -> Entry {
         node: NodeNum(node),
         quarantined: false,
         in_pack: (counter % 2 == 1)
-            .then(|| InPack { pack: PutId { life: 5, counter: counter / 2 }, offset: counter as u32 }),
+            .then_some(InPack { pack: PutId { life: 5, counter: counter / 2 }, offset: counter as u32 }),
     }
 }
 
