@@ -75,7 +75,8 @@ impl<W: World> Store<W> {
         let mut durable: Vec<Entry> = versions.iter().filter(|entry| entry.level > Level::Memory).copied().collect();
         durable.extend(shared.shadowed.lock().get(key).copied());
         let doubtful = shared.unresolved.lock().contains(key);
-        if !durable.is_empty() || doubtful {
+        let lingers = !shared.dead.lock().lingering(&shared.value_key(key)).is_empty();
+        if !durable.is_empty() || doubtful || lingers {
             self.index_takes_writes()?;
             self.bury_by_name(key, &durable).await.map_err(outcome_unknown)?;
             shared.unresolved.lock().remove(key);
@@ -95,9 +96,9 @@ impl<W: World> Store<W> {
         Ok(existed)
     }
 
-    /// Makes `versions` of a key dead: first in the index, so that nothing here relies on them any more, then by marks
-    /// in the bucket. A mark that is not confirmed is owed, and written until it is; the index remembers it. Needs the
-    /// key's lock.
+    /// Makes `versions` of a key dead, and what is left of older ones: first in the index, so that nothing here relies on
+    /// them any more, then by marks in the bucket. A mark that is not confirmed is owed, and written until it is; the
+    /// index remembers it. Needs the key's lock.
     pub(super) async fn bury_by_name(&self, key: &Key, versions: &[Entry]) -> Result<(), String> {
         let shared = &self.shared;
         let value_key = shared.value_key(key);
@@ -105,15 +106,20 @@ impl<W: World> Store<W> {
         // Drawn under the key's lock: every earlier write of this node is below it, known or not.
         let horizon = shared.draw_put_id();
         let own = versions.iter().find(|entry| entry.node == NodeNum::SELF);
-        let ids: Vec<PutId> = versions.iter().map(|entry| entry.put_id).chain([horizon]).collect();
+        let shown = versions.iter().map(|entry| (entry.put_id, entry.in_pack.map(|place| place.pack)));
+        let named: BTreeMap<PutId, Option<PutId>> =
+            shared.dead.lock().lingering(&value_key).into_iter().chain(shown).chain([(horizon, None)]).collect();
+        let ids: Vec<PutId> = named.keys().copied().collect();
         // Even where the map shows no durable version of this node: a row may be there that a failed burial left.
         let removed = IndexChange::Remove { key: value_key, put_id: own.map_or(horizon, |entry| entry.put_id) };
-        let dead = |put_id: &PutId| {
-            let place = versions.iter().find(|entry| entry.put_id == *put_id).and_then(|entry| entry.in_pack);
-            let pack = place.map(|place| place.pack);
-            IndexChange::Dead { key: value_key, put_id: *put_id, wall_ms, mark: Mark::Own, pack }
+        let dead = |(put_id, pack): (PutId, Option<PutId>)| IndexChange::Dead {
+            key: value_key,
+            put_id,
+            wall_ms,
+            mark: Mark::Own,
+            pack,
         };
-        let changes = std::iter::once(removed).chain(ids.iter().map(dead)).collect();
+        let changes = std::iter::once(removed).chain(named.into_iter().map(dead)).collect();
         shared.world.at(Point::BeforeDeadMark).await;
         let coming = self.commits.announce();
         self.commits.commit(changes, coming).await.map_err(|error| error.to_string())?;
@@ -191,7 +197,9 @@ impl<W: World> Store<W> {
                 if store.shared.dead.lock().get(put_id).is_some_and(|row| row.pack.is_some()) {
                     continue;
                 }
-                if store.remove_object(&key, put_id).await && mark == Mark::None {
+                // A delete that came meanwhile named it: its row is the mark's then.
+                let unnamed = || store.shared.dead.lock().get(put_id).is_some_and(|row| row.mark == Mark::None);
+                if store.remove_object(&key, put_id).await && mark == Mark::None && unnamed() {
                     let coming = store.commits.announce();
                     let _ = store.commits.commit(vec![IndexChange::Forget { put_id }], coming).await;
                 }

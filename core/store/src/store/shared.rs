@@ -6,7 +6,7 @@ use crate::flight::Flights;
 use crate::health::{Breaker, Estimates};
 use crate::index::committer::{IndexChange, Visible};
 use crate::index::db::IndexHome;
-use crate::index::rows::{DeadRow, ValueKey, ValueRow};
+use crate::index::rows::{DeadRow, Mark, ValueKey, ValueRow};
 use crate::index::{Entry, IndexMap, NodeNum};
 use crate::journal::Journal;
 use crate::keys::{Key, NamespaceTable, NsNum};
@@ -132,31 +132,52 @@ impl PlainNames {
 
 /// The put ids that are dead.
 #[derive(Debug, Default)]
-pub(super) struct DeadBook(BTreeMap<PutId, DeadRow>);
+pub(super) struct DeadBook {
+    rows: BTreeMap<PutId, DeadRow>,
+    /// Of each key those that no mark names and whose bytes are still there: soon gone, or in a pack.
+    lingering: BTreeMap<ValueKey, BTreeSet<PutId>>,
+}
 
 impl DeadBook {
     pub fn insert(&mut self, put_id: PutId, row: DeadRow) {
-        self.0.insert(put_id, row);
+        self.remove(put_id);
+        if row.mark == Mark::None {
+            self.lingering.entry(row.key).or_default().insert(put_id);
+        }
+        self.rows.insert(put_id, row);
     }
 
     pub fn remove(&mut self, put_id: PutId) {
-        self.0.remove(&put_id);
+        let Some(row) = self.rows.remove(&put_id) else { return };
+        if let Some(of_key) = self.lingering.get_mut(&row.key) {
+            of_key.remove(&put_id);
+            if of_key.is_empty() {
+                self.lingering.remove(&row.key);
+            }
+        }
+    }
+
+    /// Replaced or evicted versions of `key` whose bytes are still there, and the packs that they are in: another node
+    /// may still look for them, and a listing would find them.
+    pub fn lingering(&self, key: &ValueKey) -> Vec<(PutId, Option<PutId>)> {
+        let of_key = self.lingering.get(key).into_iter().flatten();
+        of_key.filter_map(|put_id| Some((*put_id, self.rows.get(put_id)?.pack))).collect()
     }
 
     pub fn contains(&self, put_id: PutId) -> bool {
-        self.0.contains_key(&put_id)
+        self.rows.contains_key(&put_id)
     }
 
     pub fn get(&self, put_id: PutId) -> Option<&DeadRow> {
-        self.0.get(&put_id)
+        self.rows.get(&put_id)
     }
 
     pub fn all(&self) -> impl Iterator<Item = (PutId, &DeadRow)> {
-        self.0.iter().map(|(put_id, row)| (*put_id, row))
+        self.rows.iter().map(|(put_id, row)| (*put_id, row))
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.rows.len()
     }
 }
 

@@ -29,6 +29,11 @@ async fn values(bucket: &Bucket) -> usize {
     all.iter().filter(|path| Names::new("").parse_payload(path).is_some()).count()
 }
 
+async fn marks(bucket: &Bucket) -> usize {
+    let list = bucket.objects.list(Some(&Path::from("node/a/dead")));
+    list.try_collect::<Vec<_>>().await.unwrap().len()
+}
+
 fn bytes(n: u8) -> Vec<u8> {
     vec![n; 100 + usize::from(n)]
 }
@@ -173,6 +178,33 @@ async fn a_mark_stays_as_long_as_the_pack_that_holds_what_it_names() {
     node.until(async |_| packs(&bucket).await.len() == 1 && packs(&bucket).await != before).await;
     assert_eq!(stat(&node, "packs", "dead_bytes"), 0, "the bytes go before the mark may");
     check(&node, 1..10).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_delete_names_what_is_left_of_older_versions_too() {
+    let bucket = Bucket::new();
+    let node = bucket.node_with(packing("a")).await;
+    put_blocks(&node, Level::Object, 0..10).await;
+    // One block of the pack is damaged, found out, and put again: the old version is dead in its pack.
+    let pack = packs(&bucket).await.remove(0);
+    let mut held = bucket.objects.get(&pack).await.unwrap().bytes().await.unwrap().to_vec();
+    let good: object_store::PutPayload = held.clone().into();
+    let last = held.len() - 1;
+    held[last] ^= 1;
+    bucket.objects.put(&pack, held.into()).await.unwrap();
+    forget(&node).await;
+    assert_eq!(node.get(block(9, 0)).await, Err(MissReason::Corrupt));
+    node.put(block(9, 0), Level::Object, b"again").await.unwrap();
+    let before = marks(&bucket).await;
+    assert_eq!(node.delete(block(9, 0)).await, 1);
+    assert_eq!(marks(&bucket).await, before + 3, "the version, the one before it, and the horizon");
+    bucket.objects.put(&pack, good).await.unwrap();
+    node.stop().await;
+    lose_index(&bucket).await;
+    let node = bucket.node_with(packing("a")).await;
+    assert_eq!(node.get(block(9, 0)).await, Err(MissReason::Absent));
+    check(&node, 0..9).await;
     node.stop().await;
 }
 
