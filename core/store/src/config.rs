@@ -1,5 +1,7 @@
 //! Every limit and knob of the store, with its unit, its default and the reason for it.
 
+use crate::journal::JournalConfig;
+use crate::life::Life;
 use bettong_wire::envelope::Algorithm;
 use bettong_wire::limits;
 use std::time::Duration;
@@ -56,6 +58,9 @@ pub struct StoreConfig {
     pub journal_bytes_max: u64,
     /// A segment of the journal is closed once it has reached this length. Bytes.
     pub journal_segment_bytes: u64,
+    /// Stored bytes that one batch of the journal gathers at most; a put of several values that has more fills several,
+    /// and becomes visible with the last. Bytes.
+    pub journal_batch_bytes: u64,
     /// Pages of a listing hold at most this many entries.
     pub list_page_max: u32,
 }
@@ -88,7 +93,18 @@ impl StoreConfig {
             read_deadline_default: Duration::from_secs(30),
             journal_bytes_max: 4 << 30,
             journal_segment_bytes: 64 << 20,
+            journal_batch_bytes: 16 << 20,
             list_page_max: limits::LIST_PAGE_MAX,
+        }
+    }
+
+    /// How the journal is opened, and salvaged, by this run of the process.
+    pub fn journal(&self, life: Life) -> JournalConfig {
+        JournalConfig {
+            bytes_max: self.journal_bytes_max,
+            segment_bytes: self.journal_segment_bytes,
+            batch_bytes_max: self.journal_batch_bytes,
+            ..JournalConfig::new(life)
         }
     }
 

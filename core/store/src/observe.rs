@@ -129,6 +129,8 @@ names! {
         UploadSuperseded = "upload-superseded",
         Replayed = "journal-replayed",
         TornTailCut = "journal-torn-tail-cut",
+        DamagedJournalRefused = "start-refused-damaged-journal",
+        JournalSalvaged = "journal-salvaged",
         BreakerOpened = "circuit-breaker-opened",
         BreakerRefused = "circuit-breaker-refused",
     }

@@ -96,7 +96,9 @@ fn local_index(data_dir: &DataDir) -> Outcome<Arc<dyn ObjectStore>> {
 fn failure(error: &OpenError) -> Failure {
     let exit = match error {
         OpenError::Config(_) => Exit::Usage,
-        OpenError::Format { .. } | OpenError::Index(_) | OpenError::Journal(_) => Exit::Stored,
+        OpenError::Format { .. } | OpenError::Index(_) | OpenError::Journal(_) | OpenError::JournalWrite(_) => {
+            Exit::Stored
+        }
         OpenError::Objects(_)
         | OpenError::NoConditionalCreate
         | OpenError::OtherOwner { .. }

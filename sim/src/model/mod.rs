@@ -168,6 +168,22 @@ pub struct Publication {
     pub ending: Ending,
 }
 
+/// The name of a value that a salvage says is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LostKey {
+    pub namespace: usize,
+    /// As the store has it: of a plain key, its BLAKE3.
+    pub hash: [u8; 32],
+    pub part: u16,
+}
+
+/// What an operator was told about a damaged journal.
+#[derive(Debug)]
+struct Salvage {
+    at: Duration,
+    lost: BTreeSet<LostKey>,
+}
+
 /// Everything that was asked in one run.
 #[derive(Debug, Default)]
 pub struct Model {
@@ -186,6 +202,13 @@ pub struct Model {
     gone: BTreeSet<String>,
     /// When data directories went back to older states, by the daemon's name: what only the journal had may be gone.
     rolled_back: BTreeMap<String, Vec<Duration>>,
+    /// Attempts that were asked for together, and are all or nothing.
+    batches: Vec<Vec<AttemptId>>,
+    /// What the last read of a key showed once everything had settled, by the daemon's name: an attempt's value, where it
+    /// says whose it is, or nothing.
+    settled: BTreeMap<(String, ValueKey), Option<AttemptId>>,
+    /// By the daemon's name.
+    salvages: BTreeMap<String, Vec<Salvage>>,
 }
 
 impl Model {
@@ -224,6 +247,25 @@ impl Model {
         if let Some((put_id, false)) = stored {
             self.by_put_id.insert(put_id, id);
         }
+    }
+
+    /// These attempts are one put.
+    pub fn begin_batch(&mut self, attempts: &[AttemptId]) {
+        self.batches.push(attempts.to_vec());
+    }
+
+    pub fn batches(&self) -> impl Iterator<Item = impl Iterator<Item = &Attempt>> {
+        self.batches.iter().map(|batch| batch.iter().filter_map(|id| self.attempts.get(id)))
+    }
+
+    /// A read after everything has settled.
+    pub fn saw_settled(&mut self, daemon: &Daemon, key: &ValueKey, value: Option<AttemptId>) {
+        self.settled.insert((daemon.name.clone(), key.clone()), value);
+    }
+
+    /// What it showed; `None` where nobody looked.
+    pub fn settled(&self, daemon: &Daemon, key: &ValueKey) -> Option<Option<AttemptId>> {
+        self.settled.get(&(daemon.name.clone(), key.clone())).copied()
     }
 
     /// Begins a deletion; answers its place in the key's history.
@@ -319,9 +361,19 @@ impl Model {
         self.gone = gone;
     }
 
-    /// When the data directory of `daemon` went back to an older state.
-    pub fn rolled_back(&self, daemon: &Daemon) -> &[Duration] {
-        self.rolled_back.get(&daemon.name).map(Vec::as_slice).unwrap_or_default()
+    /// A damaged journal of the daemon `name` was salvaged: what only it had of these keys may be lost.
+    pub fn salvaged(&mut self, name: &str, at: Duration, lost: BTreeSet<LostKey>) {
+        self.salvages.entry(name.to_owned()).or_default().push(Salvage { at, lost });
+    }
+
+    /// When what only the journal of `daemon` had of `key` may have been lost: the data directory went back to an older
+    /// state, or the key was said to be lost.
+    pub fn journal_lost(&self, daemon: &Daemon, key: &ValueKey) -> Vec<Duration> {
+        let rolled_back = self.rolled_back.get(&daemon.name).into_iter().flatten().copied();
+        let Some(salvages) = self.salvages.get(&daemon.name) else { return rolled_back.collect() };
+        let lost = LostKey::of(key);
+        let salvages = salvages.iter().filter(|salvage| salvage.lost.contains(&lost));
+        rolled_back.chain(salvages.map(|salvage| salvage.at)).collect()
     }
 
     /// Whether `daemon` must keep what it acknowledged with this attempt: in the bucket, or in a journal that has not
@@ -330,7 +382,8 @@ impl Model {
         match attempt.level {
             Level::Memory => false,
             Level::Journal => {
-                let lost = self.rolled_back(&attempt.daemon).iter().any(|at| *at >= attempt.span.invoked);
+                let lost = self.journal_lost(&attempt.daemon, &attempt.key);
+                let lost = lost.iter().any(|at| *at >= attempt.span.invoked);
                 attempt.daemon == *daemon && !lost && !self.gone.contains(&daemon.name)
             }
             Level::Object => true,

@@ -2,7 +2,7 @@
 //! refused, and of no put that was deleted.
 
 use super::{Seen, Verdict, no};
-use crate::model::{Attempt, Ending, ValueKey, recognise};
+use crate::model::{Attempt, Ending, LEN_MIN, ValueKey, recognise};
 use bettong_wire::PutId;
 use bettong_wire::response::Hit;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 pub fn check(seen: Seen<'_>, key: &ValueKey, hit: &Hit, payload: &[u8], range: Option<(u64, u64)>) -> Verdict {
     deleted(seen, key, hit.put_id)?;
     let attempt = match range {
+        None if (payload.len() as u64) < LEN_MIN => part(seen, key, hit, payload, (0, u64::MAX))?,
         None => whole(seen, key, payload)?,
         Some(range) => part(seen, key, hit, payload, range)?,
     };

@@ -4,6 +4,18 @@ use super::{Seen, Verdict, no};
 use crate::model::ValueKey;
 use bettong_wire::MissReason;
 
+/// Why a reason cannot be true whatever the store did, if so.
+fn untrue(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Option<&'static str> {
+    let mut possible = seen.model.possible(key);
+    match reason {
+        MissReason::Expired if !possible.any(|attempt| attempt.ttl_ms > 0) => Some("nothing of it expires"),
+        MissReason::Evicted if possible.next().is_none() => Some("nobody ever put it"),
+        MissReason::NewerFormat => Some("no newer release ran"),
+        MissReason::Identity => Some("its namespace was opened with a model identity"),
+        _ => None,
+    }
+}
+
 /// Judges a miss on `key`, for a caller that was in a hurry or not.
 pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) -> Verdict {
     if reason == MissReason::Declined && !hurried {
@@ -14,6 +26,9 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
             "O15",
             format!("{key} is said to be corrupt on {}, and nothing of it was damaged", seen.daemon.name),
         );
+    }
+    if let Some(lie) = untrue(seen, key, reason) {
+        return no("O15", format!("{key} is a miss {} on {}, and {lie}", reason.as_str(), seen.daemon.name));
     }
     let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else { return Ok(()) };
     let excused = match reason {

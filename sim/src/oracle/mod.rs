@@ -4,6 +4,7 @@ pub mod budget;
 pub mod head;
 pub mod hit;
 mod linear;
+pub mod metrics;
 pub mod miss;
 pub mod prefix;
 pub mod register;

@@ -155,7 +155,7 @@ fn acknowledged(
         () if model.is_damaged(key) => Some(Why::Damaged),
         () if attempt.ttl_ms > 0 => Some(Why::Expired),
         () if attempt.level == Level::Journal
-            && (replaced || deleted || !model.rolled_back(&attempt.daemon).is_empty()) =>
+            && (replaced || deleted || !model.journal_lost(&attempt.daemon, key).is_empty()) =>
         {
             Some(Why::UploadCut)
         }
@@ -246,6 +246,32 @@ pub fn check_legacy(
         if model.surely_held(put_id, now) && !there.contains(&put_id) {
             let (key, by) = (&attempt.key, &attempt.daemon.name);
             return no("O14", format!("{key}: {put_id} was acknowledged by {by}, which never returns, and is gone"));
+        }
+    }
+    Ok(())
+}
+
+/// O3: of a put of several values all are there or none, unless something took one away. `whole` says that the daemon's
+/// index was never lost: after a listing blocks stand alone.
+pub fn check_batches(model: &Model, daemons: &[Daemon], whole: impl Fn(&Daemon) -> bool) -> Verdict {
+    for batch in model.batches() {
+        let batch: Vec<&Attempt> = batch.filter(|attempt| attempt.level > Level::Memory).collect();
+        let Some(first) = batch.first() else { continue };
+        let Some(daemon) = daemons.iter().find(|daemon| **daemon == first.daemon && whole(daemon)) else { continue };
+        let shown = |attempt: &Attempt| model.settled(daemon, &attempt.key);
+        let Some(there) = batch.iter().find(|attempt| shown(attempt) == Some(Some(attempt.id))) else { continue };
+        let taken = |attempt: &Attempt| {
+            let deletions = model.history(&attempt.key).map(|history| history.deletions.as_slice()).unwrap_or_default();
+            let deleted = deletions.iter().any(|deletion| deletion.ending != Ending::Refused);
+            let lost = model.journal_lost(&attempt.daemon, &attempt.key);
+            deleted || model.is_damaged(&attempt.key) || lost.iter().any(|at| *at >= attempt.span.invoked)
+        };
+        if let Some(missing) = batch.iter().find(|attempt| shown(attempt) == Some(None) && !taken(attempt)) {
+            let (id, one, other) = (first.id, &there.key, &missing.key);
+            return no(
+                "O3",
+                format!("of the put of several values from attempt {id} on, {one} is there and {other} not"),
+            );
         }
     }
     Ok(())

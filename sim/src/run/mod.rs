@@ -47,6 +47,7 @@ struct Inner {
     index_lost: Mutex<BTreeMap<String, Vec<Duration>>>,
     rolled_back: Mutex<BTreeMap<String, Vec<Duration>>>,
     refreshes: Mutex<BTreeMap<String, Refreshes>>,
+    counts_steps: bool,
 }
 
 /// When a node's present life began, and read all dead marks of the others.
@@ -75,6 +76,7 @@ impl Run {
             seed,
             trace: Mutex::new(Trace::new(keep_trace)),
             faults: Mutex::new(Faults::new(seed, &plan)),
+            counts_steps: plan.counts_steps(),
             plan,
             reached: Mutex::default(),
             failure: Mutex::default(),
@@ -165,6 +167,7 @@ impl Run {
 
     /// A new life of `node` knows nothing yet of what others deleted.
     pub fn life_begins(&self, node: &str) {
+        self.0.faults.lock().life_begins(node);
         self.0.refreshes.lock().insert(node.to_owned(), Refreshes { life: elapsed(), ..Refreshes::default() });
     }
 
@@ -199,6 +202,11 @@ impl Run {
         self.0.faults.lock().stopped()
     }
 
+    /// Something that happens without a plan asking for it; see `Faults::happens`.
+    pub fn happens(&self, key: &str, did: bool) {
+        self.0.faults.lock().happens(key, did);
+    }
+
     pub fn activations(&self) -> BTreeMap<String, Activation> {
         self.0.faults.lock().counts().clone()
     }
@@ -207,9 +215,22 @@ impl Run {
     pub fn point_reached(&self, node: &str, point: Point) -> bool {
         self.state_reached(&format!("point {}", point.as_str()));
         let strikes = self.0.faults.lock().point(node, point, elapsed());
+        self.struck(node, strikes, point.as_str())
+    }
+
+    /// `node` takes one step: one of its tasks has its turn, or its disk does something. True where it dies of it.
+    pub fn step(&self, node: &str) -> bool {
+        if !self.0.counts_steps {
+            return false;
+        }
+        let strikes = self.0.faults.lock().step(node);
+        self.struck(node, strikes, "a step")
+    }
+
+    fn struck(&self, node: &str, strikes: Vec<Strike>, place: &str) -> bool {
         let mut dies = false;
         for strike in strikes {
-            self.trace(node, format_args!("fault {} strikes at {}", strike.key, point.as_str()));
+            self.trace(node, format_args!("fault {} strikes at {place}", strike.key));
             self.fault_changed(&strike.key);
             match strike.kind {
                 FaultKind::PauseNode => self.pause(node, strike.delay),

@@ -1,6 +1,6 @@
 //! Reports as text.
 
-use crate::faults::Activation;
+use crate::faults::{Activation, FaultKind};
 use crate::run::Report;
 use bettong_core::observe::State;
 use std::collections::BTreeMap;
@@ -164,11 +164,12 @@ fn failures(text: &mut String, reports: &[Report]) {
     }
 }
 
-/// Faults that never struck in a plan that ran at least `runs_min` times.
+/// Faults of a plan that never struck, where it ran at least `runs_min` times.
 pub fn uncovered(reports: &[Report], runs_min: u64) -> Vec<String> {
     let mut lines = Vec::new();
     for (plan, row) in by_plan(reports).iter().filter(|(_, row)| row.runs >= runs_min) {
-        for (key, _) in row.faults.iter().filter(|(_, count)| count.did == 0) {
+        let asked_for = |key: &str| FaultKind::parse(key.split('/').next().unwrap_or(key)).is_some();
+        for (key, _) in row.faults.iter().filter(|(key, count)| count.did == 0 && asked_for(key)) {
             lines.push(format!("{plan}: {key} never struck in {} runs", row.runs));
         }
     }

@@ -76,6 +76,11 @@ pub async fn run(shared: Arc<Shared>) {
             }
         }
     }
+    if let Some(daemon) = daemons.first() {
+        let whole = |daemon: &Daemon| run.index_lost(&daemon.node_id).is_empty();
+        let span = Span { invoked: elapsed(), ended: None };
+        client.judge(daemon, span, |seen| settled::check_batches(seen.model, &daemons, whole));
+    }
     let mut listed = BTreeSet::new();
     for daemon in &daemons {
         list_and_read(&mut client, daemon, &mut listed).await;

@@ -5,8 +5,11 @@ mod door;
 mod engines;
 mod finish;
 mod hostile;
+mod journal;
+mod ledger;
 mod mix;
 mod node;
+mod recover;
 mod remote;
 mod setup;
 mod store;
@@ -34,6 +37,10 @@ pub struct Shared {
     pub contested: Mutex<BTreeMap<String, String>>,
     /// The first node id that was ready, where an object store allows only one.
     pub owner: Mutex<Option<String>>,
+    /// Journals that were damaged, by the daemon's name, until somebody has salvaged them.
+    pub damages: Mutex<BTreeMap<String, journal::Damage>>,
+    /// Salvages whose report was heard, by the daemon's name.
+    pub salvages: Mutex<BTreeMap<String, usize>>,
     /// Faults are over, nodes are up, and what had to be told has been.
     pub settled: AtomicBool,
 }

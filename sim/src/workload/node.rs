@@ -1,7 +1,8 @@
 //! What a store node runs: open the store, serve calls until it dies or is fenced.
 
-use super::Shared;
 use super::door::Call;
+use super::ledger::Audited;
+use super::{Shared, journal, recover};
 use crate::run::Life;
 use crate::world::SimWorld;
 use bettong_core::door::tcp::{TcpDoor, TcpLimits};
@@ -25,6 +26,8 @@ const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 /// Runs the daemon `life.node` under `node_id`.
 pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     let run = life.world.run().clone();
+    journal::strike(&life, &shared).await;
+    recover::check(&life, &node_id, &shared);
     let store = loop {
         match open(&life, &node_id, &shared).await {
             Ok(store) => break store,
@@ -43,11 +46,18 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
             Err(error) => {
                 run.trace(&life.node, format_args!("did not open: {error}"));
                 run.state_reached("sim store did not open");
-                madsim::time::sleep(REOPEN_PAUSE).await;
+                let repaired = match &error {
+                    OpenError::Journal(error) => journal::repair(&life, &node_id, error, &shared).await,
+                    _ => false,
+                };
+                if !repaired {
+                    madsim::time::sleep(REOPEN_PAUSE).await;
+                }
             }
         }
     };
     run.trace(&life.node, format_args!("life {} is ready", life.number));
+    journal::opened(&life, &shared).await;
     if !run.plan().conditional_writes {
         let owner = shared.owner.lock().get_or_insert_with(|| node_id.clone()).clone();
         if owner != node_id {
@@ -56,7 +66,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     }
     let mut fate = store.fate();
     let mut calls = shared.doors.open(&life.node, life.number);
-    let service = StoreService::new(store);
+    let service = Audited::new(StoreService::new(store), &run, &life.node);
     life.world.spawn(listen(life.clone(), service.clone()));
     let mut peers: BTreeMap<(String, String), Arc<Peer>> = BTreeMap::new();
     loop {
@@ -80,7 +90,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
 }
 
 /// The TCP door: accepts connections, and drives each with the door's own state machine.
-async fn listen(life: Life, service: StoreService<SimWorld>) {
+async fn listen(life: Life, service: Audited<SimWorld>) {
     let run = life.world.run().clone();
     let listener = match TcpListener::bind(("0.0.0.0", super::remote::PORT)).await {
         Ok(listener) => listener,
@@ -99,7 +109,7 @@ async fn listen(life: Life, service: StoreService<SimWorld>) {
     }
 }
 
-async fn answer<W: World>(service: StoreService<W>, peer: Arc<Peer>, call: Call) {
+async fn answer<W: World>(service: Audited<W>, peer: Arc<Peer>, call: Call) {
     let deadline = Deadline(service.now().plus(call.deadline));
     let response = match receive(&service, &peer, &call.body) {
         Ok(body) => service.call(&peer, call.request, body, deadline).await,

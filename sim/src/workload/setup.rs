@@ -40,6 +40,8 @@ pub enum Action {
     HeldLookup,
     /// Opens a namespace with one of two model identities.
     Contest,
+    /// Asks for several values at once over one connection.
+    AtOnce,
 }
 
 /// One run's configuration.
@@ -59,6 +61,9 @@ pub struct Setup {
     /// How much of what is to be kept is journaled first.
     pub journal_share: f64,
     journal_segment_bytes: u64,
+    journal_batch_bytes: u64,
+    /// So many values are so short that they do not say whose they are.
+    pub nameless_share: f64,
     /// Of the puts of plain keys, so many expire.
     pub ttl_share: f64,
     pub weights: Vec<(Action, u64)>,
@@ -83,6 +88,8 @@ impl Setup {
         };
         let clients = 2 + random.below(4) as u32;
         let len_max = 1 << random.within(8..16);
+        // A stream of its own: what is drawn above stays as it is.
+        let mut more = Stream::new(seed, "setup/more");
         let journal_share = [0.0, 0.4, 0.9].get(random.below(3) as usize).copied().unwrap_or(0.0);
         // Region and buffer bound what the disk tier takes: mostly everything, sometimes not the largest.
         let region_bytes = 64 << 10 << random.below(2);
@@ -105,6 +112,9 @@ impl Setup {
                 _ => journal_share,
             },
             journal_segment_bytes: 4096 << random.below(6),
+            // Often so little that a put of several blocks fills several batches.
+            journal_batch_bytes: *more.pick(&[16 << 20, len_max, 512]).unwrap_or(&512),
+            nameless_share: *more.pick(&[0.0, 0.05, 0.2]).unwrap_or(&0.05),
             ttl_share: [0.0, 0.1].get(random.below(2) as usize).copied().unwrap_or(0.0),
             weights: weights(plan, &mut random),
             peer_refresh: Duration::from_millis(random.within(500..4_000)),
@@ -131,6 +141,7 @@ impl Setup {
             commit_batch_max: self.commit_batch,
             peer_refresh: self.peer_refresh,
             journal_segment_bytes: self.journal_segment_bytes,
+            journal_batch_bytes: self.journal_batch_bytes,
             ..StoreConfig::new(node_id)
         }
     }
@@ -184,6 +195,7 @@ fn weights(plan: &Plan, random: &mut Stream) -> Vec<(Action, u64)> {
             (Stats, 2),
             (Lookup, 5),
             (HeldLookup, 4),
+            (AtOnce, 3),
         ],
         Workload::Bootstrap => {
             &[(Put, 40), (PutBlocks, 15), (Get, 20), (Delete, 10), (List, 5), (Lookup, 5), (Clear, 2)]
@@ -208,6 +220,7 @@ fn weights(plan: &Plan, random: &mut Stream) -> Vec<(Action, u64)> {
             (Hostile, 4),
             (HeldLookup, 2),
             (Contest, 3),
+            (AtOnce, 5),
         ],
     };
     // What keeps two identities apart is another mechanism there.

@@ -31,6 +31,8 @@ pub async fn run(cluster: Arc<Cluster>) {
         daemons: Mutex::default(),
         contested: Mutex::default(),
         owner: Mutex::default(),
+        damages: Mutex::default(),
+        salvages: Mutex::default(),
         settled: AtomicBool::new(false),
         setup,
     });

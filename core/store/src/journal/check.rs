@@ -81,7 +81,8 @@ async fn check_once<W: World>(world: &W, dir: &str) -> Result<CheckReport, DiskE
     })
     .await?;
     state.abandon_groups();
-    let torn = |cut: &Cut| Some(cut.segment) == last && walked.synced_through < cut.sequence;
+    // A segment that cannot be read at all was more than begun: a start does not take that for a torn tail.
+    let torn = |cut: &Cut| Some(cut.segment) == last && walked.synced_through < cut.sequence && !walked.unreadable;
     report.torn = faults.get(tail).map(|(cut, _)| *cut).filter(torn);
     if report.torn.is_some() {
         faults.truncate(tail);

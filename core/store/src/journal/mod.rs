@@ -40,7 +40,7 @@ pub use header::{BATCH_COUNT_MAX, BatchHeader, HEADER_LEN, MAGIC};
 pub use queue::{Appended, Write};
 pub use record::{HeadRecord, PutRecord, Record, Version};
 pub use recovery::{Cut, Progress, Recovered};
-pub use salvage::{Salvaged, salvage};
+pub use salvage::{Salvaged, reports, salvage};
 pub use state::{Backlog, JournalState, Pending, PendingPut, Place};
 pub use stats::JournalStats;
 

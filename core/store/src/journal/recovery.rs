@@ -61,7 +61,7 @@ pub(super) struct Found {
 
 /// Longest file of a segment that was only begun: its first batch, a segment record and a void, which holds no client's
 /// bytes and is synced before anything follows it.
-const BEGINNING_BYTES_MAX: u64 = FIXED_LEN as u64 + 2 * (RECORD_HEAD_LEN as u64 + 32);
+pub(super) const BEGINNING_BYTES_MAX: u64 = FIXED_LEN as u64 + 2 * (RECORD_HEAD_LEN as u64 + 32);
 
 /// One segment as the survey saw it.
 pub(super) struct Surveyed {

@@ -252,6 +252,13 @@ impl JournalState {
         self.lives.values().any(|known| known.life == life)
     }
 
+    /// Where a salvage wrote the oldest segments on disk: the ordinal of the first life that went on from them.
+    pub fn salvaged_before(&self) -> Option<u64> {
+        let salvaged = self.lives.values().any(|life| life.ordinal == 0);
+        let first = self.lives.values().map(|life| life.ordinal).filter(|ordinal| *ordinal > 0).min();
+        salvaged.then(|| first.unwrap_or(u64::MAX))
+    }
+
     /// Whether a segment on disk holds a put of the key: a write or a delete of it must then be journaled before it is
     /// acknowledged, or a replay would bring the old version back.
     pub fn holds(&self, key: &ValueKey) -> bool {

@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::error::Fault;
 use super::record::Record;
-use super::recovery::{Survey, Surveyed, beginning};
+use super::recovery::{BEGINNING_BYTES_MAX, Survey, Surveyed, beginning};
 use super::scan::{Expected, Scanned, Scanner, resynchronise};
 use crate::world::{DiskError, World};
 
@@ -22,6 +22,8 @@ pub(super) struct Walked {
     pub(super) synced_through: u64,
     /// The sequence number behind the last batch.
     pub(super) end: u64,
+    /// A segment that held more than its beginning could not be read at all: what was in it nobody knows.
+    pub(super) unreadable: bool,
 }
 
 /// Goes through all segments that count.
@@ -30,11 +32,12 @@ pub(super) async fn walk<W: World>(
     survey: &Survey,
     visit: &mut (dyn FnMut(Seen<'_>) + Send + '_),
 ) -> Result<Walked, DiskError> {
-    let mut walked = Walked { synced_through: survey.synced_through, end: 1 };
+    let mut walked = Walked { synced_through: survey.synced_through, end: 1, unreadable: false };
     let mut chain = None;
     for (at, segment) in survey.segments.iter().enumerate().filter(|(_, segment)| !segment.skipped) {
         let Some(nonce) = nonce(survey, at) else {
             // Nothing tells its batches from a client's bytes.
+            walked.unreadable |= segment.len > BEGINNING_BYTES_MAX;
             if let Err(fault) = &segment.head {
                 visit(Seen::Fault { segment, offset: 0, fault, sequence: walked.end });
             }

@@ -9,7 +9,7 @@ use crate::index::IndexMap;
 use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession};
 use crate::index::db::{Floor, IndexHome};
 use crate::index::rows::StateRow;
-use crate::journal::{Journal, JournalConfig, Recovered};
+use crate::journal::{self, Journal, Recovered};
 use crate::keys::NamespaceTable;
 use crate::life::{self, Exclusive, Life, LifeError, LifeWatch};
 use crate::locks::KeyLocks;
@@ -28,7 +28,7 @@ use bettong_wire::BlockMemory;
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -78,7 +78,10 @@ pub enum OpenError {
     #[error("the disk tier: {0}")]
     Disk(String),
     #[error("the journal: {0}")]
-    Journal(String),
+    Journal(#[from] journal::OpenError),
+    /// What it holds could not be settled.
+    #[error("the journal: {0}")]
+    JournalWrite(#[from] journal::AppendError),
     #[error("a newer life of node `{0}` has started")]
     Fenced(String),
 }
@@ -219,8 +222,9 @@ impl<W: World> Store<W> {
         };
         let last = found.state.filter(|state| state.life != 0);
         // The journal answers for itself: a damaged record of the directory is no reason to drop it.
-        let stale_journal =
-            last.is_some_and(|last| journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last)));
+        let stale_journal = last.is_some_and(|last| {
+            journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last, &begun.lives))
+        });
         let stale_directory = stale_journal || last.is_some_and(|last| !begun.directory.knows(last.life));
         // An index on the local disk goes back in time with it: what the bucket knows of lives tells.
         let stale_index = !conditional_create
@@ -371,9 +375,13 @@ async fn close_index<W: World>(world: &W, db: &slatedb::Db) {
     }
 }
 
-/// Whether the journal lacks something that it held when the index was last written.
-fn lacks<W: World>(found: &Recovered, journal: &Journal<W>, last: &StateRow) -> bool {
-    found.end <= last.journaled || !journal.state(|state| state.knows(last.life))
+/// Whether the journal lacks something that it held when the index was last written. `lives` are this node's, with their
+/// ordinals.
+fn lacks<W: World>(found: &Recovered, journal: &Journal<W>, last: &StateRow, lives: &BTreeMap<u64, u64>) -> bool {
+    let (knows, salvaged_before) = journal.state(|state| (state.knows(last.life), state.salvaged_before()));
+    // What a salvage left, an operator has the say over; an index that was last written before it cannot know.
+    let index_is_older = salvaged_before.is_some_and(|first| lives.get(&last.life).is_none_or(|last| *last < first));
+    !index_is_older && (found.end <= last.journaled || !knows)
 }
 
 /// Opens the journal, with progress in the log: a large backlog takes a while to verify.
@@ -385,11 +393,7 @@ async fn open_journal<W: World>(
     if config.journal_bytes_max == 0 {
         return Ok(None);
     }
-    let limits = JournalConfig {
-        bytes_max: config.journal_bytes_max,
-        segment_bytes: config.journal_segment_bytes,
-        ..JournalConfig::new(life)
-    };
+    let limits = config.journal(life);
     let mut tenth = 0;
     let mut progress = |read: u64, total: u64| {
         let now = read.saturating_mul(10).checked_div(total).unwrap_or(10);
@@ -397,9 +401,9 @@ async fn open_journal<W: World>(
             tracing::info!(read, total, "verifying the journal");
         }
     };
-    let (found, journal) = Journal::open(world.clone(), limits, &mut progress)
-        .await
-        .map_err(|error| OpenError::Journal(error.to_string()))?;
+    let opened = Journal::open(world.clone(), limits, &mut progress).await;
+    world.reached_if(opened.as_ref().is_err_and(journal::OpenError::is_damage), State::DamagedJournalRefused);
+    let (found, journal) = opened?;
     world.reached_if(found.cut.is_some(), State::TornTailCut);
     Ok(Some((found, journal)))
 }

@@ -2,9 +2,9 @@
 
 use super::Store;
 use super::journaled::{entry_of, plain_key_of};
-use crate::index::Entry;
 use crate::index::committer::IndexChange;
 use crate::index::rows::{Mark, ValueRow};
+use crate::index::{Entry, NodeNum};
 use crate::journal::{Backlog, Journal, Pending, PendingPut};
 use crate::keys::Key;
 use crate::observe::{Point, State};
@@ -121,6 +121,10 @@ impl<W: World> Store<W> {
             self.remove_unindexed(value_key, put_id);
             return Uploaded::Settled;
         }
+        // Indexed before, though the journal could not be told: once is enough.
+        if shared.map.get(&key, NodeNum::SELF).is_some_and(|entry| entry.level == Level::Object) {
+            return Uploaded::Settled;
+        }
         let body = match self.pending_body(journal, put).await {
             Ok(Some(body)) => body,
             Ok(None) => {
@@ -194,6 +198,6 @@ impl<W: World> Store<W> {
         let shared = &self.shared;
         tracing::error!(%put_id, "a journaled put does not verify any more and is nowhere else: it is lost");
         shared.stats.count(Event::CorruptJournal);
-        shared.map.quarantine(key, crate::index::NodeNum::SELF, put_id);
+        shared.map.quarantine(key, NodeNum::SELF, put_id);
     }
 }

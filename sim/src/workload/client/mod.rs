@@ -163,6 +163,29 @@ impl Client {
         heard
     }
 
+    /// Asks several things at once over the client's one connection; nothing, where it has none.
+    async fn ask_at_once(&mut self, daemon: &Daemon, namespace: usize, requests: Vec<Request>) -> Vec<Heard> {
+        let Some(remote) = &mut self.remote else { return Vec::new() };
+        let (tenant, name) = self.shared.setup.namespace(namespace);
+        let identity = self.shared.setup.identity();
+        let address = self.shared.cluster.address(&daemon.name);
+        let opening = Opening { number: namespace, tenant, name, identity };
+        let asked = remote.ask_at_once(daemon, &address, opening, requests);
+        let run = self.shared.cluster.run();
+        match select(pin!(asked), pin!(madsim::time::sleep(PATIENCE))).await {
+            Either::Left((heard, _)) => {
+                self.operations += heard.len() as u64;
+                run.count(|counters| counters.operations += heard.len() as u64);
+                run.state_reached("sim calls at once over one connection");
+                heard
+            }
+            Either::Right(_) => {
+                run.stuck(format!("O8: calls of {} to {} did not end", self.name, daemon.name));
+                Vec::new()
+            }
+        }
+    }
+
     /// How an attempt ended. The library repeats what may be repeated: after an attempt whose outcome nobody knows, a
     /// refusal of the next one says nothing of the first.
     fn ending(&self, heard: &Heard) -> Ending {
