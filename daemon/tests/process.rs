@@ -5,6 +5,8 @@ mod rig;
 use bettong::demo::child::{Daemon, Setup};
 use bettong::exit::Exit;
 use bettong::remote::{Access, Remote};
+use bettong::trace::generated::{Shape, generate};
+use bettong::trace::ideal;
 use bettong_wire::request::{Level, ListKind};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -300,4 +302,22 @@ fn a_crash_test_keeps_what_was_acknowledged_and_says_so() {
     assert!(report["acknowledged"].as_u64().unwrap() > 0, "{report}");
     let (exit, said) = refused(&["crash-test", "--level", "memory"]);
     assert_eq!(exit, Exit::Usage as i32, "{said}");
+}
+
+/// One request after the other and nothing evicted: exactly what a cache that keeps everything hits, and the daemon's
+/// counters say so too (the command ends with 20 where they disagree).
+#[tokio::test]
+async fn a_replay_hits_what_is_possible_and_both_counts_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&setup(dir.path(), &[])).unwrap();
+    let replayed = ["replay", "--block-bytes", "4KiB", "--concurrency", "1", "--json", "--connect", &daemon.connect];
+    let output = bettong(&replayed);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ideal = ideal(&generate(Shape::default()));
+    assert_eq!(document["agree"], true);
+    assert_eq!(document["replay"]["blocks"], ideal.blocks);
+    assert_eq!(document["replay"]["hits"], ideal.hits);
+    assert_eq!(document["replay"]["wrong"], 0);
+    daemon.stop().unwrap();
 }

@@ -21,7 +21,8 @@ pub struct StoreConfig {
     pub compression: Algorithm,
     /// Attempts of one object-store request, the first included.
     pub object_attempts_max: u32,
-    /// One attempt of one object-store request is given up after this long; its outcome is then unknown.
+    /// One attempt of one object-store request is given up after this long, and a second more for each 2 MiB that it
+    /// carries; its outcome is then unknown.
     pub object_attempt_timeout: Duration,
     /// First pause between attempts; doubled each time, with jitter.
     pub object_backoff: Duration,
@@ -96,6 +97,11 @@ impl StoreConfig {
             journal_batch_bytes: 16 << 20,
             list_page_max: limits::LIST_PAGE_MAX,
         }
+    }
+
+    /// Payload memory that the tier leaves to what is on its way in or out: a quarter, and at least two largest payloads.
+    pub fn in_flight_bytes(&self) -> u64 {
+        (self.memory_bytes / 4).max(self.payload_bytes_max.saturating_mul(2))
     }
 
     /// How the journal is opened, and salvaged, by this run of the process.

@@ -6,6 +6,7 @@ use crate::objects::{ObjectError, Objects};
 use crate::observe::{Point, State};
 use crate::record::{self, RECORD_BYTES_MAX};
 use crate::world::{Clock, Disk, DiskError, World};
+use futures::{StreamExt, stream};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,8 +43,11 @@ pub enum Exclusive {
 }
 
 const LIVES_KEPT: usize = 64;
-/// Lives of one node that are looked at: a node that starts every minute gets there in a month.
-const LIVES_MAX: usize = 50_000;
+/// Records of lives of one page of a listing, and how many of them are read at once.
+const LIVES_PAGE: usize = 1000;
+const LIVES_AT_ONCE: usize = 32;
+/// Reads of a life's record before it counts as damaged.
+const LIFE_READS: u32 = 2;
 const NODE_FILE: &str = "node/record";
 const NODE_FILE_NEW: &str = "node/record.new";
 /// Reads of the directory's record before it counts as damaged.
@@ -95,7 +99,8 @@ fn unhex(text: &str) -> Option<u64> {
     (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
 
-/// The lives of a node that the bucket knows: life to ordinal, and the highest time one began at.
+/// The lives of a node that the bucket knows: life to ordinal, and the highest time one began at. A damaged record of an
+/// old life is passed over: what that life wrote is nobody's, and stays. The newest must verify.
 pub async fn list<W: World>(
     objects: &Objects<W>,
     names: &Names,
@@ -103,18 +108,55 @@ pub async fn list<W: World>(
 ) -> Result<(BTreeMap<u64, u64>, u64), ObjectError> {
     let mut lives = BTreeMap::new();
     let mut clock_ms = 0;
-    for object in objects.list(&names.lives(node_id), None, LIVES_MAX).await?.objects {
-        let Some(ordinal) = life_ordinal(&object.location) else { continue };
-        let bytes = objects.get(&object.location, RECORD_BYTES_MAX).await?;
-        match record::decode::<LifeRecord>(&bytes).map(|held| (unhex(&held.life), held.wall_ms)) {
-            Ok((Some(life), wall_ms)) => {
-                lives.insert(life, ordinal);
-                clock_ms = clock_ms.max(wall_ms);
+    let mut after = None;
+    // Why the newest life so far is not known.
+    let mut damaged = None;
+    loop {
+        let page = objects.list(&names.lives(node_id), after.as_ref(), LIVES_PAGE).await?;
+        after = page.objects.last().map(|object| object.location.clone()).or(after);
+        let records = page.objects.into_iter().filter_map(|object| {
+            let ordinal = life_ordinal(&object.location)?;
+            Some(async move { (ordinal, read_life(objects, &object.location).await) })
+        });
+        let mut records = stream::iter(records.collect::<Vec<_>>()).buffered(LIVES_AT_ONCE);
+        while let Some((ordinal, read)) = records.next().await {
+            match read? {
+                Ok((life, wall_ms)) => {
+                    lives.insert(life, ordinal);
+                    clock_ms = clock_ms.max(wall_ms);
+                    damaged = None;
+                }
+                Err(damage) => {
+                    tracing::warn!(damage, node_id, "the record of a life does not verify");
+                    damaged = Some(damage);
+                }
             }
-            _ => return Err(ObjectError::Unknown(format!("{} is not a life record", object.location))),
+        }
+        if !page.more {
+            return damaged.map_or(Ok((lives, clock_ms)), |damage| Err(ObjectError::Unknown(damage)));
         }
     }
-    Ok((lives, clock_ms))
+}
+
+/// A life and the time it began at; the inner error where its record does not verify.
+async fn read_life<W: World>(objects: &Objects<W>, path: &Path) -> Result<Result<(u64, u64), String>, ObjectError> {
+    let mut damage = String::new();
+    for _ in 0..LIFE_READS {
+        let bytes = match objects.get(path, RECORD_BYTES_MAX).await {
+            Ok(bytes) => bytes,
+            Err(error @ ObjectError::TooLong { .. }) => {
+                damage = format!("{path}: {error}");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match record::decode::<LifeRecord>(&bytes).map(|held| (unhex(&held.life), held.wall_ms)) {
+            Ok((Some(life), wall_ms)) => return Ok(Ok((life, wall_ms))),
+            Ok((None, _)) => damage = format!("{path} names no life"),
+            Err(error) => damage = format!("{path} is not a life record: {error}"),
+        }
+    }
+    Ok(Err(damage))
 }
 
 /// Begins a life: on the local disk first, then in the bucket, each durable before the next. Without `exclusive`, the

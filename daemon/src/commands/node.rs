@@ -4,6 +4,7 @@ use crate::cli::ConfigArgs;
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::objects::{self, StoreUrl};
 use crate::render::{self, table::Table};
+use bettong_core::objects::names::life_ordinal;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -52,8 +53,8 @@ async fn nodes(objects: &dyn ObjectStore, prefix: &Path) -> object_store::Result
     for folder in objects.list_with_delimiter(Some(&root)).await?.common_prefixes {
         let Some(id) = folder.filename().map(str::to_owned) else { continue };
         let lives: Vec<_> = objects.list(Some(&folder.join("life"))).try_collect().await?;
-        let ordinal = |location: &Path| location.filename().and_then(|name| name.parse::<u64>().ok());
-        let newest = lives.iter().filter_map(|life| Some((ordinal(&life.location)?, life))).max_by_key(|(n, _)| *n);
+        let newest =
+            lives.iter().filter_map(|life| Some((life_ordinal(&life.location)?, life))).max_by_key(|(n, _)| *n);
         if let Some((lives, life)) = newest {
             nodes.push(Node {
                 id,
@@ -75,7 +76,7 @@ mod tests {
         let objects = object_store::memory::InMemory::new();
         for name in [
             "p/node/a/life/00000000000000000009",
-            "p/node/a/life/00000000000000000010",
+            "p/node/a/life/00000000000000000010.00000000000000ff",
             "p/node/a/life/x",
             "p/node/b/dead/y",
             "node/c/life/00000000000000000001",

@@ -1,6 +1,7 @@
 //! Reports as text.
 
 use crate::faults::{Activation, FaultKind};
+use crate::plan::Plan;
 use crate::run::Report;
 use bettong_core::observe::State;
 use std::collections::BTreeMap;
@@ -174,4 +175,12 @@ pub fn uncovered(reports: &[Report], runs_min: u64) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Plans that ran too rarely to be judged by `uncovered`.
+pub fn unjudged(reports: &[Report], plans: &[Plan], runs_min: u64) -> Vec<String> {
+    let ran = by_plan(reports);
+    let runs = |plan: &Plan| ran.get(plan.name.as_str()).map_or(0, |row| row.runs);
+    let few = plans.iter().filter(|plan| runs(plan) < runs_min);
+    few.map(|plan| format!("{}: {} runs, {runs_min} are needed to judge its faults", plan.name, runs(plan))).collect()
 }

@@ -1,5 +1,6 @@
 //! The service loop: one request in, one answer out, the same for every door.
 
+use super::half_sent::HalfSent;
 use super::{Deadline, OpenNamespace, Peer, Service};
 use crate::index::Entry;
 use crate::keys::{Key, NsNum};
@@ -31,6 +32,7 @@ const REQUESTS_INFLIGHT_MAX: u32 = 256;
 #[derive(Clone)]
 pub struct StoreService<W: World> {
     store: Store<W>,
+    half_sent: HalfSent,
 }
 
 type Answered = Result<Response, ServiceError>;
@@ -41,7 +43,8 @@ fn invalid(message: impl Into<String>) -> ServiceError {
 
 impl<W: World> StoreService<W> {
     pub fn new(store: Store<W>) -> Self {
-        Self { store }
+        let half_sent = HalfSent::new(store.half_sent_bytes_max());
+        Self { store, half_sent }
     }
 
     pub fn store(&self) -> &Store<W> {
@@ -409,7 +412,7 @@ impl<W: World> StoreService<W> {
 
 impl<W: World> Service for StoreService<W> {
     fn reserve(&self, _peer: &Peer, len: u64) -> Result<Box<dyn WriteBuf>, ServiceError> {
-        Ok(self.store.reserve(len)?)
+        self.half_sent.reserve(len, |len| self.store.reserve(len))
     }
 
     async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {

@@ -48,7 +48,7 @@ const CLOCK_BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 const REMOVAL_ATTEMPTS_MAX: u32 = 20;
 
 impl<W: World> Store<W> {
-    /// Deletes every version of `key` that this node knows; true where there was one. Work that has begun goes on when
+    /// Deletes every version of `key`, also such as this node does not know; true where there was one that it knows. Work that has begun goes on when
     /// the returned future is dropped; work that still waits for the key's lock does not begin.
     pub async fn delete(&self, key: &Key) -> Result<bool, ServiceError> {
         let began = self.shared.world.clock().mono();
@@ -74,7 +74,9 @@ impl<W: World> Store<W> {
         shared.ghosts.lock().remove(key);
         let mut durable: Vec<Entry> = versions.iter().filter(|entry| entry.level > Level::Memory).copied().collect();
         durable.extend(shared.shadowed.lock().get(key).copied());
-        let doubtful = shared.unresolved.lock().contains(key);
+        // An earlier life may have ended between an object and its entry: nothing here knows of it, and a listing of the
+        // bucket would find it.
+        let doubtful = shared.own_lives.len() > 1 || shared.unresolved.lock().contains(key);
         if !durable.is_empty() || doubtful {
             self.index_takes_writes()?;
             self.bury_by_name(key, &durable).await.map_err(outcome_unknown)?;

@@ -17,6 +17,12 @@ impl<W: World> Store<W> {
         self.shared.block_memory.reserve(len)
     }
 
+    /// What payloads that are announced and not yet here may hold of payload memory, all peers together: half of what is
+    /// kept for payloads on their way, so that reads have the other. Bytes.
+    pub fn half_sent_bytes_max(&self) -> u64 {
+        self.shared.config.in_flight_bytes() / 2
+    }
+
     pub fn payload_bytes_max(&self) -> u64 {
         self.shared.config.payload_bytes_max
     }

@@ -8,6 +8,7 @@ mod get;
 mod head;
 mod journaled;
 mod list;
+mod loads;
 mod namespace;
 mod open;
 mod peers;

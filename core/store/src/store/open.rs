@@ -20,7 +20,7 @@ use crate::observe::{Point, State};
 use crate::race::timeout;
 use crate::record::{self, RECORD_BYTES_MAX};
 use crate::stats::Stats;
-use crate::store::get::LOAD_UNIT;
+use crate::store::loads::Loads;
 use crate::tiers::disk::{DiskConfig, DiskTier};
 use crate::tiers::memory::MemoryTier;
 use crate::world::{Clock, World};
@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 /// What a store is made of besides its configuration.
 pub struct StoreParts {
@@ -107,11 +107,6 @@ enum Source {
     Nothing,
 }
 
-/// Payload memory that the tier leaves to what is on its way in or out: a quarter, and at least two largest payloads.
-fn memory_in_flight(config: &StoreConfig) -> u64 {
-    (config.memory_bytes / 4).max(config.payload_bytes_max.saturating_mul(2))
-}
-
 impl<W: World> Store<W> {
     /// Opens the store. Ends when it is ready: every value that was acknowledged is found.
     pub async fn open(world: W, config: StoreConfig, parts: StoreParts) -> Result<Self, OpenError> {
@@ -170,12 +165,12 @@ impl<W: World> Store<W> {
             },
             None => None,
         };
-        let in_flight = memory_in_flight(&config);
-        let loads_max = u32::try_from(in_flight / 2 / LOAD_UNIT).unwrap_or(u32::MAX).max(1);
+        let in_flight = config.in_flight_bytes();
         let tier_bytes = config.memory_bytes.saturating_sub(in_flight);
         let shared = Arc::new(Shared {
             map: IndexMap::new(world.random_u64()),
             namespaces: RwLock::new(NamespaceTable::default()),
+            namespaces_added: Mutex::default(),
             identities: Mutex::default(),
             identities_chosen: Mutex::default(),
             plain: Mutex::default(),
@@ -187,8 +182,7 @@ impl<W: World> Store<W> {
             owed: Mutex::default(),
             horizons: Mutex::default(),
             identity_turn: tokio::sync::Mutex::new(()),
-            loads: Semaphore::new(loads_max as usize),
-            loads_max,
+            loads: Loads::new(in_flight / 2),
             block_memory: parts.memory,
             memory: MemoryTier::new(tier_bytes),
             disk,

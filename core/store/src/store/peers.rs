@@ -270,6 +270,10 @@ impl<W: World> Store<W> {
             return Hint::Dropped;
         }
         shared.map.set(&map_key, &row.entry, shared.stamp());
+        // Asked again after it is shown: whoever names it dead in between hides what is shown by then, or is seen here.
+        if shared.dead.lock().contains(row.entry.put_id) {
+            shared.hide_entry(&map_key, node, row.entry.put_id);
+        }
         Hint::Settled
     }
 

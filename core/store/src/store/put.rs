@@ -120,6 +120,26 @@ impl<W: World> Store<W> {
         result
     }
 
+    /// Puts a value in the place of this node's own damaged version `damaged`; `None` where that was replaced or deleted
+    /// meanwhile, and nothing is put.
+    pub(super) async fn put_in_place_of(
+        &self,
+        damaged: PutId,
+        spec: PutSpec,
+        payload: Payload,
+    ) -> Result<Option<Stored>, PutError> {
+        let puts = vec![(spec, payload)];
+        self.admit(&puts)?;
+        let keys: Vec<Key> = puts.iter().map(|(spec, _)| Key::of(spec.ns, &spec.target)).collect();
+        let _guard = self.locks.lock(keys.iter().copied()).await;
+        let held = keys.first().and_then(|key| self.shared.map.get(key, NodeNum::SELF));
+        if !held.is_some_and(|held| held.put_id == damaged && held.quarantined) {
+            return Ok(None);
+        }
+        let until = self.mono().plus(self.shared.config.read_deadline_default);
+        Ok(self.put_locked(puts, keys, until).await?.pop())
+    }
+
     /// Everything that can be refused before an attempt.
     fn admit(&self, puts: &[(PutSpec, Payload)]) -> Result<(), PutError> {
         let shared = &self.shared;

@@ -16,6 +16,7 @@ use crate::objects::names::{Names, PayloadName};
 use crate::observe::State;
 use crate::stats::Stats;
 use crate::store::get::Fetched;
+use crate::store::loads::Loads;
 use crate::tiers::disk::{DiskKey, DiskTier};
 use crate::tiers::memory::MemoryTier;
 use crate::world::{Clock, World};
@@ -27,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 pub(super) struct Shared<W: World> {
     pub world: W,
@@ -43,6 +44,8 @@ pub(super) struct Shared<W: World> {
     pub conditional_create: bool,
     pub map: IndexMap,
     pub namespaces: RwLock<NamespaceTable>,
+    /// How many namespaces each tenant's opens have added to them.
+    pub namespaces_added: Mutex<BTreeMap<String, u32>>,
     pub identities: Mutex<BTreeMap<NamespaceId, Arc<ModelIdentity>>>,
     /// Identities that this life has decided on and may not yet have written down.
     pub identities_chosen: Mutex<BTreeMap<NamespaceId, Bytes>>,
@@ -60,9 +63,7 @@ pub(super) struct Shared<W: World> {
     pub horizons: Mutex<BTreeMap<ValueKey, (u64, u64)>>,
     /// One open of a new namespace at a time, so that its identity is written once.
     pub identity_turn: tokio::sync::Mutex<()>,
-    /// Payload bytes that reads may have under way, in units of `LOAD_UNIT`.
-    pub loads: Semaphore,
-    pub loads_max: u32,
+    pub loads: Loads,
     pub block_memory: Arc<dyn BlockMemory>,
     pub memory: MemoryTier,
     pub disk: Option<DiskTier>,
@@ -277,7 +278,11 @@ impl<W: World> Shared<W> {
         let hidden = self.map.remove(key, node, put_id);
         self.memory.remove(put_id);
         if hidden && node == NodeNum::SELF && key.kind == Kind::Plain {
-            self.plain.lock().remove(key);
+            let mut plain = self.plain.lock();
+            // Another version may have been shown since: whoever shows one names it after it is in the map.
+            if self.map.get(key, NodeNum::SELF).is_none() {
+                plain.remove(key);
+            }
         }
         hidden
     }

@@ -128,8 +128,10 @@ impl<W: World> Store<W> {
         let body = match self.pending_body(journal, put).await {
             Ok(Some(body)) => body,
             Ok(None) => {
-                self.give_up(&key, put_id);
-                return Uploaded::Settled;
+                // Kept, with its segment: it may be a bad read, and a start must refuse what is really damaged.
+                tracing::error!(%put_id, "a journaled put does not verify and memory has none: `bettong journal check`");
+                shared.stats.count(Event::CorruptJournal);
+                return Uploaded::Failed;
             }
             Err(error) => {
                 tracing::warn!(%error, %put_id, "a journaled put cannot be read for its upload");
@@ -191,13 +193,5 @@ impl<W: World> Store<W> {
         }
         let body = journal.read_body(put).await?;
         Ok((*blake3::hash(&body).as_bytes() == put.record.body_hash()).then_some(body))
-    }
-
-    /// The journal's bytes of a put are damaged and memory has none: it is lost, and says so.
-    fn give_up(&self, key: &Key, put_id: PutId) {
-        let shared = &self.shared;
-        tracing::error!(%put_id, "a journaled put does not verify any more and is nowhere else: it is lost");
-        shared.stats.count(Event::CorruptJournal);
-        shared.map.quarantine(key, NodeNum::SELF, put_id);
     }
 }

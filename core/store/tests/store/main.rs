@@ -2,6 +2,7 @@
 //! must hold when nothing fails.
 
 mod cases;
+mod damage;
 mod model;
 mod rig;
 mod unconditional;
