@@ -31,9 +31,9 @@ pub enum Exit {
     Stored = 13,
     /// A newer life of this node id exists. A supervisor must not restart the daemon.
     Fenced = 14,
-    /// The drain bound passed; what was still under way was cut off.
+    /// The bound of a drain or of a flush passed; what was still under way was cut off, what the journal has stays there.
     Undrained = 15,
-    /// A check of `replay` or `demo` failed: wrong bytes, lost blocks, or numbers that disagree.
+    /// A check failed, or a salvage lost something: wrong bytes, lost blocks, or numbers that disagree.
     CheckFailed = 20,
     /// A second signal ended the process at once.
     Interrupted = 130,
@@ -54,7 +54,7 @@ impl Exit {
         (Self::ObjectStore, "the object store: wrong URL, unreachable, refused"),
         (Self::Stored, "what is stored cannot be opened: damaged, or of a newer release"),
         (Self::Fenced, "a newer life of this node id exists: do not restart"),
-        (Self::Undrained, "the drain bound passed, requests were cut off"),
+        (Self::Undrained, "a drain or flush passed its bound: requests were cut off, or puts wait in the journal"),
         (Self::CheckFailed, "a check failed: wrong bytes, lost blocks, numbers that disagree"),
         (Self::Interrupted, "interrupted by a second signal"),
     ];

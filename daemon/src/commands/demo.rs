@@ -1,7 +1,7 @@
 //! `bettong demo`: a replay, a SIGKILL half-way, a ledger, attacks, and a table.
 
 use super::replay::trace;
-use crate::cli::DemoArgs;
+use crate::cli::{DemoArgs, PutLevel};
 use crate::demo::child::{Daemon, Setup};
 use crate::demo::report::Report;
 use crate::demo::{attacks, ledger};
@@ -33,6 +33,9 @@ pub async fn run(args: &DemoArgs) -> Outcome {
         let message = format!("--block-bytes is {block_bytes}, it must be from 1 to {block_max}");
         return Err(Failure::new(Exit::Usage, message));
     }
+    if args.level == PutLevel::Memory {
+        return Err(Failure::new(Exit::Usage, "--level memory promises nothing that a kill could break"));
+    }
     let requests = trace(args.trace.as_deref())?;
     let temporary =
         tempfile::Builder::new().prefix("bettong-demo-").tempdir().or_exit(Exit::DataDir, "a temporary folder")?;
@@ -44,7 +47,7 @@ pub async fn run(args: &DemoArgs) -> Outcome {
         ));
     }
     let program = std::env::current_exe().or_exit(Exit::Failed, "this program's path")?;
-    let report = Demo { program, dir, block_bytes }.play(requests).await?;
+    let report = Demo { program, dir, block_bytes, level: args.level.into() }.play(requests).await?;
     render::line(&report.table())?;
     match report.held() {
         true => Ok(()),
@@ -56,6 +59,7 @@ struct Demo {
     program: PathBuf,
     dir: PathBuf,
     block_bytes: usize,
+    level: Level,
 }
 
 impl Demo {
@@ -79,7 +83,7 @@ impl Demo {
             capacity: None,
             concurrency: CONCURRENCY,
             speed: None,
-            level: Level::Object,
+            level: self.level,
         };
         Shared::new(requests, settings, what, Some(ledger.clone()))
     }
@@ -172,7 +176,7 @@ mod tests {
 
     #[test]
     fn two_nodes_share_the_objects_and_nothing_else() {
-        let demo = Demo { program: "/bettong".into(), dir: "/d".into(), block_bytes: 1 };
+        let demo = Demo { program: "/bettong".into(), dir: "/d".into(), block_bytes: 1, level: Level::Object };
         let (first, second) = (demo.setup("first"), demo.setup("second"));
         assert_eq!((first.store.as_str(), second.store.as_str()), ("file:///d/objects", "file:///d/objects"));
         assert_ne!(first.data_dir, second.data_dir);

@@ -4,6 +4,8 @@ pub mod bench;
 pub mod config;
 pub mod crash_test;
 pub mod demo;
+pub mod flush;
+pub mod journal;
 pub mod keys;
 pub mod ls;
 pub mod node;

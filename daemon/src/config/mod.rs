@@ -82,6 +82,8 @@ values! { machine;
     payload_bytes_max: Bytes = Bytes(bettong_wire::limits::BLOCK_BYTES_MAX.min(machine.pool_default().0 / 3)), "bytes", "one block or value";
     memory_bytes: Bytes = machine.pool_default(), "bytes", "payload memory: the memory tier and what is on its way; the default is a quarter of the smaller of RAM and the control group's limit";
     disk_bytes: Bytes = Bytes(8 << 30), "bytes", "disk tier in data_dir; 0 means none";
+    journal_bytes: Bytes = Bytes(4 << 30), "bytes", "journal of puts of level `journal` in data_dir, until they are uploaded; beyond it such puts wait, then are busy; 0 means none";
+    journal_segment_bytes: Bytes = Bytes(64 << 20), "bytes", "one file of the journal; room comes back a file at a time";
     compression: Compression = Compression::None, "name", "payloads on disk and in the object store: none, zstd or lz4";
     index_entries_max: Count = Count(16_000_000), "entries", "blocks and other values in the index";
     plain_keys_max: Count = Count(1_000_000), "keys", "plain keys, in all namespaces";

@@ -192,6 +192,8 @@ async fn read<W: World>(world: &W, found: &Survey) -> Result<(JournalState, Salv
             damaged.insert(segment.number);
             salvaged.problems.push(format!("{}: offset {offset}: {fault}", segment.path));
         }
+        // Nobody writes beside a salvage.
+        Seen::Died => {}
         Seen::Batch { segment, offset, batch, bodies } => {
             let first = batch.header.first;
             // Seen before: a repetition adds nothing.

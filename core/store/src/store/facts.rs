@@ -93,6 +93,7 @@ impl<W: World> Store<W> {
         let own = json!({
             "node": {
                 "id": shared.config.node_id,
+                "uptime_ms": self.mono().0 / 1_000_000,
                 "life_ordinal": shared.life.ordinal,
                 "life": format!("{:016x}", shared.life.life),
                 "conditional_create": shared.conditional_create,

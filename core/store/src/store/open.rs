@@ -9,9 +9,9 @@ use crate::index::IndexMap;
 use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession};
 use crate::index::db::{Floor, IndexHome};
 use crate::index::rows::StateRow;
-use crate::journal::{self, Journal, Recovered};
+use crate::journal::{self, AppendError, Backlog, Journal, Recovered};
 use crate::keys::NamespaceTable;
-use crate::life::{self, Exclusive, Life, LifeError, LifeWatch};
+use crate::life::{self, Begun, Exclusive, Life, LifeError, LifeWatch};
 use crate::locks::KeyLocks;
 use crate::objects::counting::{CountingStore, RequestCounts};
 use crate::objects::names::Names;
@@ -28,7 +28,7 @@ use bettong_wire::BlockMemory;
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -81,7 +81,12 @@ pub enum OpenError {
     Journal(#[from] journal::OpenError),
     /// What it holds could not be settled.
     #[error("the journal: {0}")]
-    JournalWrite(#[from] journal::AppendError),
+    JournalWrite(#[from] AppendError),
+    #[error(
+        "this node is to run without a journal, and its directory has one that holds {puts} puts ({bytes} bytes) that \
+         are not in the object store: start it with a journal once more, which uploads them"
+    )]
+    JournalHolds { puts: u64, bytes: u64 },
     #[error("a newer life of node `{0}` has started")]
     Fenced(String),
 }
@@ -112,6 +117,8 @@ impl<W: World> Store<W> {
     pub async fn open(world: W, config: StoreConfig, parts: StoreParts) -> Result<Self, OpenError> {
         config.check().map_err(OpenError::Config)?;
         let began = world.clock().mono();
+        // Before a life begins: a directory remembers a bounded number of lives, however often a start is refused.
+        let read = read_journal(&world, &config).await?;
         let names = Names::new(&config.prefix);
         let counts = Arc::new(RequestCounts::default());
         let counted: Arc<dyn ObjectStore> = Arc::new(CountingStore::new(parts.objects, counts.clone()));
@@ -128,7 +135,10 @@ impl<W: World> Store<W> {
         };
         let exclusive = if conditional_create { Exclusive::Yes } else { Exclusive::No };
         let begun = life::begin(&world, &objects, &names, &config.node_id, exclusive).await?;
-        let journal = open_journal(&world, &config, begun.life).await?;
+        let journal = match read {
+            Some(read) => Some(Journal::go_on(world.clone(), config.journal(begun.life), read).await?),
+            None => None,
+        };
         world.at(Point::BeforeIndexOpen).await;
 
         let floor = Arc::new(Floor::default());
@@ -216,9 +226,8 @@ impl<W: World> Store<W> {
         };
         let last = found.state.filter(|state| state.life != 0);
         // The journal answers for itself: a damaged record of the directory is no reason to drop it.
-        let stale_journal = last.is_some_and(|last| {
-            journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last, &begun.lives))
-        });
+        let stale_journal = last
+            .is_some_and(|last| journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last, &begun)));
         let stale_directory = stale_journal || last.is_some_and(|last| !begun.directory.knows(last.life));
         // An index on the local disk goes back in time with it: what the bucket knows of lives tells.
         let stale_index = !conditional_create
@@ -369,37 +378,45 @@ async fn close_index<W: World>(world: &W, db: &slatedb::Db) {
     }
 }
 
-/// Whether the journal lacks something that it held when the index was last written. `lives` are this node's, with their
-/// ordinals.
-fn lacks<W: World>(found: &Recovered, journal: &Journal<W>, last: &StateRow, lives: &BTreeMap<u64, u64>) -> bool {
+/// Whether the journal lacks something that it held when the index was last written. A life that ran without a journal
+/// wrote none.
+fn lacks<W: World>(found: &Recovered, journal: &Journal<W>, last: &StateRow, begun: &Begun) -> bool {
     let (knows, salvaged_before) = journal.state(|state| (state.knows(last.life), state.salvaged_before()));
     // What a salvage left, an operator has the say over; an index that was last written before it cannot know.
-    let index_is_older = salvaged_before.is_some_and(|first| lives.get(&last.life).is_none_or(|last| *last < first));
-    !index_is_older && (found.end <= last.journaled || !knows)
+    let index_is_older =
+        salvaged_before.is_some_and(|first| begun.lives.get(&last.life).is_none_or(|last| *last < first));
+    last.journaled > 0 && !index_is_older && (found.end <= last.journaled || !knows)
 }
 
-/// Opens the journal, with progress in the log: a large backlog takes a while to verify.
-async fn open_journal<W: World>(
-    world: &W,
-    config: &StoreConfig,
-    life: Life,
-) -> Result<Option<(Recovered, Journal<W>)>, OpenError> {
-    if config.journal_bytes_max == 0 {
-        return Ok(None);
-    }
-    let limits = config.journal(life);
-    let mut tenth = 0;
+/// How often a start tells how much of the journal it has verified.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Reads the journal, with progress in the log: a large backlog takes a while to verify. A start that is to run without
+/// one is refused where one is there that holds something.
+async fn read_journal<W: World>(world: &W, config: &StoreConfig) -> Result<Option<journal::Read>, OpenError> {
+    let mut said = world.clock().mono();
     let mut progress = |read: u64, total: u64| {
-        let now = read.saturating_mul(10).checked_div(total).unwrap_or(10);
-        if std::mem::replace(&mut tenth, now) < now {
+        let now = world.clock().mono();
+        if now.since(said) >= PROGRESS {
+            said = now;
             tracing::info!(read, total, "verifying the journal");
         }
     };
-    let opened = Journal::open(world.clone(), limits, &mut progress).await;
-    world.reached_if(opened.as_ref().is_err_and(journal::OpenError::is_damage), State::DamagedJournalRefused);
-    let (found, journal) = opened?;
+    let dir = config.journal(Life { ordinal: 0, life: 0 }).dir;
+    let read = journal::Read::all(world, &dir, &mut progress).await;
+    world.reached_if(read.as_ref().is_err_and(journal::OpenError::is_damage), State::DamagedJournalRefused);
+    let read = read?;
+    let (backlog, found) = (read.backlog(), read.recovered());
+    if found.cut.is_some() || backlog.puts > 0 {
+        let Recovered { records, bytes, cut, .. } = found;
+        tracing::info!(records, bytes, torn_tail = ?cut, to_upload = backlog.puts, "the journal is verified");
+    }
     world.reached_if(found.cut.is_some(), State::TornTailCut);
-    Ok(Some((found, journal)))
+    match backlog {
+        _ if config.journal_bytes_max > 0 => Ok(Some(read)),
+        Backlog { puts: 0, heads: 0, .. } => Ok(None),
+        Backlog { puts, bytes, .. } => Err(OpenError::JournalHolds { puts, bytes }),
+    }
 }
 
 async fn check_format<W: World>(objects: &Objects<W>, names: &Names) -> Result<(), OpenError> {

@@ -1,0 +1,126 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Requests of these blocks each, behind one another.
+fn requests(of: &[&[u64]]) -> Vec<TraceRequest> {
+    of.iter().map(|ids| TraceRequest { timestamp_ms: 0, input_tokens: 0, ids: ids.to_vec() }).collect()
+}
+
+fn hits_of(name: PolicyName, capacity: usize, of: &[&[u64]]) -> u64 {
+    hits(name, capacity, &Sequence::of(&requests(of)))
+}
+
+#[test]
+fn a_block_is_its_whole_prefix_and_a_hit_needs_all_before_it() {
+    let sequence = Sequence::of(&requests(&[&[1, 2], &[2], &[1, 2], &[3, 2]]));
+    let numbers: Vec<u32> = sequence.requests().flatten().map(|block| block.number).collect();
+    assert_eq!(numbers, [0, 1, 2, 0, 1, 3, 4]);
+    assert_eq!((sequence.distinct(), sequence.references()), (5, 7));
+    // The second of 1, 2 is there, but not its parent: 3 and 4 took the place of 1.
+    assert_eq!(hits_of(PolicyName::Lru, 3, &[&[1, 2], &[3], &[4], &[1, 2]]), 0);
+    assert_eq!(hits_of(PolicyName::Lru, 4, &[&[1, 2], &[3], &[4], &[1, 2]]), 2);
+}
+
+#[test]
+fn lru_forgets_what_was_used_longest_ago() {
+    assert_eq!(hits_of(PolicyName::Lru, 2, &[&[1], &[2], &[1], &[3], &[1], &[2]]), 2);
+}
+
+#[test]
+fn segmented_lru_protects_what_was_used_twice() {
+    let scan: &[&[u64]] = &[&[1], &[1], &[2], &[3], &[4], &[5], &[6], &[1]];
+    assert_eq!(hits_of(PolicyName::SegmentedLru, 5, scan), 2);
+    assert_eq!(hits_of(PolicyName::Lru, 5, scan), 1);
+}
+
+#[test]
+fn s3_fifo_lets_what_is_used_once_go_by_and_remembers_it_for_a_while() {
+    // Used twice in the small queue: it stays in the main queue.
+    let used: &[&[u64]] = &[&[1], &[1], &[1], &[2], &[3], &[4], &[5], &[6], &[1]];
+    assert_eq!(hits_of(PolicyName::S3Fifo, 3, used), 3);
+    // Seen again while its ghost is remembered: it comes back into the main queue, and outlives others.
+    let ghost: &[&[u64]] = &[&[1], &[2], &[3], &[4], &[1], &[5], &[6], &[7], &[1]];
+    assert_eq!((hits_of(PolicyName::S3Fifo, 3, ghost), hits_of(PolicyName::Lru, 3, ghost)), (1, 0));
+}
+
+#[test]
+fn tiny_lfu_admits_only_what_was_used_more_than_what_would_go() {
+    let often: Vec<&[u64]> = std::iter::repeat_n([&[1_u64][..], &[2], &[3]], 4).flatten().collect();
+    let scan: [&[u64]; 6] = [&[10], &[11], &[12], &[13], &[14], &[15]];
+    let all = [&often[..], &scan, &often[..3]].concat();
+    // The window has one place; the others keep theirs through the scan.
+    assert_eq!(hits_of(PolicyName::TinyLfu, 4, &all), 9 + 3);
+    assert_eq!(hits_of(PolicyName::Lru, 4, &all), 9);
+}
+
+#[test]
+fn ours_gives_a_chain_up_from_its_end() {
+    assert_eq!(hits_of(PolicyName::Ours, 3, &[&[1, 2, 3], &[4], &[1, 2, 3]]), 2);
+    assert_eq!(hits_of(PolicyName::Lru, 3, &[&[1, 2, 3], &[4], &[1, 2, 3]]), 0);
+}
+
+/// The most hits that are possible, by trying everything: after each request any of what is there and of what came.
+fn most(capacity: usize, sequence: &Sequence) -> u64 {
+    let mut best: BTreeMap<BTreeSet<u32>, u64> = BTreeMap::from([(BTreeSet::new(), 0)]);
+    for request in sequence.requests() {
+        let mut next: BTreeMap<BTreeSet<u32>, u64> = BTreeMap::new();
+        for (held, hits) in &best {
+            let found = request.iter().take_while(|block| held.contains(&block.number)).count() as u64;
+            let all: Vec<u32> = held.iter().copied().chain(request.iter().map(|block| block.number)).collect();
+            for kept in 0..1_u32 << all.len() {
+                let kept: BTreeSet<u32> =
+                    (0..).zip(&all).filter(|(at, _)| kept >> at & 1 == 1).map(|(_, n)| *n).collect();
+                if kept.len() <= capacity {
+                    let most = next.entry(kept).or_default();
+                    *most = (*most).max(hits + found);
+                }
+            }
+        }
+        best = next;
+    }
+    best.into_values().max().unwrap_or(0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Nothing beats the clairvoyant policy, and it is beaten by nothing.
+    #[test]
+    fn the_clairvoyant_policy_makes_the_most_of_it(
+        of in prop::collection::vec(prop::collection::vec(0_u64..2, 1..4), 1..7),
+        capacity in 1_usize..4,
+    ) {
+        let of: Vec<&[u64]> = of.iter().map(Vec::as_slice).collect();
+        let sequence = Sequence::of(&requests(&of));
+        prop_assert_eq!(hits(PolicyName::Clairvoyant, capacity, &sequence), most(capacity, &sequence));
+    }
+
+    /// Every policy keeps to its capacity (asserted where it is simulated), does the same again, and knows no future.
+    #[test]
+    fn every_policy_is_bounded_and_repeats(
+        of in prop::collection::vec(prop::collection::vec(0_u64..3, 1..6), 1..60),
+        capacity in 1_usize..12,
+    ) {
+        let of: Vec<&[u64]> = of.iter().map(Vec::as_slice).collect();
+        let sequence = Sequence::of(&requests(&of));
+        let most = hits(PolicyName::Clairvoyant, capacity, &sequence);
+        for name in PolicyName::ALL {
+            let one = hits(name, capacity, &sequence);
+            prop_assert!(one <= most, "{:?}: {} of {}", name, one, most);
+            prop_assert_eq!(one, hits(name, capacity, &sequence));
+        }
+    }
+}
+
+/// Where few documents are asked for often, and where all come round in a loop, recency alone is not enough.
+#[test]
+fn ours_learns_more_than_recency() {
+    for (what, mut requests) in workloads::all().into_iter().skip(1) {
+        requests.truncate(1000);
+        let sequence = Sequence::of(&requests);
+        let capacity = sequence.distinct() / 20;
+        let (ours, lru) = (hits(PolicyName::Ours, capacity, &sequence), hits(PolicyName::Lru, capacity, &sequence));
+        assert!(ours * 10 > lru * 11, "{what}: {ours} hits, LRU has {lru}");
+    }
+}
