@@ -5,7 +5,7 @@ mod measure;
 mod values;
 
 pub use journal::{FlushArgs, JournalCommand};
-pub use measure::{BenchArgs, BenchOp, CrashTestArgs, DemoArgs, ReplayArgs};
+pub use measure::{BenchArgs, BenchOp, Beside, CrashTestArgs, DemoArgs, ReplayArgs};
 pub use values::{LookupArgs, LsArgs, LsKind, PutArgs, PutLevel};
 
 use crate::exit::{Exit, Failure, Outcome};

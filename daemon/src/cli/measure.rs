@@ -12,6 +12,7 @@ Examples:
   bettong bench --op put --size 1MiB --concurrency 16 --compare disk:/var/tmp
   bettong bench --op lookup --batch 4096 --level memory   hashes a second, in chains of 4,096 blocks
   bettong bench --op get-batch --batch 32 --size 64KiB    32 blocks a request, every byte compared
+  bettong bench --op get --level memory --beside uploads  hits in memory while others put and the journal is uploaded
   bettong bench --op put-batch --json | jq .targets
 
 lookup, put-batch and get-batch work on blocks of the identity that `replay` uses; where --namespace holds another
@@ -51,9 +52,28 @@ pub struct BenchArgs {
     /// Measure beside it: redis://HOST:PORT, or disk:DIR (write and sync the same bytes, and one BLAKE3 pass).
     #[arg(long, value_name = "WHAT")]
     pub compare: Option<String>,
+    /// Measure with and without such work beside it, in turn, from a process of its own.
+    #[arg(long, value_enum, value_name = "WORK", conflicts_with = "compare")]
+    pub beside: Option<Beside>,
     /// Process id of the daemon, where it is not found by its port.
     #[arg(long)]
     pub pid: Option<u32>,
+}
+
+/// Work of a daemon that is not what is measured.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Puts of 64 KiB at level `journal` on four connections, and their uploads.
+    Uploads,
+}
+
+impl Beside {
+    /// As the report has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uploads => "beside uploads",
+        }
+    }
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,7 +165,7 @@ pub struct CrashTestArgs {
     #[arg(long)]
     pub seed: Option<u64>,
     /// Level of the puts; given several times, each put draws one.
-    #[arg(long, value_enum, default_values_t = [PutLevel::default()])]
+    #[arg(long, value_enum, default_values_t = [PutLevel::Object, PutLevel::Journal])]
     pub level: Vec<PutLevel>,
     /// Work here and keep it; without it a temporary folder, kept where a promise was broken.
     #[arg(long, value_name = "DIR")]

@@ -8,11 +8,12 @@ use crate::demo::{attacks, ledger};
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::remote::Remote;
 use crate::render;
+use crate::replay::early::Early;
 use crate::replay::tally::Tally;
 use crate::replay::{self, Ledger, Settings, Shared};
 use crate::trace::TraceRequest;
 use bettong_wire::request::Level;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,11 @@ struct Demo {
 
 impl Demo {
     fn setup(&self, node: &str) -> Setup {
-        let objects = std::path::absolute(self.objects()).unwrap_or_else(|_| self.objects());
+        self.setup_on(node, &self.objects())
+    }
+
+    fn setup_on(&self, node: &str, objects: &Path) -> Setup {
+        let objects = std::path::absolute(objects).unwrap_or_else(|_| objects.to_owned());
         Setup {
             program: self.program.clone(),
             data_dir: self.dir.join(node),
@@ -104,16 +109,19 @@ impl Demo {
 
         let daemon = Daemon::start(&self.setup("first"))?;
         let remote = Remote::open(&daemon.access(NAMESPACE), Some(replay::identity("bf16"))).await?;
-        let restarted = killed.elapsed();
-        let audit = ledger::audit(&remote, &acknowledged, self.block_bytes, "reading the ledger again").await?;
-        report.first_hit_after_kill = restarted + audit.first_hit.unwrap_or_default();
-        report.audits.push(("ledger after SIGKILL", audit));
-
-        say("replaying the rest of the trace");
+        report.restart = killed.elapsed();
+        say("replaying the rest of the trace on the restarted daemon");
         let rest: Arc<[TraceRequest]> = requests.get(resume_at..).unwrap_or_default().into();
-        let shared = self.shared(rest, "replay", &ledger);
+        let shared = self.shared(rest.clone(), "replay", &ledger);
         replay::run(&daemon.access(NAMESPACE), &shared).await?;
         report.replay.merge(&shared.tally());
+        report.restarted = shared.early();
+
+        let audit = ledger::audit(&remote, &acknowledged, self.block_bytes, "reading the ledger again").await?;
+        report.audits.push(("ledger after SIGKILL", audit));
+
+        say("the same trace on a daemon that is not interrupted");
+        report.uninterrupted = self.uninterrupted(&requests, resume_at, rest).await?;
 
         self.attack(&daemon, &remote, &ledger, &mut report).await?;
         daemon.stop()?;
@@ -146,6 +154,23 @@ impl Demo {
         // The sessions were dropped with requests under way: killed with the daemon, they count for nothing.
         daemon.kill()?;
         Ok((shared.tally(), shared.handed_out()))
+    }
+
+    /// What the same rest of the trace brings where nothing was killed.
+    async fn uninterrupted(
+        &self,
+        requests: &[TraceRequest],
+        resume_at: usize,
+        rest: Arc<[TraceRequest]>,
+    ) -> Outcome<Early> {
+        let daemon = Daemon::start(&self.setup_on("uninterrupted", &self.dir.join("uninterrupted-objects")))?;
+        let first: Arc<[TraceRequest]> = requests.get(..resume_at).unwrap_or_default().into();
+        let ledger = Ledger::default();
+        replay::run(&daemon.access(NAMESPACE), &self.shared(first, "first part", &ledger)).await?;
+        let shared = self.shared(rest, "the rest", &ledger);
+        replay::run(&daemon.access(NAMESPACE), &shared).await?;
+        daemon.stop()?;
+        Ok(shared.early())
     }
 
     async fn attack(&self, daemon: &Daemon, remote: &Remote, ledger: &Ledger, report: &mut Report) -> Outcome {

@@ -9,9 +9,9 @@ use crate::index::IndexMap;
 use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession};
 use crate::index::db::{Floor, IndexHome};
 use crate::index::rows::StateRow;
-use crate::journal::{self, AppendError, Backlog, Journal, Recovered};
+use crate::journal::{self, Backlog, Journal, Recovered};
 use crate::keys::NamespaceTable;
-use crate::life::{self, Begun, Exclusive, Life, LifeError, LifeWatch};
+use crate::life::{self, Exclusive, Life, LifeError, LifeWatch};
 use crate::locks::KeyLocks;
 use crate::objects::counting::{CountingStore, RequestCounts};
 use crate::objects::names::Names;
@@ -28,7 +28,7 @@ use bettong_wire::BlockMemory;
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -81,7 +81,7 @@ pub enum OpenError {
     Journal(#[from] journal::OpenError),
     /// What it holds could not be settled.
     #[error("the journal: {0}")]
-    JournalWrite(#[from] AppendError),
+    JournalWrite(#[from] journal::AppendError),
     #[error(
         "this node is to run without a journal, and its directory has one that holds {puts} puts ({bytes} bytes) that \
          are not in the object store: start it with a journal once more, which uploads them"
@@ -227,7 +227,7 @@ impl<W: World> Store<W> {
         let last = found.state.filter(|state| state.life != 0);
         // The journal answers for itself: a damaged record of the directory is no reason to drop it.
         let stale_journal = last
-            .is_some_and(|last| journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last, &begun)));
+            .is_some_and(|last| journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last, &begun.lives)));
         let stale_directory = stale_journal || last.is_some_and(|last| !begun.directory.knows(last.life));
         // An index on the local disk goes back in time with it: what the bucket knows of lives tells.
         let stale_index = !conditional_create
@@ -378,13 +378,13 @@ async fn close_index<W: World>(world: &W, db: &slatedb::Db) {
     }
 }
 
-/// Whether the journal lacks something that it held when the index was last written. A life that ran without a journal
-/// wrote none.
-fn lacks<W: World>(found: &Recovered, journal: &Journal<W>, last: &StateRow, begun: &Begun) -> bool {
+/// Whether the journal lacks something that it held when the index was last written. `lives` are this node's, with their
+/// ordinals.
+fn lacks<W: World>(found: &Recovered, journal: &Journal<W>, last: &StateRow, lives: &BTreeMap<u64, u64>) -> bool {
     let (knows, salvaged_before) = journal.state(|state| (state.knows(last.life), state.salvaged_before()));
     // What a salvage left, an operator has the say over; an index that was last written before it cannot know.
-    let index_is_older =
-        salvaged_before.is_some_and(|first| begun.lives.get(&last.life).is_none_or(|last| *last < first));
+    let index_is_older = salvaged_before.is_some_and(|first| lives.get(&last.life).is_none_or(|last| *last < first));
+    // A life that ran without a journal wrote nothing that one could lack.
     last.journaled > 0 && !index_is_older && (found.end <= last.journaled || !knows)
 }
 
