@@ -226,8 +226,9 @@ impl<W: World> Store<W> {
         };
         let last = found.state.filter(|state| state.life != 0);
         // The journal answers for itself: a damaged record of the directory is no reason to drop it.
-        let stale_journal = last
-            .is_some_and(|last| journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last, &begun.lives)));
+        let stale_journal = last.is_some_and(|last| {
+            journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last, &begun.lives))
+        });
         let stale_directory = stale_journal || last.is_some_and(|last| !begun.directory.knows(last.life));
         // An index on the local disk goes back in time with it: what the bucket knows of lives tells.
         let stale_index = !conditional_create
