@@ -66,7 +66,7 @@ impl List {
         Some(back)
     }
 
-    pub fn to_front(&mut self, block: u32) {
+    pub fn move_to_front(&mut self, block: u32) {
         self.remove(block);
         self.push_front(block);
     }
@@ -81,7 +81,7 @@ mod tests {
         let mut list = List::new(5);
         (0..5).for_each(|block| list.push_front(block));
         assert!(list.remove(2) && !list.remove(2) && list.remove(4) && list.remove(0));
-        list.to_front(1);
+        list.move_to_front(1);
         list.push_front(4);
         assert_eq!((list.len(), list.back()), (3, Some(3)));
         assert_eq!([(); 4].map(|()| list.pop_back()), [Some(3), Some(1), Some(4), None]);

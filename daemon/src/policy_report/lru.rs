@@ -21,7 +21,7 @@ impl Cache for Lru {
     }
 
     fn hit(&mut self, block: BlockRef) {
-        self.list.to_front(block.number);
+        self.list.move_to_front(block.number);
     }
 
     fn insert(&mut self, block: BlockRef) {

@@ -99,7 +99,7 @@ impl Cache for TinyLfu {
     fn hit(&mut self, block: BlockRef) {
         self.sketch.add(block.number);
         if self.window.holds(block.number) {
-            self.window.to_front(block.number);
+            self.window.move_to_front(block.number);
         } else {
             self.main.use_again(block.number);
         }

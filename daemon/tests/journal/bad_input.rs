@@ -127,7 +127,7 @@ async fn wrong_permissions() {
     for (path, mode, named) in
         [(segment, 0o600, "journal/00000000000000000001.seg: "), (place.journal(), 0o700, "journal: ")]
     {
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
         for arguments in [[&serve[..], &small].concat(), vec!["journal", "check", "--data-dir", &data_dir]] {
             let output = run(&arguments);
             let said = String::from_utf8(output.stderr).unwrap();
