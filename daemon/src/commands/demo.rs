@@ -1,4 +1,4 @@
-//! `bettong demo`: a replay, a SIGKILL half-way, a ledger, attacks, and a table.
+//! `bettong demo`: a replay, a SIGKILL half-way, how warm the restart is, a ledger, attacks, and a table.
 
 use super::replay::trace;
 use crate::cli::{DemoArgs, PutLevel};

@@ -50,8 +50,8 @@ impl Report {
         row("first hit after SIGKILL", after(self.restarted.first.into_iter().flatten().min()));
         row("first disk hit after SIGKILL", after(self.restarted.first.get(Tier::Disk as usize).copied().flatten()));
         let window = units::duration(WINDOW);
-        row(&format!("hits of the next {window}, restarted"), self.restarted.to_string());
-        row(&format!("hits of the next {window}, uninterrupted"), self.uninterrupted.to_string());
+        row(&format!("hits from then on, {window} at most, restarted"), self.restarted.to_string());
+        row("the same, uninterrupted", self.uninterrupted.to_string());
         let ratio = self.restarted.rate() / self.uninterrupted.rate();
         row(
             "hit rate, restarted to uninterrupted",
