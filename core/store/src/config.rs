@@ -2,8 +2,10 @@
 
 use crate::journal::JournalConfig;
 use crate::life::Life;
+use bettong_wire::NamespaceId;
 use bettong_wire::envelope::Algorithm;
 use bettong_wire::limits;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How a store is opened. The defaults suit a 2-core machine.
@@ -50,6 +52,22 @@ pub struct StoreConfig {
     pub plain_keys_max: usize,
     /// Blocks and other values in the index at most.
     pub index_entries_max: usize,
+    /// What this node keeps in the object store: beyond it the least worth is forgotten, down to 90 %. Zero keeps
+    /// everything. Bytes.
+    pub object_bytes_max: u64,
+    /// The same for each namespace that `namespace_budgets` does not name. Bytes.
+    pub namespace_bytes_max: u64,
+    /// The same for single namespaces. Bytes.
+    pub namespace_budgets: BTreeMap<NamespaceId, u64>,
+    /// Values that one step of an eviction takes from the index at once. Short steps let what is used meanwhile stay.
+    pub evict_batch_max: usize,
+    /// How often a part of the index is looked through for values past their time.
+    pub expiry_walk_every: Duration,
+    /// Their bytes go when the wall clock has said so for this much monotone time, at every look.
+    pub expiry_patience: Duration,
+    /// The signal journal on disk: accesses, so that recency survives a restart; the oldest go first. Zero remembers
+    /// none. Bytes.
+    pub signal_bytes_max: u64,
     /// Names of evicted values that are remembered, so that `evicted` is told from `absent`.
     pub ghosts_max: usize,
     /// Reads of a request that gives no deadline are given up after this long.
@@ -90,6 +108,13 @@ impl StoreConfig {
             head_generations_kept: Duration::from_secs(24 * 3600),
             plain_keys_max: 1_000_000,
             index_entries_max: 16_000_000,
+            object_bytes_max: 0,
+            namespace_bytes_max: 0,
+            namespace_budgets: BTreeMap::new(),
+            evict_batch_max: 64,
+            expiry_walk_every: Duration::from_secs(10),
+            expiry_patience: Duration::from_secs(3600),
+            signal_bytes_max: 64 << 20,
             ghosts_max: 65_536,
             read_deadline_default: Duration::from_secs(30),
             journal_bytes_max: 4 << 30,
@@ -112,6 +137,11 @@ impl StoreConfig {
             batch_bytes_max: self.journal_batch_bytes,
             ..JournalConfig::new(life)
         }
+    }
+
+    /// Whether anything is ever evicted from the object store.
+    pub fn has_budgets(&self) -> bool {
+        self.object_bytes_max > 0 || self.namespace_bytes_max > 0 || self.namespace_budgets.values().any(|max| *max > 0)
     }
 
     /// Says what is wrong with the configuration, naming the value and the limit.
@@ -139,8 +169,14 @@ impl StoreConfig {
                 "memory_bytes is {memory}, it must hold at least three payloads of payload_bytes_max ({payload})"
             ));
         }
-        if self.object_attempts_max == 0 || self.object_inflight_max == 0 || self.commit_batch_max == 0 {
-            return Err("object_attempts_max, object_inflight_max and commit_batch_max must be at least 1".to_owned());
+        let at_least_one = [
+            ("object_attempts_max", self.object_attempts_max as usize),
+            ("object_inflight_max", self.object_inflight_max),
+            ("commit_batch_max", self.commit_batch_max),
+            ("evict_batch_max", self.evict_batch_max),
+        ];
+        if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{name} is 0, it must be at least 1"));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ pub mod machine;
 pub mod scalar;
 
 use machine::Machine;
-use scalar::{Bytes, Compression, Count, Millis, Switch, Text};
+use scalar::{Budgets, Bytes, Compression, Count, Millis, Switch, Text};
 use serde::{Deserialize, Serialize};
 
 /// What `bettong config` says of one value besides the value itself.
@@ -84,6 +84,10 @@ values! { machine;
     disk_bytes: Bytes = Bytes(8 << 30), "bytes", "disk tier in data_dir; 0 means none";
     journal_bytes: Bytes = Bytes(4 << 30), "bytes", "journal of puts of level `journal` in data_dir, until they are uploaded; beyond it such puts wait, then are busy; 0 means none";
     journal_segment_bytes: Bytes = Bytes(64 << 20), "bytes", "one file of the journal; room comes back a file at a time";
+    object_bytes_max: Bytes = Bytes(0), "bytes", "what this node keeps in the object store; beyond it the least worth is evicted, down to 90 %; 0 keeps everything";
+    namespace_bytes_max: Bytes = Bytes(0), "bytes", "the same for each namespace that namespace_budgets does not name; 0 means no such limit";
+    namespace_budgets: Budgets = Budgets::default(), "list", "the same for single namespaces: TENANT/NAME=BYTES, separated by commas; TENANT is `default` where a client names none";
+    signal_bytes_max: Bytes = Bytes(64 << 20), "bytes", "accesses that are remembered in data_dir, so that what was used lately is known after a restart; 0 remembers none";
     compression: Compression = Compression::None, "name", "payloads on disk and in the object store: none, zstd or lz4";
     index_entries_max: Count = Count(16_000_000), "entries", "blocks and other values in the index";
     plain_keys_max: Count = Count(1_000_000), "keys", "plain keys, in all namespaces";

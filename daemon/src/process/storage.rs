@@ -11,6 +11,7 @@ use bettong_core::real::RealWorld;
 use bettong_core::store::OpenError;
 use bettong_core::tiers::disk::DiskConfig;
 use bettong_core::{Store, StoreConfig, StoreParts};
+use bettong_wire::NamespaceId;
 use bettong_wire::envelope::Algorithm;
 use bettong_wire::memory::HeapMemory;
 use object_store::ObjectStore;
@@ -45,6 +46,12 @@ fn store_config(config: &Config, node_id: String, store: &OpenedStore) -> StoreC
         journal_segment_bytes: config.journal_segment_bytes.0,
         peer_refresh: config.peer_refresh_ms.duration(),
         peer_hint_bytes: config.peer_hint_bytes.0,
+        object_bytes_max: config.object_bytes_max.0,
+        namespace_bytes_max: config.namespace_bytes_max.0,
+        namespace_budgets: (config.namespace_budgets.0.iter())
+            .map(|budget| (NamespaceId::derive(&budget.tenant, &budget.namespace), budget.bytes.0))
+            .collect(),
+        signal_bytes_max: config.signal_bytes_max.0,
         plain_keys_max: count(config.plain_keys_max),
         index_entries_max: count(config.index_entries_max),
         read_deadline_default: config.deadline_default_ms.duration(),

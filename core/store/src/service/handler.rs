@@ -86,8 +86,9 @@ impl<W: World> StoreService<W> {
             Request::Clear(clear) => self.clear(peer, &clear, deadline).await,
             Request::PublishHead(publish) => self.publish(peer, publish, deadline).await,
             Request::GetHead(get) => {
-                let (ns, _) = self.namespace(peer, get.ns)?;
-                let head = self.bounded(deadline, self.store.get_head(ns, &get.name)).await??;
+                let (ns, open) = self.namespace(peer, get.ns)?;
+                let parts = open.parts.as_deref().unwrap_or_default();
+                let head = self.bounded(deadline, self.store.get_head(ns, parts, &get.name)).await??;
                 Ok(head.map_or_else(Response::miss, |head| Response::ok(Answer::Head(head))))
             }
             Request::Stats => {

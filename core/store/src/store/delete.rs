@@ -38,6 +38,10 @@ struct DeadRecord {
 const PAGE: usize = 1000;
 /// Marks that are read and applied at once.
 const MARKS_AT_ONCE: usize = 32;
+/// Objects that are removed at once.
+const REMOVALS_AT_ONCE: usize = 16;
+/// Rows of dead put ids that go from the index at once.
+const ROWS_AT_ONCE: usize = 64;
 /// Pause before the removal of an object is tried again.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(5);
 /// Old marks of this node that one refresh looks at.
@@ -182,15 +186,22 @@ impl<W: World> Store<W> {
     /// start resumes, because the dead rows are durable. The row of an overwritten version goes with its object.
     pub(super) fn remove_objects(&self, objects: Vec<(ValueKey, PutId, Mark)>) {
         let store = self.clone();
-        self.shared.world.spawn(async move {
-            store.shared.world.at(Point::BeforeObjectDelete).await;
-            for (key, put_id, mark) in objects {
-                if store.remove_object(&key, put_id).await && mark == Mark::None {
-                    let coming = store.commits.announce();
-                    let _ = store.commits.commit(vec![IndexChange::Forget { put_id }], coming).await;
-                }
-            }
+        self.shared.world.spawn(async move { store.remove_objects_now(objects).await });
+    }
+
+    /// As `remove_objects`; ends when they are gone, or were tried long enough.
+    pub(super) async fn remove_objects_now(&self, objects: Vec<(ValueKey, PutId, Mark)>) {
+        self.shared.world.at(Point::BeforeObjectDelete).await;
+        let removed = objects.into_iter().map(|(key, put_id, mark)| async move {
+            (self.remove_object(&key, put_id).await && mark == Mark::None).then_some(IndexChange::Forget { put_id })
         });
+        let removed = stream::iter(removed.collect::<Vec<_>>()).buffer_unordered(REMOVALS_AT_ONCE);
+        // The rows of a batch go together: what is slow holds up no object, only rows.
+        let mut removed = removed.filter_map(std::future::ready).chunks(ROWS_AT_ONCE);
+        while let Some(forgotten) = removed.next().await {
+            let coming = self.commits.announce();
+            let _ = self.commits.commit(forgotten, coming).await;
+        }
     }
 
     /// Removes, in the background, an object of this node that no index entry ever named.
@@ -400,7 +411,7 @@ impl<W: World> Store<W> {
                     cleared += u64::from(shared.memory.contains(entry.put_id));
                     shared.memory.remove(entry.put_id);
                     if entry.level == Level::Memory && shared.hide_entry(&key, entry.node, entry.put_id) {
-                        shared.ghosts.lock().insert(key, shared.config.ghosts_max);
+                        shared.ghosts.lock().insert(key, Level::Memory, shared.config.ghosts_max);
                     }
                 }
                 Ok(cleared)

@@ -8,6 +8,8 @@ use bettong_wire::{NamespaceId, ReserveError, ServiceError, WriteBuf};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// Namespaces with budgets that the statistics show.
+const NAMESPACES_SHOWN: usize = 64;
 /// When to come again where the index takes no writes: about as often as it is tried.
 const INDEX_PAUSE_MS: u32 = 1000;
 
@@ -70,6 +72,29 @@ impl<W: World> Store<W> {
         })
     }
 
+    /// What this node keeps in the object store, and the budgets; a budget of zero is none.
+    fn object_facts(&self) -> Value {
+        let shared = &self.shared;
+        let accounts = shared.accounts.lock();
+        let namespaces: Vec<Value> = accounts
+            .namespaces()
+            .take(NAMESPACES_SHOWN)
+            .map(|(ns, policy)| {
+                json!({
+                    "namespace": shared.namespace_id(ns).to_hex(),
+                    "bytes": policy.used_bytes(),
+                    "bytes_max": policy.budget_bytes(),
+                })
+            })
+            .collect();
+        json!({
+            "bytes": shared.map.own_object_bytes(),
+            "bytes_max": shared.config.object_bytes_max,
+            "namespace_bytes_max": shared.config.namespace_bytes_max,
+            "namespaces": namespaces,
+        })
+    }
+
     /// `busy`, and why, while the index failed and could not be opened again so far.
     pub fn index_takes_writes(&self) -> Result<(), ServiceError> {
         let refused =
@@ -105,6 +130,7 @@ impl<W: World> Store<W> {
                 "tier_bytes": shared.memory.bytes(),
                 "tier_bytes_max": shared.memory.capacity(),
             },
+            "object": self.object_facts(),
             "disk": { "bytes_max": shared.disk.as_ref().map_or(0, |disk| disk.bytes()) },
             "index": {
                 "values": shared.map.len(),
@@ -131,6 +157,7 @@ impl<W: World> Store<W> {
                 "replayed": recovery.replayed,
             },
             "journal": self.journal_facts(),
+            "signals": shared.signals.get().map(|signals| signals.facts()),
             "formats": {
                 "envelope": bettong_wire::envelope::VERSION,
                 "index": crate::index::rows::FORMAT,

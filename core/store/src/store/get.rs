@@ -94,6 +94,7 @@ impl<W: World> Store<W> {
         let elapsed = shared.world.clock().mono().since(began);
         match &outcome {
             ReadOutcome::Hit { payload, tier, .. } => {
+                shared.used(key);
                 shared.stats.hit(*tier, payload.len() as u64);
                 let (what, state) = match tier {
                     Tier::Memory => (Timed::GetMemory, State::HitMemory),
@@ -125,7 +126,6 @@ impl<W: World> Store<W> {
                 Err(reason) => return ReadOutcome::Miss(failed.unwrap_or(reason)),
             };
             if let Some(payload) = shared.memory.get(entry.put_id) {
-                shared.map.touch(key, entry.node, shared.stamp());
                 return ReadOutcome::Hit { payload, entry, tier: Tier::Memory };
             }
             if self.declines(key, &entry, patience.decline_over) {
@@ -215,7 +215,7 @@ impl<W: World> Store<W> {
         if entry.level == Level::Memory {
             // Memory was its only place.
             if shared.hide_entry(key, entry.node, entry.put_id) {
-                shared.ghosts.lock().insert(*key, shared.config.ghosts_max);
+                shared.ghosts.lock().insert(*key, Level::Memory, shared.config.ghosts_max);
             }
             return Fetched::Gone;
         }
@@ -362,6 +362,8 @@ impl<W: World> Store<W> {
                     shared.hide_entry(key, entry.node, entry.put_id);
                     return Fetched::Gone;
                 }
+                // Evicted, overwritten or deleted while it was being read.
+                Err(ObjectError::NotFound) if !self.is_current(key, entry) => return Fetched::Gone,
                 Err(error @ (ObjectError::NotFound | ObjectError::TooLong { .. })) => {
                     tracing::warn!(%error, %path, read, "an object is not what the index says");
                     shared.stats.count(Event::CorruptObject);
@@ -389,8 +391,7 @@ impl<W: World> Store<W> {
             }
         }
         // Overwritten or deleted meanwhile, its object may be gone by right.
-        let current = shared.map.get(key, entry.node).is_some_and(|held| held.put_id == entry.put_id);
-        if !current {
+        if !self.is_current(key, entry) {
             return Fetched::Gone;
         }
         // Where the bucket's own format record is missing too, it is the bucket that is gone.
@@ -399,6 +400,11 @@ impl<W: World> Store<W> {
         }
         self.quarantine(key, entry);
         Fetched::Corrupt
+    }
+
+    /// Whether the map still names this version.
+    fn is_current(&self, key: &Key, entry: &Entry) -> bool {
+        self.shared.map.get(key, entry.node).is_some_and(|held| held.put_id == entry.put_id)
     }
 
     /// Never read this version again: at once in this process, and durably as soon as the index takes it, where the index

@@ -37,6 +37,7 @@ impl<W: World> Store<W> {
                 }
             }
             shared.show_entry(key, &put.row.entry, &put.row.plain_key);
+            self.account(put);
             if let (Some(disk), Some(sealed)) = (&shared.disk, &put.sealed) {
                 disk.store(shared.disk_key(key), sealed);
             }

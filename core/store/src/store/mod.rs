@@ -3,7 +3,10 @@
 mod bootstrap;
 mod claim;
 mod delete;
+mod evict;
+mod expire;
 mod facts;
+mod forget;
 mod get;
 mod head;
 mod journaled;
@@ -13,8 +16,10 @@ mod namespace;
 mod open;
 mod peers;
 mod put;
+mod recency;
 mod replay;
 mod shared;
+mod signals;
 mod upload;
 
 pub use get::{Patience, ReadOutcome};

@@ -3,6 +3,7 @@
 use super::shared::{DeadBook, Ghosts, Recovery, Shared};
 use super::{Fate, Store, bootstrap, claim};
 use crate::config::StoreConfig;
+use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
 use crate::health::{Breaker, Estimates};
 use crate::index::IndexMap;
@@ -29,8 +30,8 @@ use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -187,6 +188,12 @@ impl<W: World> Store<W> {
             generations: Mutex::default(),
             dead: Mutex::new(DeadBook::default()),
             ghosts: Mutex::new(Ghosts::default()),
+            uses: Uses::default(),
+            accounts: Mutex::new(Accounts::new(config.object_bytes_max)),
+            has_budgets: config.has_budgets(),
+            removals: Arc::new(Semaphore::new(REMOVALS_MAX)),
+            signals: OnceLock::new(),
+            housekeeping: Notify::new(),
             nodes: Mutex::new(vec![config.node_id.clone()]),
             unresolved: Mutex::default(),
             owed: Mutex::default(),
@@ -292,6 +299,7 @@ impl<W: World> Store<W> {
                 return Err(error);
             }
         };
+        store.recall().await;
         *store.shared.recovery.lock() = Recovery {
             from,
             values: store.shared.map.len() as u64,
@@ -301,6 +309,8 @@ impl<W: World> Store<W> {
         };
         store.resume_removals();
         store.start_uploads();
+        store.start_housekeeping();
+        store.start_expiry();
         store.start_refresh();
         Ok(store)
     }
@@ -355,6 +365,12 @@ impl<W: World> Store<W> {
             {
                 tracing::warn!(?left, "the journal did not close cleanly");
             }
+            self.collect_uses();
+            if let Some(signals) = self.shared.signals.get()
+                && !signals.journal.close(&self.shared.world, bound).await
+            {
+                tracing::warn!("the signal journal did not close cleanly");
+            }
             if let Some(disk) = &self.shared.disk
                 && let Err(error) = disk.close().await
             {
@@ -369,6 +385,9 @@ impl<W: World> Store<W> {
         self.shared.fate.subscribe()
     }
 }
+
+/// Batches of evicted or expired values whose objects may be on their way out of the object store.
+const REMOVALS_MAX: usize = 4;
 
 /// A store that does not open gives its index this long to close.
 const CLOSE_MAX: Duration = Duration::from_secs(5);

@@ -183,6 +183,7 @@ impl<W: World> Store<W> {
         for ((spec, payload), key) in puts.into_iter().zip(keys) {
             let held = shared.map.get(&key, NodeNum::SELF);
             if let Some(put_id) = held.as_ref().and_then(|held| self.satisfies(&key, held, level)) {
+                shared.used(&key);
                 stored.push(Stored { put_id, already: true });
                 continue;
             }
@@ -333,6 +334,7 @@ impl<W: World> Store<W> {
             return Err(PutError::Unknown(error.to_string()));
         }
         for put in fresh {
+            self.account(put);
             if let (Some(disk), Some(sealed)) = (&shared.disk, &put.sealed) {
                 disk.store(shared.disk_key(&put.key), sealed);
             }

@@ -2,6 +2,7 @@
 
 use super::Fate;
 use crate::config::StoreConfig;
+use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
 use crate::health::{Breaker, Estimates};
 use crate::index::committer::{IndexChange, Visible};
@@ -17,18 +18,23 @@ use crate::observe::State;
 use crate::stats::Stats;
 use crate::store::get::Fetched;
 use crate::store::loads::Loads;
+use crate::store::signals::Signals;
 use crate::tiers::disk::{DiskKey, DiskTier};
 use crate::tiers::memory::MemoryTier;
 use crate::world::{Clock, World};
 use bettong_wire::envelope::Kind;
+use bettong_wire::request::Level;
 use bettong_wire::{BlockMemory, ModelIdentity, NamespaceId, PutId};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, watch};
+
+/// The stamp of a process's first second: earlier uses, which the signal journal remembers, lie before it.
+const STAMP_ZERO: u32 = 1 << 31;
 
 pub(super) struct Shared<W: World> {
     pub world: W,
@@ -55,6 +61,17 @@ pub(super) struct Shared<W: World> {
     pub generations: Mutex<BTreeMap<(NsNum, [u8; 32]), u64>>,
     pub dead: Mutex<DeadBook>,
     pub ghosts: Mutex<Ghosts>,
+    /// What was used, on its way to the accounts.
+    pub uses: Uses,
+    pub accounts: Mutex<Accounts>,
+    /// Whether there is any budget to keep accounts for.
+    pub has_budgets: bool,
+    /// Batches whose objects are being removed: who forgets waits for the object store rather than run away from it.
+    pub removals: Arc<Semaphore>,
+    /// Set while the store opens; empty where accesses are not remembered.
+    pub signals: OnceLock<Signals>,
+    /// Tells whoever keeps the accounts that there is something to do.
+    pub housekeeping: Notify,
     pub nodes: Mutex<Vec<String>>,
     pub unresolved: Mutex<Unresolved>,
     /// Dead marks that are not confirmed yet: a delete of their key is not acknowledged before they are.
@@ -187,32 +204,41 @@ pub(super) struct Owed {
 /// Names of values that were evicted, bounded, oldest forgotten first.
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
-    order: VecDeque<Key>,
-    names: BTreeSet<Key>,
+    /// Each name with the number of its eviction, and the level that it had.
+    names: BTreeMap<Key, (u64, Level)>,
+    /// Evictions in order; those of names that have come back since are passed over.
+    order: VecDeque<(Key, u64)>,
+    evictions: u64,
 }
 
 impl Ghosts {
-    pub fn insert(&mut self, key: Key, max: usize) {
-        if max == 0 || !self.names.insert(key) {
+    pub fn insert(&mut self, key: Key, level: Level, max: usize) {
+        if max == 0 {
             return;
         }
-        self.order.push_back(key);
-        while self.order.len() > max {
-            if let Some(oldest) = self.order.pop_front() {
+        self.evictions += 1;
+        self.names.insert(key, (self.evictions, level));
+        self.order.push_back((key, self.evictions));
+        while self.names.len() > max || self.order.len() > max.saturating_mul(2) {
+            let Some((oldest, eviction)) = self.order.pop_front() else { return };
+            if self.names.get(&oldest).is_some_and(|(newest, _)| *newest == eviction) {
                 self.names.remove(&oldest);
             }
         }
     }
 
-    /// Forgets a name: the value is there again, or was deleted by name.
-    pub fn remove(&mut self, key: &Key) {
-        if self.names.remove(key) {
-            self.order.retain(|held| held != key);
-        }
+    /// Forgets a name: the value is there again, or was deleted by name. Says whether it was known.
+    pub fn remove(&mut self, key: &Key) -> bool {
+        self.names.remove(key).is_some()
     }
 
     pub fn contains(&self, key: &Key) -> bool {
-        self.names.contains(key)
+        self.names.contains_key(key)
+    }
+
+    /// The level that an evicted value had.
+    pub fn level(&self, key: &Key) -> Option<Level> {
+        self.names.get(key).map(|(_, level)| *level)
     }
 }
 
@@ -250,9 +276,10 @@ impl<W: World> Shared<W> {
         DiskKey::new(&self.namespace_id(key.ns), key)
     }
 
-    /// A coarse stamp for recency: seconds of monotone time.
+    /// A coarse stamp for recency: seconds of monotone time, from `STAMP_ZERO` on.
     pub fn stamp(&self) -> u32 {
-        u32::try_from(self.world.clock().mono().0 / 1_000_000_000).unwrap_or(u32::MAX)
+        let seconds = self.world.clock().mono().0 / 1_000_000_000;
+        STAMP_ZERO.saturating_add(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 
     pub fn is_own_life(&self, life: u64) -> bool {
@@ -267,7 +294,8 @@ impl<W: World> Shared<W> {
     /// Shows an entry of this node.
     pub fn show_entry(&self, key: &Key, entry: &Entry, plain_key: &str) {
         self.map.set(key, entry, self.stamp());
-        self.ghosts.lock().remove(key);
+        let again = self.ghosts.lock().remove(key);
+        self.world.reached_if(again && entry.level > Level::Memory, State::EvictedPutAgain);
         if key.kind == Kind::Plain {
             self.plain.lock().insert(*key, plain_key);
         }
@@ -277,21 +305,38 @@ impl<W: World> Shared<W> {
     pub fn hide_entry(&self, key: &Key, node: NodeNum, put_id: PutId) -> bool {
         let hidden = self.map.remove(key, node, put_id);
         self.memory.remove(put_id);
-        if hidden && node == NodeNum::SELF && key.kind == Kind::Plain {
-            let mut plain = self.plain.lock();
-            // Another version may have been shown since: whoever shows one names it after it is in the map.
-            if self.map.get(key, NodeNum::SELF).is_none() {
-                plain.remove(key);
+        if hidden && node == NodeNum::SELF {
+            if key.kind == Kind::Plain {
+                let mut plain = self.plain.lock();
+                // Another version may have been shown since: whoever shows one names it after it is in the map.
+                if self.map.get(key, NodeNum::SELF).is_none() {
+                    plain.remove(key);
+                }
             }
+            self.account_gone(key, put_id);
         }
         hidden
+    }
+
+    /// Notes a use, for recency. Costs nanoseconds.
+    pub fn used(&self, key: &Key) {
+        if self.uses.note(self.map.name(key)) {
+            self.housekeeping.notify_one();
+        }
+    }
+
+    /// This version takes nothing of any budget any more.
+    fn account_gone(&self, key: &Key, put_id: PutId) {
+        if self.has_budgets {
+            self.accounts.lock().gone(key.ns, self.map.name(key), put_id);
+        }
     }
 
     /// Notes the volatile values that memory evicted since the last call: they are nowhere now.
     pub fn settle_losses(&self) {
         for (key, put_id) in self.memory.take_losses() {
             if self.hide_entry(&key, NodeNum::SELF, put_id) {
-                self.ghosts.lock().insert(key, self.config.ghosts_max);
+                self.ghosts.lock().insert(key, Level::Memory, self.config.ghosts_max);
             }
         }
     }
@@ -317,9 +362,16 @@ impl<W: World> Visible for Shared<W> {
                     match self.replacing.lock().remove(&map_key) {
                         Some(ValueRow { entry, plain_key }) => {
                             self.memory.remove(*put_id);
+                            self.account_gone(&map_key, *put_id);
                             self.show_entry(&map_key, &entry, &plain_key);
                         }
-                        None => drop(self.hide_entry(&map_key, NodeNum::SELF, *put_id)),
+                        None => {
+                            // First, so that nobody finds an evicted value absent.
+                            if self.has_budgets && self.accounts.lock().is_going(*put_id) {
+                                self.ghosts.lock().insert(map_key, Level::Object, self.config.ghosts_max);
+                            }
+                            self.hide_entry(&map_key, NodeNum::SELF, *put_id);
+                        }
                     }
                 }
             }
@@ -353,5 +405,31 @@ impl<W: World> Visible for Shared<W> {
             fate.get_or_insert_with(|| Fate::Fenced(why.to_owned()));
             first
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bettong_wire::Part;
+
+    #[test]
+    fn the_newest_ghosts_are_remembered_and_their_number_is_bounded() {
+        let key = |n: u8| Key { ns: NsNum(0), kind: Kind::Block, part: Part(0), hash: [n; 32] };
+        let mut ghosts = Ghosts::default();
+        (0..9).for_each(|n| ghosts.insert(key(n), Level::Object, 4));
+        assert!((0..9).all(|n| ghosts.contains(&key(n)) == (n >= 5)));
+        assert!(ghosts.remove(&key(5)) && !ghosts.remove(&key(5)));
+        ghosts.insert(key(5), Level::Memory, 4);
+        ghosts.insert(key(9), Level::Object, 4);
+        assert!((5..10).all(|n| ghosts.contains(&key(n)) == (n != 6)), "{ghosts:?}");
+        assert_eq!((ghosts.level(&key(5)), ghosts.level(&key(6))), (Some(Level::Memory), None));
+        for _ in 0..100 {
+            ghosts.insert(key(1), Level::Object, 4);
+            ghosts.remove(&key(1));
+        }
+        assert!(ghosts.order.len() <= 8 && ghosts.names.len() <= 4, "{ghosts:?}");
+        ghosts.insert(key(1), Level::Object, 0);
+        assert!(!ghosts.contains(&key(1)));
     }
 }

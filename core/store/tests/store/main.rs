@@ -3,6 +3,7 @@
 
 mod cases;
 mod damage;
+mod evicting;
 mod model;
 mod rig;
 mod unconditional;
