@@ -7,9 +7,12 @@ mod payload;
 
 pub use payload::{LEN_MIN, bytes_of, recognise};
 
+use bettong_core::objects::names::PayloadName;
+use bettong_wire::envelope::Kind;
 use bettong_wire::request::{HeadValue, Level, Target};
-use bettong_wire::{ErrorKind, PutId};
+use bettong_wire::{ErrorKind, NamespaceId, Part, PutId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A daemon. Several may bear one node id; the one that started later has the say.
@@ -40,6 +43,15 @@ pub struct ValueKey {
 impl ValueKey {
     pub fn is_plain(&self) -> bool {
         matches!(self.target, Target::Plain(_))
+    }
+
+    /// How names of objects say it, apart from the namespace.
+    pub fn named(&self) -> (Kind, [u8; 32], Part) {
+        match &self.target {
+            Target::Plain(key) => (Kind::Plain, *blake3::hash(key.as_bytes()).as_bytes(), Part(0)),
+            Target::Block(key) => (Kind::Block, key.hash.0, key.part),
+            Target::Sidecar(key) => (Kind::Sidecar, key.0, Part(0)),
+        }
     }
 }
 
@@ -129,17 +141,35 @@ pub struct Dead {
 
 /// A version that a daemon answered a read with.
 #[derive(Debug, Clone)]
-struct Served {
-    daemon: Daemon,
-    put_id: PutId,
-    span: Span,
+pub struct Served {
+    pub daemon: Daemon,
+    pub put_id: PutId,
+    pub span: Span,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    served: Vec<Served>,
+    pub served: Vec<Served>,
     pub puts: Vec<AttemptId>,
     pub deletions: Vec<Deletion>,
+}
+
+/// A version that a node forgot by itself, as it said: to keep a budget, or because its time was over.
+#[derive(Debug, Clone)]
+pub struct Forgotten {
+    /// The daemon's name.
+    pub daemon: String,
+    pub name: PayloadName,
+    /// Past its time; evicted otherwise.
+    pub expired: bool,
+    /// When it was chosen. Whoever used it between then and `began` keeps it.
+    pub chosen: Duration,
+    /// From then on it may have been gone,
+    pub began: Duration,
+    /// and from then on it was, where it came so far.
+    pub done: Option<Duration>,
+    /// The daemon's index or directory was lost since.
+    pub may_return: bool,
 }
 
 /// What a read of a plain key says of its value.
@@ -209,9 +239,19 @@ pub struct Model {
     settled: BTreeMap<(String, ValueKey), Option<AttemptId>>,
     /// By the daemon's name.
     salvages: BTreeMap<String, Vec<Salvage>>,
+    forgotten: Arc<BTreeMap<PutId, Vec<Forgotten>>>,
+    /// The namespaces' ids, by the model's number.
+    namespaces: Vec<NamespaceId>,
+    /// The node id of each daemon that was asked to put something.
+    nodes: BTreeMap<String, String>,
 }
 
 impl Model {
+    /// A model of namespaces with these ids.
+    pub fn of(namespaces: Vec<NamespaceId>) -> Self {
+        Self { namespaces, ..Self::default() }
+    }
+
     pub fn begin_put(
         &mut self,
         daemon: &Daemon,
@@ -222,6 +262,9 @@ impl Model {
         now: Duration,
     ) -> AttemptId {
         let id = self.attempts.len() as u64 + 1;
+        if !self.nodes.contains_key(&daemon.name) {
+            self.nodes.insert(daemon.name.clone(), daemon.node_id.clone());
+        }
         let span = Span { invoked: now, ended: None };
         self.histories.entry(key.clone()).or_default().puts.push(id);
         let daemon = daemon.clone();
@@ -376,6 +419,27 @@ impl Model {
         rolled_back.chain(salvages.map(|salvage| salvage.at)).collect()
     }
 
+    pub fn set_forgotten(&mut self, forgotten: Arc<BTreeMap<PutId, Vec<Forgotten>>>) {
+        self.forgotten = forgotten;
+    }
+
+    /// How a version was forgotten; several times where the first came to nothing.
+    pub fn forgotten(&self, put_id: PutId) -> &[Forgotten] {
+        self.forgotten.get(&put_id).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The versions of `key` that nodes forgot by themselves.
+    pub fn forgotten_of(&self, key: &ValueKey) -> impl Iterator<Item = &Forgotten> {
+        let (kind, hash, part) = key.named();
+        let namespace = self.namespaces.get(key.namespace).copied();
+        let same = move |name: &PayloadName| {
+            namespace == Some(name.namespace) && (kind, hash, part) == (name.kind, name.hash, name.part)
+        };
+        self.forgotten.values().flatten().filter(move |forgotten| same(&forgotten.name))
+    }
+
+    }
+
     /// Whether `daemon` must keep what it acknowledged with this attempt: in the bucket, or in a journal that has not
     /// gone back to before it.
     fn is_kept(&self, attempt: &Attempt, daemon: &Daemon) -> bool {
@@ -443,6 +507,7 @@ impl Model {
     /// The attempts any of which is enough for `surely_present`.
     fn sure(&self, key: &ValueKey, daemon: &Daemon, read: &Span) -> Vec<&Attempt> {
         let Some(history) = self.histories.get(key).filter(|_| !self.is_damaged(key)) else { return Vec::new() };
+        let forgotten: Vec<&Forgotten> = self.forgotten_of(key).collect();
         let may_vanish = |attempt: &Attempt| attempt.ttl_ms > 0 || (key.is_plain() && attempt.level == Level::Memory);
         let sure = |attempt: &&Attempt| {
             let acknowledged = attempt.ending == Ending::Done
@@ -450,13 +515,19 @@ impl Model {
                 && attempt.ttl_ms == 0
                 && daemon.inherits(&attempt.daemon)
                 && attempt.span.precedes(read);
+            // Its node says that it forgot what it had of the key then: this version, or one that had replaced it.
+            let forgotten = forgotten.iter().any(|forgotten| {
+                let before = read.ended.is_none_or(|ended| forgotten.began <= ended);
+                let same = self.nodes.get(&forgotten.daemon) == Some(&attempt.daemon.node_id);
+                same && before && forgotten.began >= attempt.span.invoked
+            });
             let touches = |deletion: &Deletion| {
                 let same = deletion.daemon == attempt.daemon;
                 let written = if same { Some(attempt.span) } else { self.written(attempt) };
                 deletion.ending != Ending::Refused && !written.is_some_and(|written| deletion.span.precedes(&written))
             };
             let replaced = || self.possible(key).any(|later| may_vanish(later) && !later.span.precedes(&attempt.span));
-            acknowledged && !history.deletions.iter().any(touches) && !replaced()
+            acknowledged && !forgotten && !history.deletions.iter().any(touches) && !replaced()
         };
         self.possible(key).filter(sure).collect()
     }

@@ -88,9 +88,21 @@ pub fn has_part(attempt: &Attempt, hit: &Hit, payload: &[u8], (offset, len): (u6
     attempt.len == hit.total_len && attempt.bytes().get(start as usize..end as usize) == Some(payload)
 }
 
+/// O9: a put id that a node forgot by itself does not come back there, unless what knew of it was lost.
+fn forgotten(seen: Seen<'_>, key: &ValueKey, put_id: PutId) -> Verdict {
+    let gone = seen.model.forgotten(put_id).iter().find(|forgotten| {
+        let before = forgotten.done.is_some_and(|done| done < seen.span.invoked);
+        before && !forgotten.may_return && forgotten.daemon == seen.daemon.name
+    });
+    let Some(gone) = gone else { return Ok(()) };
+    let (why, since) = (if gone.expired { "removed as expired" } else { "evicted" }, gone.began.as_secs_f64());
+    no("O9", format!("{key}: {put_id} was {why} on {} at {since:.6} and is served there", gone.daemon))
+}
+
 /// O9: a put id that is named dead does not come back: neither on the daemon that deleted it, nor on one that has looked
 /// at the others' dead marks since. A daemon that cannot look may serve it still.
 pub fn deleted(seen: Seen<'_>, key: &ValueKey, put_id: PutId) -> Verdict {
+    forgotten(seen, key, put_id)?;
     let Some(dead) = seen.model.dead(put_id) else { return Ok(()) };
     let here = *seen.daemon == dead.daemon && seen.span.invoked > dead.since;
     let there = seen.knew_of_others > dead.since;

@@ -1,8 +1,9 @@
 //! O2, O15: what was acknowledged is found again, and a miss's reason is true.
 
 use super::{Seen, Verdict, no};
-use crate::model::ValueKey;
+use crate::model::{Forgotten, ValueKey};
 use bettong_wire::MissReason;
+use bettong_wire::request::Level;
 
 /// Why a reason cannot be true whatever the store did, if so.
 fn untrue(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Option<&'static str> {
@@ -29,6 +30,10 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
     }
     if let Some(lie) = untrue(seen, key, reason) {
         return no("O15", format!("{key} is a miss {} on {}, and {lie}", reason.as_str(), seen.daemon.name));
+    }
+    if reason == MissReason::Evicted && !may_be_evicted(seen, key) {
+        let daemon = &seen.daemon.name;
+        return no("O15", format!("{key} is said to be evicted on {daemon}, and it never said that it evicts it"));
     }
     let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else { return Ok(()) };
     let excused = match reason {
@@ -57,4 +62,12 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
             reason.as_str()
         ),
     )
+}
+
+/// Whether the daemon evicted a version of `key`, as it said, or may have lost one that only memory had.
+fn may_be_evicted(seen: Seen<'_>, key: &ValueKey) -> bool {
+    let ended = seen.span.ended.unwrap_or(std::time::Duration::MAX);
+    let here =
+        |forgotten: &Forgotten| forgotten.daemon == seen.daemon.name && !forgotten.expired && forgotten.began <= ended;
+    seen.model.forgotten_of(key).any(here) || seen.model.possible(key).any(|attempt| attempt.level == Level::Memory)
 }

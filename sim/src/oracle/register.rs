@@ -92,6 +92,14 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
         span: deletion.span,
         certain: certain(&deletion.daemon, deletion.ending, &deletion.span),
     });
+    // What a node forgets by itself is gone as if somebody had deleted it.
+    let by_name = |name: &str| model.attempts().map(|attempt| &attempt.daemon).find(|by| by.name == name);
+    let forgotten = model.forgotten_of(key).filter_map(|forgotten| {
+        let by = by_name(&forgotten.daemon).filter(|by| daemon.inherits(by))?;
+        let span = Span { invoked: forgotten.began, ended: forgotten.done };
+        let ending = if forgotten.done.is_some() && !forgotten.may_return { Ending::Done } else { Ending::Unknown };
+        Some(Operation { act: Act::Delete, span, certain: certain(by, ending, &span) })
+    });
     let reads = model.reads(daemon, key).iter().map(|read| {
         let act = match &read.observed {
             Observed::Value(attempts) => Act::Saw(attempts.clone()),
@@ -100,7 +108,7 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
         };
         Operation { act, span: read.span, certain: true }
     });
-    let mut history: Vec<_> = puts.chain(deletions).chain(reads).collect();
+    let mut history: Vec<_> = puts.chain(deletions).chain(forgotten).chain(reads).collect();
     history.sort_by_key(|operation| operation.span.invoked);
     history
 }

@@ -2,12 +2,11 @@
 //! object.
 
 use super::{Seen, Verdict, no};
-use crate::model::{Attempt, AttemptId, Daemon, Ending, Model, ValueKey};
+use crate::model::{Attempt, AttemptId, Daemon, Ending, Model, Span, ValueKey};
 use crate::object_store::{Bucket, Cause, Effect, EffectKind};
 use bettong_core::objects::names::{Names, PayloadName};
-use bettong_wire::envelope::Kind;
-use bettong_wire::request::{Level, Target};
-use bettong_wire::{MissReason, NamespaceId, Part, PutId};
+use bettong_wire::request::Level;
+use bettong_wire::{MissReason, NamespaceId, PutId};
 use object_store::path::Path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -53,11 +52,7 @@ pub fn value_objects(bucket: &Bucket, names: &Names, namespaces: &[NamespaceId])
 /// What the model calls the value of an object; `None` where nobody ever asked for it.
 fn key_of<'a>(model: &'a Model, namespaces: &[NamespaceId], name: &PayloadName) -> Option<&'a ValueKey> {
     model.keys().find(|key| {
-        let (kind, hash, part) = match &key.target {
-            Target::Plain(key) => (Kind::Plain, *blake3::hash(key.as_bytes()).as_bytes(), Part(0)),
-            Target::Block(key) => (Kind::Block, key.hash.0, key.part),
-            Target::Sidecar(key) => (Kind::Sidecar, key.0, Part(0)),
-        };
+        let (kind, hash, part) = key.named();
         let namespace = namespaces.get(key.namespace);
         namespace == Some(&name.namespace) && (kind, hash, part) == (name.kind, name.hash, name.part)
     })
@@ -150,6 +145,7 @@ fn acknowledged(
     let deleted = model
         .history(key)
         .is_some_and(|history| history.deletions.iter().any(|deletion| deletion.ending != Ending::Refused));
+    let forgotten = !model.forgotten(orphan.name.put_id).is_empty();
     match () {
         () if orphan.late => Some(Why::LateOrRepeated),
         () if model.is_damaged(key) => Some(Why::Damaged),
@@ -159,7 +155,7 @@ fn acknowledged(
         {
             Some(Why::UploadCut)
         }
-        () if (replaced || deleted) && evidence.index_lost.contains(&orphan.by) => Some(Why::IndexLost),
+        () if (replaced || deleted || forgotten) && evidence.index_lost.contains(&orphan.by) => Some(Why::IndexLost),
         () => None,
     }
 }
@@ -264,7 +260,8 @@ pub fn check_batches(model: &Model, daemons: &[Daemon], whole: impl Fn(&Daemon) 
             let deletions = model.history(&attempt.key).map(|history| history.deletions.as_slice()).unwrap_or_default();
             let deleted = deletions.iter().any(|deletion| deletion.ending != Ending::Refused);
             let lost = model.journal_lost(&attempt.daemon, &attempt.key);
-            deleted || model.is_damaged(&attempt.key) || lost.iter().any(|at| *at >= attempt.span.invoked)
+            let forgotten = model.forgotten_of(&attempt.key).next().is_some();
+            deleted || forgotten || model.is_damaged(&attempt.key) || lost.iter().any(|at| *at >= attempt.span.invoked)
         };
         if let Some(missing) = batch.iter().find(|attempt| shown(attempt) == Some(None) && !taken(attempt)) {
             let (id, one, other) = (first.id, &there.key, &missing.key);
@@ -277,11 +274,47 @@ pub fn check_batches(model: &Model, daemons: &[Daemon], whole: impl Fn(&Daemon) 
     Ok(())
 }
 
+/// Wall clocks and the clock of a run are so far apart at most, over the patience that a removal needs.
+const PATIENCE_SLACK: Duration = Duration::from_millis(500);
+
+/// O2: what was used after it had been chosen for eviction stays; and what is past its time goes no sooner than after a
+/// patience, which cannot begin before it was put.
+pub fn check_forgotten(model: &Model, patience: Duration) -> Verdict {
+    for key in model.keys() {
+        let Some(history) = model.history(key) else { continue };
+        for forgotten in model.forgotten_of(key) {
+            let (put_id, began) = (forgotten.name.put_id, forgotten.began);
+            let between =
+                |span: &Span| span.invoked > forgotten.chosen && span.ended.is_some_and(|ended| ended < began);
+            let served = history.served.iter().find(|served| {
+                served.put_id == put_id && served.daemon.name == forgotten.daemon && between(&served.span)
+            });
+            if let (false, Some(served)) = (forgotten.expired, served) {
+                let (chosen, used) = (forgotten.chosen.as_secs_f64(), served.span.invoked.as_secs_f64());
+                let what = format!("{key}: {put_id} was chosen at {chosen:.6}, used at {used:.6}");
+                return no("O2", format!("{what} and evicted at {:.6}", began.as_secs_f64()));
+            }
+            let put = model.attempt_of(put_id).filter(|_| forgotten.expired);
+            if let Some(put) = put.filter(|put| began + PATIENCE_SLACK < put.span.invoked + patience) {
+                let (at, asked) = (began.as_secs_f64(), put.span.invoked.as_secs_f64());
+                let what = format!("{key}: {put_id}, put at {asked:.6}, was removed as expired at {at:.6}");
+                return no("O2", format!("{what}, sooner than after {patience:?}"));
+            }
+            if let Some(put) = put.filter(|put| put.ttl_ms == 0) {
+                return no("O2", format!("{key}: attempt {} never expires and was removed as expired", put.id));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// O13: what a node lists, it can serve.
 pub fn check_listed(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Verdict {
     // A value that was only ever in memory may leave it between the listing and the read.
     let volatile = seen.model.possible(key).any(|attempt| attempt.level == Level::Memory);
-    if volatile || seen.model.is_damaged(key) {
+    // And what is over a budget may go at any time.
+    let forgotten = seen.model.forgotten_of(key).any(|forgotten| forgotten.daemon == seen.daemon.name);
+    if volatile || forgotten || seen.model.is_damaged(key) {
         return Ok(());
     }
     no("O13", format!("{} lists {key} and cannot serve it: {}", seen.daemon.name, reason.as_str()))
@@ -291,7 +324,9 @@ pub fn check_listed(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Verdi
 mod tests {
     use super::*;
     use crate::model::Daemon;
-    use bettong_wire::PutId;
+    use bettong_wire::envelope::Kind;
+    use bettong_wire::request::Target;
+    use bettong_wire::{Part, PutId};
 
     const NAMESPACE: NamespaceId = NamespaceId([7; 32]);
 

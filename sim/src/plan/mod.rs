@@ -39,18 +39,21 @@ pub enum Workload {
     Bootstrap,
     /// Everything at once, mostly at level `journal`.
     Journal,
+    /// Nodes with budgets that do not hold everything, and values that expire.
+    Eviction,
     /// SlateDB and foyer alone, without the store: is the world itself deterministic?
     Engines,
 }
 
 impl Workload {
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("swarm", Self::Swarm),
         ("chain-save-restore", Self::ChainSaveRestore),
         ("few-keys", Self::FewKeys),
         ("two-daemons", Self::TwoDaemons),
         ("bootstrap", Self::Bootstrap),
         ("journal", Self::Journal),
+        ("eviction", Self::Eviction),
         ("engines", Self::Engines),
     ];
 }

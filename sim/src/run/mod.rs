@@ -10,10 +10,12 @@ pub use execute::{Options, execute};
 pub use report::{Report, Verdict};
 
 use crate::faults::{Activation, FaultKind, Faults, Strike};
+use crate::model::Forgotten;
 use crate::plan::{Operation, Plan};
 use crate::trace::Trace;
 use crate::world::elapsed;
-use bettong_core::observe::Point;
+use bettong_core::observe::{Forgetting, Point, Reason, Step};
+use bettong_wire::PutId;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,6 +50,7 @@ struct Inner {
     rolled_back: Mutex<BTreeMap<String, Vec<Duration>>>,
     refreshes: Mutex<BTreeMap<String, Refreshes>>,
     counts_steps: bool,
+    forgotten: Mutex<Arc<BTreeMap<PutId, Vec<Forgotten>>>>,
 }
 
 /// When a node's present life began, and read all dead marks of the others.
@@ -87,6 +90,7 @@ impl Run {
             index_lost: Mutex::default(),
             rolled_back: Mutex::default(),
             refreshes: Mutex::default(),
+            forgotten: Mutex::default(),
         };
         (Self(Arc::new(inner)), inbox)
     }
@@ -148,6 +152,39 @@ impl Run {
     /// The index of `node` is gone from the bucket.
     pub fn lose_index(&self, node: &str) {
         self.0.index_lost.lock().entry(node.to_owned()).or_default().push(elapsed());
+        self.forgotten_may_return();
+    }
+
+    /// What was forgotten may be found again: whoever knew of it is gone.
+    fn forgotten_may_return(&self) {
+        let mut forgotten = self.0.forgotten.lock();
+        Arc::make_mut(&mut forgotten).values_mut().flatten().for_each(|forgotten| forgotten.may_return = true);
+    }
+
+    /// The node forgets a version by itself. Of an eviction also when it was chosen.
+    pub fn forgets(&self, node: &str, what: &Forgetting, chosen: Duration) {
+        let (now, put_id) = (elapsed(), what.name.put_id);
+        let expired = matches!(what.why, Reason::Expired);
+        self.trace(node, format_args!("forgets {put_id} {:?} {:?}", what.step, what.name.kind));
+        let mut forgotten = self.0.forgotten.lock();
+        let known = Arc::make_mut(&mut forgotten).entry(put_id).or_default();
+        match what.step {
+            Step::Begins => known.push(Forgotten {
+                daemon: node.to_owned(),
+                name: what.name,
+                expired,
+                chosen,
+                began: now,
+                done: None,
+                may_return: false,
+            }),
+            Step::Done => known.last_mut().into_iter().for_each(|last| last.done = Some(now)),
+        }
+    }
+
+    /// Every version that a node forgot, or began to forget, by itself.
+    pub fn forgotten(&self) -> Arc<BTreeMap<PutId, Vec<Forgotten>>> {
+        self.0.forgotten.lock().clone()
     }
 
     /// When the index of `node` was lost.
@@ -158,6 +195,7 @@ impl Run {
     /// The data directory of the daemon `name` went back to an older state.
     pub fn roll_back(&self, name: &str) {
         self.0.rolled_back.lock().entry(name.to_owned()).or_default().push(elapsed());
+        self.forgotten_may_return();
     }
 
     /// When the data directories of daemons went back to older states, by the daemon's name.

@@ -190,12 +190,7 @@ async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: 
     madsim::time::sleep(REMOVALS_WITHIN).await;
     let Some(daemon) = daemons.first() else { return };
     let names = Names::new(PREFIX);
-    let namespaces: Vec<NamespaceId> = (0..shared.setup.namespaces)
-        .map(|number| {
-            let (tenant, name) = shared.setup.namespace(number);
-            NamespaceId::derive(&tenant, &name)
-        })
-        .collect();
+    let namespaces: Vec<NamespaceId> = shared.setup.namespace_ids();
     let (mut objects, effects): (_, Vec<Effect>) = {
         let bucket = shared.cluster.service().bucket().lock();
         (settled::value_objects(&bucket, &names, &namespaces), bucket.effects().to_vec())
@@ -207,6 +202,7 @@ async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: 
     let writers = settled::writers(&effects, node_of);
     let left: Vec<(&str, PutId)> = objects.iter().map(|object| (object.path.as_str(), object.name.put_id)).collect();
     client.judge(daemon, span, |seen| {
+        settled::check_forgotten(seen.model, shared.setup.expiry_patience)?;
         settled::check_removals(&effects, &writers, node_of)?;
         settled::check_legacy(seen.model, &left, now, |daemon| shared.cluster.is_gone(&daemon.name))
     });

@@ -14,7 +14,7 @@ mod remote;
 mod setup;
 mod store;
 
-pub use setup::Setup;
+pub use setup::{PARTS, Setup};
 
 use crate::faults::FaultKind;
 use crate::model::{Daemon, Model};

@@ -4,8 +4,8 @@ use crate::plan::{Plan, Workload};
 use crate::random::Stream;
 use bettong_core::StoreConfig;
 use bettong_core::tiers::disk::DiskConfig;
-use bettong_wire::ModelIdentity;
 use bettong_wire::envelope::Algorithm;
+use bettong_wire::{ModelIdentity, NamespaceId};
 use std::path::Path;
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub struct Setup {
     pub ttl_share: f64,
     pub weights: Vec<(Action, u64)>,
     pub peer_refresh: Duration,
+    pub expiry_patience: Duration,
+    budgets: Budgets,
     memory_bytes: u64,
     disk_bytes: u64,
     region_bytes: u64,
@@ -76,6 +78,33 @@ pub struct Setup {
     attempt_timeout: Duration,
     commit_wait: Duration,
     commit_batch: usize,
+}
+
+/// What a node may keep, and remember of what was used. Zero is no budget.
+#[derive(Debug, Clone, Copy)]
+struct Budgets {
+    object_bytes: u64,
+    namespace_bytes: u64,
+    evict_batch: usize,
+    signal_bytes: u64,
+}
+
+impl Budgets {
+    fn draw(plan: &Plan, len_max: u64, random: &mut Stream) -> Self {
+        let always = plan.workload == Workload::Eviction;
+        let some = always || random.chance(0.3);
+        let mut budget = |chance: f64| {
+            let bytes = len_max * random.within(2..16);
+            if some && random.chance(chance) { bytes } else { 0 }
+        };
+        let object_bytes = budget(if always { 1.0 } else { 0.8 });
+        Self {
+            object_bytes,
+            namespace_bytes: budget(0.4),
+            evict_batch: 1 << random.below(5),
+            signal_bytes: [0, 8 << 10, 64 << 20].get(random.below(3) as usize).copied().unwrap_or(0),
+        }
+    }
 }
 
 impl Setup {
@@ -115,9 +144,14 @@ impl Setup {
             // Often so little that a put of several blocks fills several batches.
             journal_batch_bytes: *more.pick(&[16 << 20, len_max, 512]).unwrap_or(&512),
             nameless_share: *more.pick(&[0.0, 0.05, 0.2]).unwrap_or(&0.05),
-            ttl_share: [0.0, 0.1].get(random.below(2) as usize).copied().unwrap_or(0.0),
+            ttl_share: match plan.workload {
+                Workload::Eviction => 0.2,
+                _ => [0.0, 0.1].get(random.below(2) as usize).copied().unwrap_or(0.0),
+            },
             weights: weights(plan, &mut random),
             peer_refresh: Duration::from_millis(random.within(500..4_000)),
+            expiry_patience: Duration::from_secs(1 + Stream::new(seed, "expiry").below(20)),
+            budgets: Budgets::draw(plan, len_max, &mut Stream::new(seed, "budgets")),
             memory_bytes: (len_max * 3).max(random.within(64 << 10..1 << 20)),
             disk_bytes: region_bytes * random.within(4..12),
             region_bytes,
@@ -142,6 +176,12 @@ impl Setup {
             peer_refresh: self.peer_refresh,
             journal_segment_bytes: self.journal_segment_bytes,
             journal_batch_bytes: self.journal_batch_bytes,
+            object_bytes_max: self.budgets.object_bytes,
+            namespace_bytes_max: self.budgets.namespace_bytes,
+            evict_batch_max: self.budgets.evict_batch,
+            expiry_walk_every: self.expiry_patience / 8,
+            expiry_patience: self.expiry_patience,
+            signal_bytes_max: self.budgets.signal_bytes,
             ..StoreConfig::new(node_id)
         }
     }
@@ -153,6 +193,12 @@ impl Setup {
             region_bytes: self.region_bytes,
             write_buffer_bytes: self.region_bytes * 2,
         }
+    }
+
+    /// The namespaces' ids, by number.
+    pub fn namespace_ids(&self) -> Vec<NamespaceId> {
+        let id = |(tenant, name): (String, String)| NamespaceId::derive(&tenant, &name);
+        (0..self.namespaces).map(|number| id(self.namespace(number))).collect()
     }
 
     /// The tenant and the name of a namespace. Two tenants use the same names.
@@ -196,6 +242,20 @@ fn weights(plan: &Plan, random: &mut Stream) -> Vec<(Action, u64)> {
             (Lookup, 5),
             (HeldLookup, 4),
             (AtOnce, 3),
+        ],
+        Workload::Eviction => &[
+            (Put, 30),
+            (Get, 24),
+            (GetMany, 4),
+            (Exists, 4),
+            (Delete, 4),
+            (PutBlocks, 14),
+            (GetBlocks, 10),
+            (SaveChain, 6),
+            (RestoreChain, 6),
+            (List, 2),
+            (Clear, 3),
+            (Stats, 4),
         ],
         Workload::Bootstrap => {
             &[(Put, 40), (PutBlocks, 15), (Get, 20), (Delete, 10), (List, 5), (Lookup, 5), (Clear, 2)]

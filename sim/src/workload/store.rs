@@ -27,7 +27,7 @@ pub async fn run(cluster: Arc<Cluster>) {
     let shared = Arc::new(Shared {
         cluster: cluster.clone(),
         doors: Default::default(),
-        model: Mutex::new(Model::default()),
+        model: Mutex::new(Model::of(setup.namespace_ids())),
         daemons: Mutex::default(),
         contested: Mutex::default(),
         owner: Mutex::default(),

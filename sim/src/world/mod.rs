@@ -10,8 +10,8 @@ pub use pump::Pump;
 
 use crate::random::Stream;
 use crate::run::Run;
-use bettong_core::observe::{Point, State};
-use bettong_core::world::World;
+use bettong_core::observe::{Forgetting, Point, Reason, State};
+use bettong_core::world::{Clock, World};
 use madsim::runtime::NodeHandle;
 use parking_lot::Mutex;
 use std::future::Future;
@@ -145,6 +145,15 @@ impl World for SimWorld {
             self.inner.run.refresh_ended(&self.inner.node);
         }
         self.inner.run.state_reached(state.as_str());
+    }
+
+    fn forgets(&self, what: &Forgetting) {
+        let now = self.inner.clock.mono();
+        let ago = match what.why {
+            Reason::Evicted { chosen } => now.since(chosen),
+            Reason::Expired => std::time::Duration::ZERO,
+        };
+        self.inner.run.forgets(&self.inner.node, what, elapsed().saturating_sub(ago));
     }
 
     fn violated(&self, what: &'static str) {

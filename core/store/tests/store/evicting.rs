@@ -1,6 +1,5 @@
 //! Budgets of the object tier: who goes, who stays, what is left.
 
-use super::cases::paths;
 use super::rig::{Bucket, Node, block, config, plain};
 use bettong_core::StoreConfig;
 use bettong_wire::request::{BlockPut, Level, PutBlocks, PutSidecar, Target};
@@ -57,7 +56,7 @@ async fn the_ends_of_chains_go_first_and_are_said_to_be_evicted() {
         }
         assert!(number(&node, "/events/evicted") >= 4);
     }
-    node.until(async |_| paths(&bucket, "ns").await.len() as u64 - 1 <= 9).await;
+    node.until(async |_| bucket.paths("ns").await.len() as u64 - 1 <= 9).await;
     assert_eq!(number(&node, "/events/evicted_bytes"), number(&node, "/events/evicted") * EACH);
     node.stop().await;
 }
@@ -79,7 +78,7 @@ async fn what_was_evicted_stays_away_and_can_be_put_again() {
     }
     node.put(block(gone[0], 0), Level::Object, &[99; LEN]).await.unwrap();
     assert!(node.get(block(gone[0], 0)).await == Ok(vec![99; LEN]));
-    node.until(async |_| paths(&bucket, "ns").await.len() as u64 - 1 <= 4).await;
+    node.until(async |_| bucket.paths("ns").await.len() as u64 - 1 <= 4).await;
     node.stop().await;
     let node = bucket.node_with(budget(4)).await;
     for n in &gone[1..] {
@@ -190,9 +189,9 @@ async fn the_bytes_of_what_expired_go_after_a_while() {
     node.put_ttl(plain("lasting"), Level::Object, b"value", 3_600_000).await.unwrap();
     node.until(async |node| node.get(plain("key")).await == Err(MissReason::Expired)).await;
     assert!(!node.exists(plain("key")).await);
-    assert_eq!(paths(&bucket, "ns").await.len(), 3, "the identity and two values");
+    assert_eq!(bucket.paths("ns").await.len(), 3, "the identity and two values");
     node.until(async |node| node.get(plain("key")).await == Err(MissReason::Absent)).await;
-    node.until(async |_| paths(&bucket, "ns").await.len() == 2).await;
+    node.until(async |_| bucket.paths("ns").await.len() == 2).await;
     assert_eq!(number(&node, "/events/expired_removed"), 1);
     assert_eq!(node.get(plain("lasting")).await, Ok(b"value".to_vec()));
     node.stop().await;

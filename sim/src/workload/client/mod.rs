@@ -224,6 +224,7 @@ impl Client {
         model.set_damaged(run.damaged());
         model.set_rolled_back(run.rolled_back());
         model.set_gone(self.shared.cluster.gone());
+        model.set_forgotten(run.forgotten());
         let knew_of_others = if settled { span.invoked } else { run.knew_of_others(&daemon.name, span.invoked) };
         let clocks_are_steady = self.shared.clocks_are_steady();
         let verdict = judge(Seen { model: &model, daemon, span, calm: settled, knew_of_others, clocks_are_steady });
