@@ -438,8 +438,6 @@ impl Model {
         self.forgotten.values().flatten().filter(move |forgotten| same(&forgotten.name))
     }
 
-    }
-
     /// Whether `daemon` must keep what it acknowledged with this attempt: in the bucket, or in a journal that has not
     /// gone back to before it.
     fn is_kept(&self, attempt: &Attempt, daemon: &Daemon) -> bool {
