@@ -12,7 +12,7 @@ use bettong_core::life::Life as StoreLife;
 use bettong_core::service::handler::StoreService;
 use bettong_core::store::OpenError;
 use bettong_core::world::World;
-use bettong_core::{Deadline, Peer, Rights, Service as _, Store, StoreParts};
+use bettong_core::{Deadline, Peer, Rights, Service as _, Store, StoreConfig, StoreParts};
 use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{List, ListKind, NsHandle, Open, Request};
 use bettong_wire::response::{Answer, ListName, Outcome};
@@ -202,7 +202,13 @@ async fn journal(world: SimWorld, shared: &Shared, node_id: &str, lives: u64) ->
 
 /// What the store lists of everything that does not expire.
 async fn store(world: SimWorld, shared: &Shared, node_id: &str, bucket: Arc<Service>) -> Came {
-    let config = shared.setup.store_config(node_id);
+    // What a store forgets for want of room, or because its time is over, is no matter of recovery.
+    let config = StoreConfig {
+        object_bytes_max: 0,
+        namespace_bytes_max: 0,
+        expiry_patience: Duration::MAX,
+        ..shared.setup.store_config(node_id)
+    };
     let memory = Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max));
     let parts = StoreParts {
         objects: Arc::new(SimObjectStore::new(bucket, node_id)),
