@@ -144,7 +144,9 @@ pub async fn opened(life: &Life, shared: &Shared) {
         settle(life, shared, report);
     }
     let damage = shared.damages.lock().remove(&life.node);
-    if let Some(damage) = damage.filter(|damage| damage.damaged || damage.foreign) {
+    // Moved away by an operator who died before he could say so.
+    let foreign = world.disk().len(FOREIGN).await.is_ok();
+    if let Some(damage) = damage.filter(|damage| damage.damaged || damage.foreign && foreign) {
         let (node, since) = (&life.node, damage.since.as_secs_f64());
         life.world.run().fail("O2", format!("the journal of {node} was damaged at {since:.6}, and the start went on"));
     }
@@ -198,6 +200,8 @@ fn settle(life: &Life, shared: &Shared, salvaged: &Salvaged) {
     };
     let lost: BTreeSet<LostKey> = lost.filter_map(|(_, (stored, _))| key(stored)).collect();
     let run = life.world.run();
+    let held: Vec<String> = damage.puts.iter().map(|(sequence, (_, put_id))| format!("{sequence} {put_id}")).collect();
+    run.trace(&life.node, format_args!("the salvaged journal held {held:?}; these may be lost: {lost:?}"));
     run.state_reached(if lost.is_empty() { "sim salvage lost nothing" } else { "sim salvage lost puts" });
     shared.model.lock().salvaged(&life.node, elapsed(), lost);
 }

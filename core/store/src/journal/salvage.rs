@@ -189,6 +189,8 @@ async fn read<W: World>(world: &W, found: &Survey) -> Result<(JournalState, Salv
     let (mut next, mut highest) = (begins_late.then_some(1), 1);
     let walked = walk(world, found, &mut |seen| match seen {
         Seen::Fault { segment, offset, fault, .. } => {
+            // Before anything that verifies: nothing says where what it held began.
+            next.get_or_insert(1);
             damaged.insert(segment.number);
             salvaged.problems.push(format!("{}: offset {offset}: {fault}", segment.path));
         }
