@@ -210,7 +210,7 @@ impl fmt::Display for Compression {
 }
 
 /// Budgets of single namespaces: `TENANT/NAME=BYTES`, separated by commas. The last `=` counts, and the first `/`; a
-/// name with a comma has no budget of its own.
+/// name with a comma or white space has no budget of its own.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Budgets(pub Vec<Budget>);
 
@@ -231,7 +231,8 @@ impl FromStr for Budgets {
             let wrong = || format!("`{item}` is no budget of a namespace; write TENANT/NAME=BYTES");
             let (name, bytes) = item.rsplit_once('=').ok_or_else(wrong)?;
             let (tenant, namespace) = name.trim().split_once('/').ok_or_else(wrong)?;
-            if tenant.is_empty() || namespace.is_empty() {
+            // White space inside is a comma that was forgotten.
+            if tenant.is_empty() || namespace.is_empty() || name.trim().contains(char::is_whitespace) {
                 return Err(wrong());
             }
             if budgets.iter().any(|known| known.tenant == tenant && known.namespace == namespace) {
