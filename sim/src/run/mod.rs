@@ -152,13 +152,20 @@ impl Run {
     /// The index of `node` is gone from the bucket.
     pub fn lose_index(&self, node: &str) {
         self.0.index_lost.lock().entry(node.to_owned()).or_default().push(elapsed());
-        self.forgotten_may_return();
+        self.forgotten_may_return(|_| true);
     }
 
     /// What was forgotten may be found again: whoever knew of it is gone.
-    fn forgotten_may_return(&self) {
+    fn forgotten_may_return(&self, by: impl Fn(&str) -> bool) {
         let mut forgotten = self.0.forgotten.lock();
-        Arc::make_mut(&mut forgotten).values_mut().flatten().for_each(|forgotten| forgotten.may_return = true);
+        let all = Arc::make_mut(&mut forgotten).values_mut().flatten();
+        all.filter(|forgotten| by(&forgotten.daemon)).for_each(|forgotten| forgotten.may_return = true);
+    }
+
+    /// A salvage lost records of the journal of the daemon `name`: a put whose finished upload was among them is shown
+    /// and uploaded again.
+    pub fn lose_records(&self, name: &str) {
+        self.forgotten_may_return(|by| by == name);
     }
 
     /// The node forgets a version by itself. Of an eviction also when it was chosen.
@@ -195,7 +202,7 @@ impl Run {
     /// The data directory of the daemon `name` went back to an older state.
     pub fn roll_back(&self, name: &str) {
         self.0.rolled_back.lock().entry(name.to_owned()).or_default().push(elapsed());
-        self.forgotten_may_return();
+        self.forgotten_may_return(|_| true);
     }
 
     /// When the data directories of daemons went back to older states, by the daemon's name.

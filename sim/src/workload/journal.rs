@@ -113,14 +113,14 @@ fn rot(disk: &SimDisk, lines: &[Line], synced_through: u64, strike: &Strike) -> 
     let mut random = Stream::new(strike.choice, "journal-rot");
     let batches: BTreeSet<(u64, u64)> =
         lines.iter().filter(|line| line.sequence <= synced_through).map(|line| (line.segment, line.offset)).collect();
-    let batches: Vec<_> = batches.into_iter().collect();
+    let mut batches: Vec<_> = batches.into_iter().collect();
+    random.shuffle(&mut batches);
     let mut changed = false;
-    for _ in 0..1 + random.below(BATCHES_MAX) {
-        let Some((segment, offset)) = random.pick(&batches) else { return false };
-        let ends =
-            lines.iter().filter(|line| line.segment == *segment && line.offset > *offset).map(|line| line.offset);
+    // One bit of each: two may make a newer release's version of one, and nobody could tell.
+    for (segment, offset) in batches.into_iter().take(1 + random.below(BATCHES_MAX) as usize) {
+        let ends = lines.iter().filter(|line| line.segment == segment && line.offset > offset).map(|line| line.offset);
         let end = ends.min().unwrap_or(u64::MAX);
-        changed |= disk.flip_within(&segment_file(*segment), *offset..end, random.draw());
+        changed |= disk.flip_within(&segment_file(segment), offset..end, random.draw());
     }
     changed
 }
@@ -203,6 +203,9 @@ fn settle(life: &Life, shared: &Shared, salvaged: &Salvaged) {
     let held: Vec<String> = damage.puts.iter().map(|(sequence, (_, put_id))| format!("{sequence} {put_id}")).collect();
     run.trace(&life.node, format_args!("the salvaged journal held {held:?}; these may be lost: {lost:?}"));
     run.state_reached(if lost.is_empty() { "sim salvage lost nothing" } else { "sim salvage lost puts" });
+    if !salvaged.lost.is_empty() {
+        run.lose_records(&life.node);
+    }
     shared.model.lock().salvaged(&life.node, elapsed(), lost);
 }
 

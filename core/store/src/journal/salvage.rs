@@ -4,6 +4,9 @@
 //! Killed anywhere it is run again: the plan names the first fresh segment before there is one; until the low-water mark
 //! names it too, the fresh segments are thrown away and written anew. From then on the plan also says what is lost, so
 //! that the run that ends the salvage can say it.
+//!
+//! Where the record that an upload has ended is among what is lost, its put is shown and uploaded once more; a value that
+//! was evicted meanwhile comes back so, one that was deleted does not.
 
 use super::batch::{Link, seal};
 use super::header::BATCH_COUNT_MAX;
@@ -183,6 +186,7 @@ async fn read<W: World>(world: &W, found: &Survey) -> Result<(JournalState, Salv
         Salvaged { problems: found.problems.iter().map(ToString::to_string).collect(), ..Salvaged::default() };
     let mut damaged = BTreeSet::new();
     let mut groups: BTreeMap<u64, Vec<PutRecord>> = BTreeMap::new();
+    let mut uploaded = BTreeSet::new();
     // Where the first segment is missing, what was before the second is lost.
     let begins_late = found.segments.first().is_some_and(|first| first.number != found.low);
     let mut life = None;
@@ -236,6 +240,10 @@ async fn read<W: World>(world: &W, found: &Survey) -> Result<(JournalState, Salv
                         }
                         state.apply(place, record);
                     }
+                    Record::UploadDone { put_id } => {
+                        uploaded.insert(*put_id);
+                        state.apply(place, record);
+                    }
                     _ => state.apply(place, record),
                 }
             }
@@ -250,6 +258,7 @@ async fn read<W: World>(world: &W, found: &Survey) -> Result<(JournalState, Salv
         salvaged.lost.push((end, walked.synced_through + 1));
     }
     abandon(&mut groups, &mut salvaged);
+    salvaged.lost_puts.retain(|(_, _, put_id)| !uploaded.contains(put_id));
     Ok((state, salvaged, damaged, highest.max(walked.synced_through + 1)))
 }
 
