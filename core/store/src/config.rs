@@ -48,6 +48,12 @@ pub struct StoreConfig {
     pub head_publish_max: Duration,
     /// Generations of a head older than this may be removed, the newest never.
     pub head_generations_kept: Duration,
+    /// Objects younger than this by the bucket's clock are none of the scrubber's business.
+    pub scrub_grace: Duration,
+    /// Blocks that are likely to be asked for soon are fetched so often; zero does so only when asked.
+    pub prefetch_every: Duration,
+    /// Payload that one prefetch brings into the local tiers at most. Bytes.
+    pub prefetch_bytes: u64,
     /// Plain keys held at most, in all namespaces.
     pub plain_keys_max: usize,
     /// Blocks and other values in the index at most.
@@ -106,6 +112,9 @@ impl StoreConfig {
             dead_marks_kept: Duration::from_secs(7 * 24 * 3600),
             head_publish_max: Duration::from_secs(3600),
             head_generations_kept: Duration::from_secs(24 * 3600),
+            scrub_grace: Duration::from_secs(3600),
+            prefetch_every: Duration::ZERO,
+            prefetch_bytes: 256 << 20,
             plain_keys_max: 1_000_000,
             index_entries_max: 16_000_000,
             object_bytes_max: 0,
@@ -146,9 +155,7 @@ impl StoreConfig {
 
     /// Says what is wrong with the configuration, naming the value and the limit.
     pub fn check(&self) -> Result<(), String> {
-        let id_ok = (1..=64).contains(&self.node_id.len())
-            && self.node_id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !id_ok {
+        if !is_node_id(&self.node_id) {
             return Err(format!("node id `{}` must be 1 to 64 characters of a-z, 0-9 and -", self.node_id));
         }
         let segment_ok = |segment: &str| {
@@ -180,4 +187,9 @@ impl StoreConfig {
         }
         Ok(())
     }
+}
+
+/// Whether a node may be called so.
+pub(crate) fn is_node_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }

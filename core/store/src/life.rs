@@ -25,6 +25,9 @@ pub struct Life {
 struct LifeRecord {
     life: String,
     wall_ms: u64,
+    /// The node that retired this one, in the life with which it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retired_by: Option<String>,
 }
 
 /// What the node's directory remembers of itself.
@@ -182,7 +185,7 @@ pub async fn begin<W: World>(
         next.lives.drain(..old);
         write_directory(world, &next).await?;
         world.at(Point::LifeOnDisk).await;
-        let held = LifeRecord { life: hex(life), wall_ms: world.clock().wall_ms() };
+        let held = LifeRecord { life: hex(life), wall_ms: world.clock().wall_ms(), retired_by: None };
         let bytes = record::encode(&held).map_err(LifeError::Damaged)?;
         let path = match exclusive {
             Exclusive::Yes => names.life(node_id, ordinal),
@@ -204,6 +207,38 @@ pub async fn begin<W: World>(
         if ours {
             lives.insert(life, ordinal);
             return Ok(Begun { life: Life { ordinal, life }, path, directory, lives, clock_ms });
+        }
+    }
+    Err(LifeError::Contended)
+}
+
+/// Begins a life in the name of a node that `by` retires, unless its newest says so already: every older one has to end.
+pub async fn fence<W: World>(
+    world: &W,
+    objects: &Objects<W>,
+    names: &Names,
+    node_id: &str,
+    by: &str,
+) -> Result<(), LifeError> {
+    let (lives, _) = list(objects, names, node_id).await?;
+    let newest = lives.values().copied().max().unwrap_or(0);
+    let held =
+        LifeRecord { life: hex(world.random_u64()), wall_ms: world.clock().wall_ms(), retired_by: Some(by.to_owned()) };
+    let bytes = record::encode(&held).map_err(LifeError::Damaged)?;
+    let fences = async |ordinal| {
+        let there = objects.get(&names.life(node_id, ordinal), RECORD_BYTES_MAX).await?;
+        Ok::<bool, LifeError>(record::decode::<LifeRecord>(&there).is_ok_and(|held| held.retired_by.is_some()))
+    };
+    if newest > 0 && fences(newest).await? {
+        return Ok(());
+    }
+    for ordinal in (newest + 1..).take(ATTEMPTS_MAX) {
+        match objects.create(&names.life(node_id, ordinal), bytes.clone().into()).await {
+            Ok(()) => return Ok(()),
+            Err(ObjectError::AlreadyExists | ObjectError::Unknown(_)) if fences(ordinal).await? => return Ok(()),
+            // A start of the node was faster: the next one is above it.
+            Err(ObjectError::AlreadyExists) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Err(LifeError::Contended)
@@ -276,6 +311,7 @@ impl NodeRecord {
 /// Asks the bucket whether this life is still the newest.
 #[derive(Clone)]
 pub struct LifeWatch<W: World> {
+    pub world: W,
     pub objects: Objects<W>,
     pub names: Names,
     pub node_id: String,
@@ -287,5 +323,15 @@ impl<W: World> Succession for LifeWatch<W> {
     async fn is_newest(&self) -> Result<bool, String> {
         let newer = self.objects.list(&self.names.lives(&self.node_id), Some(&self.own), 1).await;
         newer.map(|page| page.objects.is_empty()).map_err(|error| error.to_string())
+    }
+
+    async fn why_superseded(&self) -> String {
+        match crate::store::retired_by(&self.objects, &self.names, &self.node_id).await {
+            Ok(Some(held)) => {
+                self.world.reached(State::RetiredNodeRefused);
+                format!("node `{}` was retired by node `{}`", self.node_id, held.by)
+            }
+            Ok(None) | Err(_) => "a newer life of this node id has started".to_owned(),
+        }
     }
 }

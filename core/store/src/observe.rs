@@ -118,6 +118,12 @@ names! {
         BeforeLowWater = "before-low-water",
         /// A dead segment of the journal is about to be removed.
         BeforeSegmentRemove = "before-segment-remove",
+        /// A scrub is about to go on.
+        DuringScrub = "during-scrub",
+        /// A scrub has found an orphan, and holds its key's lock.
+        BeforeScrubRemove = "before-scrub-remove",
+        /// A retirement is about to take its next step.
+        DuringRetire = "during-retire",
     }
 }
 
@@ -173,5 +179,12 @@ names! {
         RecencyRecovered = "recency-recovered",
         BreakerOpened = "circuit-breaker-opened",
         BreakerRefused = "circuit-breaker-refused",
+        OrphanScrubbed = "orphan-scrubbed",
+        ScrubSparedYoung = "scrub-spared-young",
+        ScrubQuarantined = "scrub-quarantined",
+        Prefetched = "prefetched",
+        Retired = "retired",
+        RetiredByChain = "retired-node-of-a-retired-node",
+        RetiredNodeRefused = "retired-node-refused",
     }
 }

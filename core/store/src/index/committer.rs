@@ -2,7 +2,8 @@
 
 use super::db::IndexHome;
 use super::rows::{
-    ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Mark, QuarantineRow, STATE_KEY, StateRow, ValueKey, ValueRow,
+    ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Inheritance, InheritanceRow, Mark, QuarantineRow, STATE_KEY, StateRow,
+    ValueKey, ValueRow,
 };
 use crate::observe::{Point, State};
 use crate::race::timeout;
@@ -30,6 +31,8 @@ pub enum IndexChange {
     Forget { put_id: PutId },
     /// No copy of the put id verifies: never read again.
     Quarantine { key: ValueKey, put_id: PutId },
+    /// A retired node is taken over so far.
+    Inherit { node_id: String, state: Inheritance },
     /// Everything that a listing of the bucket showed is in the index: it need not be listed again.
     Complete,
     /// The bucket shows what the index lacks: until `Complete` it must be listed.
@@ -51,6 +54,9 @@ pub trait Visible: Send + Sync + 'static {
 pub trait Succession: Send + Sync + 'static {
     /// `Ok(true)` where no newer life exists; an error where it cannot be told now.
     fn is_newest(&self) -> impl Future<Output = Result<bool, String>> + Send;
+
+    /// Why a process that is not the newest life has to end.
+    fn why_superseded(&self) -> impl Future<Output = String> + Send;
 }
 
 /// Why changes were not committed.
@@ -305,6 +311,9 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                 IndexChange::Quarantine { put_id, .. } => {
                     batch.put_bytes(QuarantineRow::key(*put_id), bytes::Bytes::from_static(&[1]));
                 }
+                IndexChange::Inherit { node_id, state } => {
+                    batch.put_bytes(InheritanceRow::key(node_id), state.encode());
+                }
                 IndexChange::Complete => batch.put(FORMAT_KEY, FORMAT.to_le_bytes()),
                 IndexChange::Incomplete => batch.delete(FORMAT_KEY),
             }
@@ -352,9 +361,9 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                         }
                         Err(LookError::Superseded) => {
                             self.close_index().await;
-                            let why = "a newer life of this node id has started";
-                            self.visible.fenced(why);
-                            return Err(CommitError::Closed(why.to_owned()));
+                            let why = self.succession.why_superseded().await;
+                            self.visible.fenced(&why);
+                            return Err(CommitError::Closed(why));
                         }
                         Err(LookError::Unanswered(error)) => {
                             tracing::warn!(error, why, "the re-opened index does not answer");

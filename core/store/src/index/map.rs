@@ -191,11 +191,11 @@ impl IndexMap {
         }
     }
 
-    /// When this node's entry was used last, as it was noted.
-    pub fn accessed(&self, key: &Key) -> Option<u32> {
+    /// When the entry was used last, as it was noted.
+    pub fn accessed(&self, key: &Key, node: NodeNum) -> Option<u32> {
         let hash = mix(key, self.seed);
         let shard = self.shards[shard_of(hash)].read();
-        shard.find(hash, key, NodeNum::SELF).map(|slot| shard.packed(slot).accessed)
+        shard.find(hash, key, node).map(|slot| shard.packed(slot).accessed)
     }
 
     /// Removes the entry of `key` for `node` if it is still of `put_id`; says whether it was.

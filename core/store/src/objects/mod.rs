@@ -155,6 +155,11 @@ impl<W: World> Objects<W> {
         self.attempt(Urgency::Ask, || self.store.get_range(path, 0..len)).await
     }
 
+    /// What the object store says of the object besides its bytes.
+    pub async fn meta(&self, path: &Path) -> Result<ObjectMeta, ObjectError> {
+        self.attempt(Urgency::Load, || self.store.head(path)).await
+    }
+
     /// Removes the object. An object that is not there counts as removed.
     pub async fn remove(&self, path: &Path) -> Result<(), ObjectError> {
         match self.attempt(Urgency::Store, || self.store.delete(path)).await {

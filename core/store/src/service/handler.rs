@@ -4,12 +4,12 @@ use super::half_sent::HalfSent;
 use super::{Deadline, OpenNamespace, Peer, Service};
 use crate::index::Entry;
 use crate::keys::{Key, NsNum};
-use crate::store::{Fate, Patience, PutSpec, ReadOutcome, Store};
+use crate::store::{Fate, Patience, PutSpec, ReadOutcome, Slice, Store};
 use crate::world::{Mono, World};
 use bettong_wire::limits::{BATCH_ITEMS_MAX, FRAME_BYTES_MAX, LOOKUP_HASHES_MAX, OPEN_NAMESPACES_MAX};
 use bettong_wire::request::{
-    Clear, Exists, Get, GetBlocks, GetMany, GetSidecar, LookupBlockPrefix, NsHandle, Open, PartAsk, PublishHead, Put,
-    PutBlocks, PutSidecar, ReadLimits, Restore, Target, Tier,
+    Clear, Exists, Get, GetBlocks, GetMany, GetSidecar, LookupBlockPrefix, Maintain, NsHandle, Open, PartAsk,
+    PublishHead, Put, PutBlocks, PutSidecar, ReadLimits, Restore, Target, Tier,
 };
 use bettong_wire::response::{Answer, Hit, ItemOutcome, Opened, Outcome, SessionLimits, Stored};
 use bettong_wire::{BlockKey, ErrorKind, MissReason, Payload, Request, Response, ServiceError, SidecarKey, WriteBuf};
@@ -96,6 +96,7 @@ impl<W: World> StoreService<W> {
                     .map_err(|error| ServiceError::new(ErrorKind::Internal, error.to_string()))?;
                 Ok(Response::with_payloads(Answer::Stats, vec![text.into()]))
             }
+            Request::Maintain(maintain) => self.maintain(peer, maintain, deadline).await,
             // A door that keeps requests in flight cancels them itself; here nothing is.
             Request::Cancel { .. } => Ok(Response::ok(Answer::Cancelled)),
         }
@@ -393,6 +394,24 @@ impl<W: World> StoreService<W> {
         }
         let count = self.bounded(deadline, self.store.clear(ns, clear.tier)).await??;
         Ok(Response::ok(Answer::Removed { count }))
+    }
+
+    async fn maintain(&self, peer: &Peer, maintain: Maintain, deadline: Deadline) -> Answered {
+        let Maintain { task, dry_run, cursor, argument, bound_ms } = maintain;
+        if !peer.rights.admin {
+            let message = format!("task {} concerns the whole node and needs the admin right", task.as_str());
+            return Err(ServiceError::new(ErrorKind::Denied, message));
+        }
+        let now = self.now();
+        let until = now.plus(Duration::from_millis(bound_ms.into()).min(deadline.0.since(now) / 2));
+        let slice = Slice { until, dry_run };
+        // Of a slice that a deadline cuts, the work goes on: it is repeated from the cursor that it began with.
+        let store = self.store.clone();
+        let work = async move { store.maintain(task, &argument, &cursor, slice).await };
+        let (cursor, report) = self.bounded(deadline, self.store.detached(work)).await???;
+        let text = serde_json::to_vec(&report.to_json())
+            .map_err(|error| ServiceError::new(ErrorKind::Internal, error.to_string()))?;
+        Ok(Response::with_payloads(Answer::Maintained { cursor }, vec![text.into()]))
     }
 
     async fn publish(&self, peer: &Peer, publish: PublishHead, deadline: Deadline) -> Answered {

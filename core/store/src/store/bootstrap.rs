@@ -6,7 +6,8 @@ use crate::index::Entry;
 use crate::index::NodeNum;
 use crate::index::committer::{CommitError, IndexChange};
 use crate::index::rows::{
-    ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, QuarantineRow, STATE_KEY, StateRow, ValueKey, ValueRow,
+    ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Inheritance, InheritanceRow, QuarantineRow, STATE_KEY, StateRow,
+    ValueKey, ValueRow,
 };
 use crate::keys::Key;
 use crate::objects::names::PayloadName;
@@ -65,6 +66,11 @@ pub(super) async fn from_index<W: World>(shared: &Shared<W>, db: &Db) -> Result<
                 let put_id = DeadRow::put_id(&row.key).ok_or_else(damaged)?;
                 let dead = DeadRow::decode(&row.value).ok_or_else(damaged)?;
                 shared.dead.lock().insert(put_id, dead);
+            }
+            Some(b'h') => {
+                let node_id = InheritanceRow::node_id(&row.key).ok_or_else(damaged)?;
+                let state = Inheritance::decode(&row.value).ok_or_else(damaged)?;
+                shared.lives.write().set_state(node_id, state);
             }
             Some(b'm') if row.key == FORMAT_KEY => {
                 let bytes = row.value.as_ref().try_into().map_err(|_| damaged())?;
@@ -177,15 +183,18 @@ pub(super) async fn from_listing<W: World>(store: &Store<W>) -> Result<(), Listi
     Ok(())
 }
 
-/// Whether a dead mark names this write, or a delete of this node came after it.
-fn is_buried<W: World>(shared: &Shared<W>, name: &PayloadName) -> bool {
+/// Whether a dead mark names this write, or a delete of the node that wrote it came after it.
+pub(super) fn is_buried<W: World>(shared: &Shared<W>, name: &PayloadName) -> bool {
     let key = ValueKey { kind: name.kind, namespace: name.namespace, hash: name.hash, part: name.part };
-    let horizon = shared.horizons.lock().get(&key).copied();
-    shared.dead.lock().contains(name.put_id) || horizon.is_some_and(|horizon| shared.order(name.put_id) <= horizon)
+    let place = shared.lives.read().place(name.put_id);
+    let later = place.is_some_and(|(owner, order)| {
+        shared.horizons.lock().get(&(owner, key)).is_some_and(|horizon| order <= *horizon)
+    });
+    later || shared.dead.lock().contains(name.put_id)
 }
 
 /// The row that an object's header gives. `None` for an object that is damaged, cut short or newer: it is left alone.
-async fn read_header<W: World>(
+pub(super) async fn read_header<W: World>(
     shared: &Shared<W>,
     name: PayloadName,
     size: u64,

@@ -1,5 +1,6 @@
 //! Deleting by name, clearing tiers, and removing the objects of what is dead.
 
+use super::lives::Owner;
 use super::shared::Owed;
 use super::{OpenError, Store};
 use crate::index::committer::IndexChange;
@@ -80,7 +81,7 @@ impl<W: World> Store<W> {
         durable.extend(shared.shadowed.lock().get(key).copied());
         // An earlier life may have ended between an object and its entry: nothing here knows of it, and a listing of the
         // bucket would find it.
-        let doubtful = shared.own_lives.len() > 1 || shared.unresolved.lock().contains(key);
+        let doubtful = shared.lives.read().has_earlier() || shared.unresolved.lock().contains(key);
         if !durable.is_empty() || doubtful {
             self.index_takes_writes()?;
             self.bury_by_name(key, &durable).await.map_err(outcome_unknown)?;
@@ -250,7 +251,7 @@ impl<W: World> Store<W> {
     /// version that a listing shows. Marks that this node owes are written.
     pub(super) async fn apply_all_dead_marks(&self, horizons: bool) -> Result<(), OpenError> {
         let shared = &self.shared;
-        let own = self.apply_dead_marks(&shared.config.node_id, horizons).await?;
+        let own = self.apply_dead_marks(&shared.config.node_id, horizons.then_some(Owner::SELF)).await?;
         let owed: Vec<(ValueKey, PutId, u64)> = {
             let dead = shared.dead.lock();
             let owed = dead.all().filter(|(put_id, row)| row.mark == Mark::Own && !own.contains(put_id));
@@ -262,8 +263,9 @@ impl<W: World> Store<W> {
             self.owe_mark(put_id);
         }
         for node_id in shared.objects.folders(&shared.names.nodes()).await? {
+            let retired = shared.lives.read().owner(&node_id).filter(|_| horizons);
             if node_id != shared.config.node_id
-                && let Err(error) = self.apply_dead_marks(&node_id, false).await
+                && let Err(error) = self.apply_dead_marks(&node_id, retired).await
             {
                 tracing::warn!(%error, node_id, "a node's dead marks cannot all be read; they are read again later");
             }
@@ -271,9 +273,14 @@ impl<W: World> Store<W> {
         Ok(())
     }
 
-    /// Applies the dead marks that `node_id` left in the bucket and that this node has not seen; answers all of them.
+    /// Applies the dead marks that `node_id` left in the bucket and that this node has not seen; answers all of them. With
+    /// `horizons`, which says who `node_id` is, all of them also bury what is older.
     /// Entries of this node that they name go from its index, and their objects from the bucket.
-    pub(super) async fn apply_dead_marks(&self, node_id: &str, horizons: bool) -> Result<BTreeSet<PutId>, OpenError> {
+    pub(super) async fn apply_dead_marks(
+        &self,
+        node_id: &str,
+        horizons: Option<Owner>,
+    ) -> Result<BTreeSet<PutId>, OpenError> {
         let shared = &self.shared;
         let mark = if node_id == shared.config.node_id { Mark::Own } else { Mark::Foreign };
         let prefix = shared.names.dead_marks(node_id);
@@ -289,7 +296,8 @@ impl<W: World> Store<W> {
             });
             let named: Vec<(PutId, Path)> = named.collect();
             listed.extend(named.iter().map(|(put_id, _)| *put_id));
-            let unseen = named.into_iter().filter(|(put_id, _)| horizons || !shared.dead.lock().contains(*put_id));
+            let unseen =
+                named.into_iter().filter(|(put_id, _)| horizons.is_some() || !shared.dead.lock().contains(*put_id));
             let applied = unseen.map(|(put_id, path)| self.apply_dead_mark(put_id, path, mark, horizons));
             let mut applied = stream::iter(applied.collect::<Vec<_>>()).buffered(MARKS_AT_ONCE);
             // One mark that does not verify holds up no other.
@@ -302,16 +310,26 @@ impl<W: World> Store<W> {
         }
     }
 
-    async fn apply_dead_mark(&self, put_id: PutId, path: Path, mark: Mark, horizons: bool) -> Result<(), OpenError> {
+    async fn apply_dead_mark(
+        &self,
+        put_id: PutId,
+        path: Path,
+        mark: Mark,
+        horizons: Option<Owner>,
+    ) -> Result<(), OpenError> {
         let shared = &self.shared;
         let Some(held) = self.read_mark(&path).await? else { return Ok(()) };
         let Some(key) = held.key() else {
             return Err(ObjectError::Denied(format!("{path} is not a dead mark")).into());
         };
-        if horizons {
+        if let Some(owner) = horizons {
+            // What the marking node wrote before its delete, and what is older than the version that the mark names.
+            let named = shared.lives.read().place(put_id);
             let mut horizons = shared.horizons.lock();
-            let horizon = horizons.entry(key).or_default();
-            *horizon = (*horizon).max((held.ordinal, held.counter));
+            for (owner, order) in [(owner, (held.ordinal, held.counter))].into_iter().chain(named) {
+                let horizon = horizons.entry((owner, key)).or_default();
+                *horizon = (*horizon).max(order);
+            }
         }
         let Some(map_key) = shared.key(&key) else { return Ok(()) };
         let _guard = self.locks.lock([map_key]).await;

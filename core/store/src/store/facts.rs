@@ -4,9 +4,10 @@ use super::Store;
 use crate::keys::{NamespaceTable, NsNum};
 use crate::race::timeout;
 use crate::world::{Clock, Mono, World};
-use bettong_wire::{NamespaceId, ReserveError, ServiceError, WriteBuf};
+use bettong_wire::{ErrorKind, NamespaceId, ReserveError, ServiceError, WriteBuf};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Namespaces with budgets that the statistics show.
 const NAMESPACES_SHOWN: usize = 64;
@@ -49,6 +50,18 @@ impl<W: World> Store<W> {
     /// The output of `work`, or `None` once `bound` has passed; the work is dropped then.
     pub async fn within<T>(&self, bound: Duration, work: impl Future<Output = T>) -> Option<T> {
         timeout(&self.shared.world, bound, work).await
+    }
+
+    /// Runs `work` to its end even where the caller leaves.
+    pub async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let (answer, result) = oneshot::channel();
+        self.shared.world.spawn(async move {
+            let _ = answer.send(work.await);
+        });
+        result.await.map_err(|_| ServiceError::new(ErrorKind::Retry, "the store is closing: the outcome is not known"))
     }
 
     /// What the journal holds; null without one.

@@ -59,14 +59,20 @@ pub(super) enum Fetched {
 /// A copy that verified.
 #[derive(Clone, Debug)]
 pub(super) struct Good {
-    payload: Payload,
-    tier: Tier,
-    parent: Option<BlockHash>,
+    pub payload: Payload,
+    pub tier: Tier,
+    pub parent: Option<BlockHash>,
+}
+
+impl Good {
+    pub fn new(header: &Header, payload: Payload, tier: Tier) -> Self {
+        Self { payload, tier, parent: header.parent }
+    }
 }
 
 impl Fetched {
     fn good(header: &Header, payload: Payload, tier: Tier) -> Self {
-        Self::Good(Good { payload, tier, parent: header.parent })
+        Self::Good(Good::new(header, payload, tier))
     }
 
     fn reason(&self) -> MissReason {
@@ -79,17 +85,33 @@ impl Fetched {
     }
 }
 
+/// What reading the object of one version gave.
+pub(super) enum ObjectRead {
+    /// The copy, and the envelope that it was in.
+    Good(Good, Bytes),
+    /// A newer release's format.
+    Newer,
+    /// It is no longer what the index names.
+    Gone,
+    /// The object store does not answer, or there is no room.
+    Down,
+    /// Two independent reads did not verify, and the index still names it.
+    Bad,
+}
+
 /// Reads of one object, or of one journaled put, before it is believed to be damaged: one corrupted answer is not.
 const READS: u32 = 2;
 /// The disk tier is given up for one read after this long, and the next tier asked.
 const DISK_READ_MAX: Duration = Duration::from_secs(5);
 /// Pause between them where the first found nothing.
 const READ_PAUSE: Duration = Duration::from_millis(50);
+
 impl<W: World> Store<W> {
     /// Reads one value, whole, before its caller's patience ends.
     pub async fn get(&self, key: &Key, patience: impl Into<Patience>) -> ReadOutcome {
         let shared = &self.shared;
         let began = shared.world.clock().mono();
+        shared.set_active(key.ns);
         let outcome = self.read(key, patience.into()).await;
         let elapsed = shared.world.clock().mono().since(began);
         match &outcome {
@@ -250,7 +272,7 @@ impl<W: World> Store<W> {
             return Fetched::Down;
         }
         let began = clock.mono();
-        let fetched = self.fetch_from_object(key, entry, &expected).await;
+        let fetched = self.fetch_from_object(key, entry).await;
         // A tier that is not asked while its breaker is open has taught nothing.
         if matches!(fetched, Fetched::Good(_)) || !shared.objects.health.is_open() {
             learn(Tier::Object, began);
@@ -264,12 +286,12 @@ impl<W: World> Store<W> {
         entry.level == Level::Journal || on_disk()
     }
 
-    fn expected(&self, key: &Key, entry: &Entry) -> Expected {
+    pub(super) fn expected(&self, key: &Key, entry: &Entry) -> Expected {
         let namespace = self.shared.namespace_id(key.ns);
         Expected { kind: key.kind, namespace, hash: key.hash, part: key.part, put_id: entry.put_id }
     }
 
-    async fn fetch_from_disk(&self, key: &Key, expected: &Expected) -> Option<(Header, Payload)> {
+    pub(super) async fn fetch_from_disk(&self, key: &Key, expected: &Expected) -> Option<(Header, Payload)> {
         let shared = &self.shared;
         let disk = shared.disk.as_ref()?;
         let disk_key = shared.disk_key(key);
@@ -349,8 +371,26 @@ impl<W: World> Store<W> {
         Some(Fetched::Corrupt)
     }
 
-    async fn fetch_from_object(&self, key: &Key, entry: &Entry, expected: &Expected) -> Fetched {
+    async fn fetch_from_object(&self, key: &Key, entry: &Entry) -> Fetched {
+        match self.read_object(key, entry).await {
+            ObjectRead::Good(good, envelope) => {
+                self.promote(key, entry, &good.payload, Some(envelope)).await;
+                Fetched::Good(good)
+            }
+            ObjectRead::Newer => Fetched::Newer,
+            ObjectRead::Gone => Fetched::Gone,
+            ObjectRead::Down => Fetched::Down,
+            ObjectRead::Bad => {
+                self.quarantine(key, entry);
+                Fetched::Corrupt
+            }
+        }
+    }
+
+    /// Reads the object of one version until a copy verifies, twice at most.
+    pub(super) async fn read_object(&self, key: &Key, entry: &Entry) -> ObjectRead {
         let shared = &self.shared;
+        let expected = &self.expected(key, entry);
         let value_key = shared.value_key(key);
         let path = shared.object_path(&value_key, entry.put_id);
         let limit = (HEADER_LEN + PLAIN_KEY_BYTES_MAX) as u64 + u64::from(entry.stored_len);
@@ -360,10 +400,10 @@ impl<W: World> Store<W> {
                 Err(ObjectError::NotFound) if entry.node != NodeNum::SELF => {
                     shared.world.reached(State::PeerEntryStale);
                     shared.hide_entry(key, entry.node, entry.put_id);
-                    return Fetched::Gone;
+                    return ObjectRead::Gone;
                 }
                 // Evicted, overwritten or deleted while it was being read.
-                Err(ObjectError::NotFound) if !self.is_current(key, entry) => return Fetched::Gone,
+                Err(ObjectError::NotFound) if !self.is_current(key, entry) => return ObjectRead::Gone,
                 Err(error @ (ObjectError::NotFound | ObjectError::TooLong { .. })) => {
                     tracing::warn!(%error, %path, read, "an object is not what the index says");
                     shared.stats.count(Event::CorruptObject);
@@ -372,18 +412,18 @@ impl<W: World> Store<W> {
                 }
                 Err(error) => {
                     tracing::debug!(%error, %path, "the object store does not answer a get");
-                    return Fetched::Down;
+                    return ObjectRead::Down;
                 }
             };
             match open(&bytes, expected, shared.block_memory.as_ref()) {
                 Ok((header, payload)) => {
                     shared.stats.count(Event::Verified);
                     shared.world.reached_if(read > 0, State::SecondReadHealed);
-                    self.promote(key, entry, &payload, Some(bytes)).await;
-                    return Fetched::good(&header, payload, Tier::Object);
+                    let good = Good::new(&header, payload, Tier::Object);
+                    return ObjectRead::Good(good, bytes);
                 }
-                Err(OpenError::Newer(_)) => return Fetched::Newer,
-                Err(OpenError::Memory(_)) => return Fetched::Down,
+                Err(OpenError::Newer(_)) => return ObjectRead::Newer,
+                Err(OpenError::Memory(_)) => return ObjectRead::Down,
                 Err(error @ (OpenError::Damaged(_) | OpenError::OtherPut { .. })) => {
                     shared.stats.count(Event::CorruptObject);
                     tracing::warn!(%error, %path, read, "an object does not verify");
@@ -392,14 +432,13 @@ impl<W: World> Store<W> {
         }
         // Overwritten or deleted meanwhile, its object may be gone by right.
         if !self.is_current(key, entry) {
-            return Fetched::Gone;
+            return ObjectRead::Gone;
         }
         // Where the bucket's own format record is missing too, it is the bucket that is gone.
         if shared.objects.get(&shared.names.format(), RECORD_BYTES_MAX).await.is_err() {
-            return Fetched::Down;
+            return ObjectRead::Down;
         }
-        self.quarantine(key, entry);
-        Fetched::Corrupt
+        ObjectRead::Bad
     }
 
     /// Whether the map still names this version.
@@ -409,7 +448,7 @@ impl<W: World> Store<W> {
 
     /// Never read this version again: at once in this process, and durably as soon as the index takes it, where the index
     /// names it.
-    fn quarantine(&self, key: &Key, entry: &Entry) {
+    pub(super) fn quarantine(&self, key: &Key, entry: &Entry) {
         let shared = &self.shared;
         let (node, put_id) = (entry.node, entry.put_id);
         if !shared.map.quarantine(key, node, put_id) {

@@ -32,6 +32,11 @@ impl Loads {
         self.object.acquire_many(self.units(entry)).await.ok()
     }
 
+    /// Room for one read from the object store if there is some now: for reads that nobody waits for.
+    pub fn object_now(&self, entry: &Entry) -> Option<SemaphorePermit<'_>> {
+        self.object.try_acquire_many(self.units(entry)).ok()
+    }
+
     /// Room for the envelope, and for the payload where it is unpacked.
     fn units(&self, entry: &Entry) -> u32 {
         let unpacked = if entry.stored_len == entry.raw_len { 0 } else { u64::from(entry.raw_len) };

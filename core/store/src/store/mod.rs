@@ -11,6 +11,7 @@ mod get;
 mod head;
 mod journaled;
 mod list;
+mod lives;
 mod loads;
 mod namespace;
 mod open;
@@ -20,11 +21,14 @@ mod recency;
 mod replay;
 mod shared;
 mod signals;
+mod upkeep;
 mod upload;
 
 pub use get::{Patience, ReadOutcome};
 pub use open::{OpenError, StoreParts};
 pub use put::{PutError, PutSpec};
+pub use upkeep::retire::{RetiredRecord, retired_by};
+pub use upkeep::{Report, Slice};
 
 use crate::index::committer::CommitQueue;
 use crate::life::LifeWatch;

@@ -1,6 +1,8 @@
 //! Opening and closing a store: format, capabilities, life, index, tiers, in this order.
 
-use super::shared::{DeadBook, Ghosts, Recovery, Shared};
+use super::lives::Lives;
+use super::shared::{DeadBook, Ghosts, NO_NAMESPACE, Recovery, Shared};
+use super::upkeep::retire::{check_not_retired, inherited};
 use super::{Fate, Store, bootstrap, claim};
 use crate::config::StoreConfig;
 use crate::evict::{Accounts, Uses};
@@ -90,6 +92,11 @@ pub enum OpenError {
     JournalHolds { puts: u64, bytes: u64 },
     #[error("a newer life of node `{0}` has started")]
     Fenced(String),
+    #[error(
+        "node `{node_id}` was retired by node `{by}`, which answers for what it had: start this daemon under another \
+         node id, with an empty data directory"
+    )]
+    Retired { node_id: String, by: String },
 }
 
 /// What `{prefix}/format` holds.
@@ -126,7 +133,7 @@ impl<W: World> Store<W> {
         let objects = Objects::new(world.clone(), counted.clone(), counts.clone(), &config, parts.ordered_listing);
 
         check_format(&objects, &names).await?;
-        let conditional_create = probe(&world, &objects, &names).await?;
+        let conditional_create = probe(&world, &objects, &names, &config.node_id).await?;
         let index_store = if conditional_create {
             counted
         } else {
@@ -135,7 +142,12 @@ impl<W: World> Store<W> {
             local_index
         };
         let exclusive = if conditional_create { Exclusive::Yes } else { Exclusive::No };
+        check_not_retired(&world, &objects, &names, &config.node_id).await?;
         let begun = life::begin(&world, &objects, &names, &config.node_id, exclusive).await?;
+        // Again, now that the life is there: whoever retires the node meanwhile has said so before it looked for lives.
+        check_not_retired(&world, &objects, &names, &config.node_id).await?;
+        let mut lives = Lives::new(begun.lives.clone());
+        inherited(&objects, &names, &config.node_id, &mut lives).await?;
         let journal = match read {
             Some(read) => Some(Journal::go_on(world.clone(), config.journal(begun.life), read).await?),
             None => None,
@@ -149,6 +161,7 @@ impl<W: World> Store<W> {
         let path = names.index(&config.node_id);
         let db = home.open(path.clone()).await.map_err(|error| OpenError::Index(error.to_string()))?;
         let watch = LifeWatch {
+            world: world.clone(),
             objects: objects.clone(),
             names: names.clone(),
             node_id: config.node_id.clone(),
@@ -198,6 +211,8 @@ impl<W: World> Store<W> {
             unresolved: Mutex::default(),
             owed: Mutex::default(),
             horizons: Mutex::default(),
+            upkeep_turn: tokio::sync::Mutex::new(()),
+            active: AtomicU64::new(NO_NAMESPACE),
             identity_turn: tokio::sync::Mutex::new(()),
             loads: Loads::new(in_flight / 2),
             block_memory: parts.memory,
@@ -214,7 +229,7 @@ impl<W: World> Store<W> {
             replacing: Mutex::default(),
             uploads: Notify::new(),
             counter: AtomicU64::new(0),
-            own_lives: begun.lives.clone(),
+            lives: RwLock::new(lives),
             life: begun.life,
             conditional_create,
             home: home.clone(),
@@ -312,6 +327,7 @@ impl<W: World> Store<W> {
         store.start_housekeeping();
         store.start_expiry();
         store.start_refresh();
+        store.start_prefetch();
         Ok(store)
     }
 
@@ -337,8 +353,13 @@ impl<W: World> Store<W> {
             Source::Nothing => "nothing",
         };
         shared.horizons.lock().clear();
+        let mut found = Vec::new();
+        if source != Source::Index {
+            found = self.all_taken_over();
+            found.push(IndexChange::Complete);
+        }
         // Also tells the next start which life was the last.
-        self.write(if source == Source::Index { Vec::new() } else { vec![IndexChange::Complete] }).await?;
+        self.write(found).await?;
         Ok(from)
     }
 
@@ -461,8 +482,8 @@ async fn check_format<W: World>(objects: &Objects<W>, names: &Names) -> Result<(
 }
 
 /// Whether the object store really creates an object only if it is absent: asked twice, the second must be refused.
-async fn probe<W: World>(world: &W, objects: &Objects<W>, names: &Names) -> Result<bool, OpenError> {
-    let path = names.probe(world.random_u64());
+async fn probe<W: World>(world: &W, objects: &Objects<W>, names: &Names, node_id: &str) -> Result<bool, OpenError> {
+    let path = names.probe(node_id, world.random_u64());
     let create = || objects.create(&path, bytes::Bytes::from_static(b"probe").into());
     let able = match create().await {
         Err(ObjectError::Unsupported(_)) => return Ok(false),

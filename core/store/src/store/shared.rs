@@ -1,6 +1,7 @@
 //! What the parts of an open store share.
 
 use super::Fate;
+use super::lives::{Lives, Owner};
 use crate::config::StoreConfig;
 use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
@@ -43,8 +44,8 @@ pub(super) struct Shared<W: World> {
     pub objects: Objects<W>,
     pub home: IndexHome<W>,
     pub life: Life,
-    /// Life to ordinal, of this node's lives.
-    pub own_lives: BTreeMap<u64, u64>,
+    /// This node's lives, and those of the nodes that it retired.
+    pub lives: RwLock<Lives>,
     pub counter: AtomicU64,
     /// Whether the object store can create an object only if it is absent.
     pub conditional_create: bool,
@@ -76,8 +77,12 @@ pub(super) struct Shared<W: World> {
     pub unresolved: Mutex<Unresolved>,
     /// Dead marks that are not confirmed yet: a delete of their key is not acknowledged before they are.
     pub owed: Mutex<BTreeMap<PutId, Owed>>,
-    /// While the bucket is listed: deletes of this node bury every version of the key up to this order.
-    pub horizons: Mutex<BTreeMap<ValueKey, (u64, u64)>>,
+    /// While the bucket is listed: deletes bury every version of the key that the same node wrote up to this order.
+    pub horizons: Mutex<BTreeMap<(Owner, ValueKey), (u64, u64)>>,
+    /// One task of upkeep at a time.
+    pub upkeep_turn: tokio::sync::Mutex<()>,
+    /// The namespace that was used last, by number; `NO_NAMESPACE` before the first use.
+    pub active: AtomicU64,
     /// One open of a new namespace at a time, so that its identity is written once.
     pub identity_turn: tokio::sync::Mutex<()>,
     pub loads: Loads,
@@ -99,6 +104,9 @@ pub(super) struct Shared<W: World> {
     /// Tells the uploader that there is something to do.
     pub uploads: Notify,
 }
+
+/// Stands for no namespace; numbers have 32 bits.
+pub(super) const NO_NAMESPACE: u64 = u64::MAX;
 
 /// What the last start found.
 #[derive(Clone, Debug, Default)]
@@ -138,6 +146,11 @@ impl PlainNames {
         all.take_while(move |((held, _), _)| *held == ns).map(|((_, name), key)| (name, key))
     }
 
+    /// The name of a key.
+    pub fn name(&self, key: &Key) -> Option<Arc<str>> {
+        self.names.get(key).cloned()
+    }
+
     pub fn len(&self) -> usize {
         self.names.len()
     }
@@ -158,6 +171,10 @@ impl DeadBook {
 
     pub fn contains(&self, put_id: PutId) -> bool {
         self.0.contains_key(&put_id)
+    }
+
+    pub fn get(&self, put_id: PutId) -> Option<DeadRow> {
+        self.0.get(&put_id).copied()
     }
 
     pub fn all(&self) -> impl Iterator<Item = (PutId, &DeadRow)> {
@@ -252,6 +269,16 @@ impl<W: World> Shared<W> {
         PutId { life: self.life.life, counter: self.counter.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
+    /// The namespace was used.
+    pub fn used(&self, ns: NsNum) {
+        self.active.store(ns.0.into(), Ordering::Relaxed);
+    }
+
+    /// The namespace that was used last.
+    pub fn active(&self) -> Option<NsNum> {
+        u32::try_from(self.active.load(Ordering::Relaxed)).ok().map(NsNum)
+    }
+
     pub fn namespace_id(&self, ns: NsNum) -> NamespaceId {
         self.namespaces.read().id(ns).unwrap_or(NamespaceId([0; 32]))
     }
@@ -282,13 +309,14 @@ impl<W: World> Shared<W> {
         STAMP_ZERO.saturating_add(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 
+    /// Whether this node, or one that it retired, wrote what this life wrote.
     pub fn is_own_life(&self, life: u64) -> bool {
-        self.own_lives.contains_key(&life)
+        self.lives.read().contains(life)
     }
 
-    /// Orders two versions of one key that this node wrote: by life, then by counter.
+    /// Orders two versions of one key that this node wrote: by life, then by counter. Inherited ones are older.
     pub fn order(&self, put_id: PutId) -> (u64, u64) {
-        (self.own_lives.get(&put_id.life).copied().unwrap_or(0), put_id.counter)
+        self.lives.read().order(put_id)
     }
 
     /// Shows an entry of this node.
@@ -390,6 +418,7 @@ impl<W: World> Visible for Shared<W> {
                     self.map.quarantine(&map_key, NodeNum::SELF, *put_id);
                 }
             }
+            IndexChange::Inherit { node_id, state } => self.lives.write().set_state(node_id, state.clone()),
             IndexChange::Complete | IndexChange::Incomplete => {}
         }
     }

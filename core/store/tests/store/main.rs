@@ -7,3 +7,4 @@ mod evicting;
 mod model;
 mod rig;
 mod unconditional;
+mod upkeep;

@@ -142,6 +142,11 @@ impl Bucket {
         self.root.path().join(node_id)
     }
 
+    /// Empties the disk tier of a node that is not open.
+    pub fn forget_cache(&self, node_id: &str) {
+        std::fs::remove_dir_all(self.dir(node_id).join("cache")).unwrap();
+    }
+
     /// The world of a node: its directory is made where it is missing.
     pub fn world(&self, node_id: &str) -> RealWorld {
         let dir = self.dir(node_id);
