@@ -2,10 +2,12 @@
 
 mod journal;
 mod measure;
+mod upkeep;
 mod values;
 
 pub use journal::{FlushArgs, JournalCommand};
 pub use measure::{BenchArgs, BenchOp, Beside, CrashTestArgs, DemoArgs, ReplayArgs};
+pub use upkeep::{RetireArgs, UpkeepArgs};
 pub use values::{LookupArgs, LsArgs, LsKind, PutArgs, PutLevel};
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -125,6 +127,12 @@ pub enum Command {
     Demo(DemoArgs),
     /// Kill a real daemon at random moments, and read again all that it acknowledged.
     CrashTest(CrashTestArgs),
+    /// Find this node's orphans and damaged objects, remove the ones and heal the others.
+    #[command(after_help = upkeep::SCRUB_HELP)]
+    Scrub(UpkeepArgs),
+    /// Bring blocks that are likely to be asked for soon into the local tiers.
+    #[command(after_help = upkeep::PREFETCH_HELP)]
+    Prefetch(UpkeepArgs),
     /// The nodes that share a store.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -162,6 +170,9 @@ pub struct ConfigArgs {
 pub enum NodeCommand {
     /// List the nodes of the store's prefix, with their lives.
     Ls(ConfigArgs),
+    /// Fence a dead node for ever, and let this daemon answer for what it had.
+    #[command(after_help = upkeep::RETIRE_HELP)]
+    Retire(RetireArgs),
 }
 
 fn long_help() -> String {

@@ -19,6 +19,7 @@ pub mod render;
 pub mod replay;
 pub mod trace;
 
+use bettong_wire::request::Task;
 use cli::{Cli, Command, JournalCommand, NodeCommand};
 use exit::{Exit, OrExit, Outcome};
 
@@ -54,6 +55,11 @@ async fn against_a_daemon(cli: &Cli) -> Outcome {
         Command::Replay(args) => commands::replay::run(args, global).await,
         Command::Demo(args) => commands::demo::run(args).await,
         Command::CrashTest(args) => commands::crash_test::run(args, global.json).await,
+        Command::Scrub(args) => commands::upkeep::run(Task::Scrub, "", args.dry_run, global).await,
+        Command::Prefetch(args) => commands::upkeep::run(Task::Prefetch, "", args.dry_run, global).await,
         Command::Node(NodeCommand::Ls(args)) => commands::node::ls(args, global.json).await,
+        Command::Node(NodeCommand::Retire(args)) => {
+            commands::upkeep::run(Task::Retire, &args.id, args.dry_run, global).await
+        }
     }
 }

@@ -12,3 +12,4 @@ pub mod node;
 pub mod replay;
 pub mod serve;
 pub mod stats;
+pub mod upkeep;

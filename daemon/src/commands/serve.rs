@@ -82,7 +82,7 @@ async fn serve(
     let Some(Fate::Fenced(reason)) = end else { return drain(config, &mut signals, reactors, &store).await };
     // The newer life owns the names now: every door closes at once.
     reactors.join();
-    Err(Failure::new(Exit::Fenced, format!("node {node_id} is served by a newer life: {reason}")))
+    Err(Failure::new(Exit::Fenced, format!("node {node_id} has to end: {reason}")))
 }
 
 fn door(

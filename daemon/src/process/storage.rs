@@ -46,6 +46,9 @@ fn store_config(config: &Config, node_id: String, store: &OpenedStore) -> StoreC
         journal_segment_bytes: config.journal_segment_bytes.0,
         peer_refresh: config.peer_refresh_ms.duration(),
         peer_hint_bytes: config.peer_hint_bytes.0,
+        scrub_grace: config.scrub_grace_ms.duration(),
+        prefetch_every: config.prefetch_every_ms.duration(),
+        prefetch_bytes: config.prefetch_bytes.0,
         object_bytes_max: config.object_bytes_max.0,
         namespace_bytes_max: config.namespace_bytes_max.0,
         namespace_budgets: (config.namespace_budgets.0.iter())
@@ -120,7 +123,7 @@ fn failure(error: &OpenError, data_dir: &Path) -> Failure {
         | OpenError::OtherOwner { .. }
         | OpenError::Contended { .. } => Exit::ObjectStore,
         OpenError::Disk(_) => Exit::DataDir,
-        OpenError::Fenced(_) => Exit::Fenced,
+        OpenError::Fenced(_) | OpenError::Retired { .. } => Exit::Fenced,
         OpenError::Life(LifeError::Disk(_) | LifeError::OtherNode { .. } | LifeError::Damaged(_)) => Exit::DataDir,
         OpenError::Life(LifeError::Objects(_)) => Exit::ObjectStore,
         OpenError::Life(LifeError::Contended) => Exit::Fenced,
