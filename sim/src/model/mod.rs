@@ -230,6 +230,8 @@ pub struct Model {
     damaged: BTreeSet<String>,
     /// Daemons that never return: what only their journal had is gone for everybody.
     gone: BTreeSet<String>,
+    /// Retired nodes and who may answer for them, by node id, with the moment from which on.
+    heirs: Vec<(String, String, Duration)>,
     /// When data directories went back to older states, by the daemon's name: what only the journal had may be gone.
     rolled_back: BTreeMap<String, Vec<Duration>>,
     /// Attempts that were asked for together, and are all or nothing.
@@ -398,6 +400,24 @@ impl Model {
 
     pub fn set_rolled_back(&mut self, rolled_back: BTreeMap<String, Vec<Duration>>) {
         self.rolled_back = rolled_back;
+    }
+
+    pub fn set_heirs(&mut self, heirs: Vec<(String, String, Duration)>) {
+        self.heirs = heirs;
+    }
+
+    /// Since when `heir` may answer for `of`, directly or for a node that did.
+    pub fn heir_since(&self, heir: &str, of: &str) -> Option<Duration> {
+        let mut reached: BTreeMap<&str, Duration> = BTreeMap::from([(of, Duration::ZERO)]);
+        for _ in 0..=self.heirs.len() {
+            for (retired, by, since) in &self.heirs {
+                if let Some(at) = reached.get(retired.as_str()).map(|at| *at.max(since)) {
+                    let known = reached.entry(by).or_insert(at);
+                    *known = at.min(*known);
+                }
+            }
+        }
+        if heir == of { None } else { reached.get(heir).copied() }
     }
 
     pub fn set_gone(&mut self, gone: BTreeSet<String>) {

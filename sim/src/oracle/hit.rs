@@ -22,7 +22,8 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, hit: &Hit, payload: &[u8], range: O
         let what = format!("{key}: put {} is answered with the bytes of attempt {}", hit.put_id, attempt.id);
         return no("O1", format!("{what}, not of attempt {}", named.id));
     }
-    if key.is_plain() && attempt.daemon.node_id != seen.daemon.node_id {
+    let (of, on) = (&attempt.daemon.node_id, &seen.daemon.node_id);
+    if key.is_plain() && of != on && seen.model.heir_since(on, of).is_none() {
         return no("O5", format!("{key} of {} is seen on {}", attempt.daemon.node_id, seen.daemon.node_id));
     }
     expired(seen, key, attempt)

@@ -84,6 +84,13 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
         // Another daemon's journal is in another directory.
         certain: certain(&put.daemon, put.ending, &put.span) && kept_here(put),
     });
+    // What a retired node had comes to its heir at some time, or gives way to what that one has itself.
+    let inherited = model.possible(key).filter(|put| put.level > Level::Memory).filter_map(|put| {
+        let since = model.heir_since(&daemon.node_id, &put.daemon.node_id)?;
+        let span = Span { invoked: since.max(put.span.invoked), ended: None };
+        Some(Operation { act: Act::Write(written(put, daemon, steady)), span, certain: false })
+    });
+    let puts = puts.chain(inherited);
     let deletions = model.history(key).map(|history| history.deletions.as_slice()).unwrap_or_default();
     let deletions =
         deletions.iter().filter(|deletion| deletion.ending != Ending::Refused && daemon.inherits(&deletion.daemon));

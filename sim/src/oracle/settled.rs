@@ -96,6 +96,8 @@ pub struct Evidence<'a> {
     pub namespaces: &'a [NamespaceId],
     /// Daemons whose index was lost.
     pub index_lost: BTreeSet<String>,
+    /// Every node was scrubbed, and none left alone what was written before this moment.
+    pub scrubbed: Option<Duration>,
     pub now: Duration,
 }
 
@@ -126,6 +128,12 @@ pub fn explain(model: &Model, orphans: &[&Stored], evidence: &Evidence<'_>) -> R
                 orphan.at.as_secs_f64()
             )));
         };
+        // What the journal may still hold is no orphan to the scrubber, and of what is damaged nothing is certain.
+        let spared = model.is_damaged(key) || model.possible(key).any(|attempt| attempt.level == Level::Journal);
+        let to_be_scrubbed = !spared && !matches!(why, Why::Damaged | Why::Expired);
+        if to_be_scrubbed && evidence.scrubbed.is_some_and(|before| orphan.at < before) {
+            return Err(wrong(&format!("is left although its node was scrubbed: {}", why.as_str())));
+        }
         *reasons.entry(why).or_default() += 1;
     }
     Ok(reasons)
@@ -187,17 +195,37 @@ fn unacknowledged(model: &Model, key: &ValueKey, orphan: &Stored, spent: &mut BT
     model.is_damaged(key).then_some(Why::Damaged)
 }
 
-/// No node writes under another's name: everything below `node/{id}/` was written by a daemon of that id.
-pub fn check_owners(bucket: &Bucket, names: &Names, node_ids: &BTreeMap<String, String>) -> Verdict {
+/// No node writes under another's name: everything below `node/{id}/` was written by a daemon of that id, or by one that
+/// retired it, or wanted to.
+pub fn check_owners(
+    bucket: &Bucket,
+    names: &Names,
+    node_ids: &BTreeMap<String, String>,
+    claims: &BTreeMap<String, String>,
+) -> Verdict {
     let below = format!("{}/", names.nodes());
-    for effect in bucket.effects() {
+    for effect in bucket.effects().iter().filter(|effect| !matches!(effect.kind, EffectKind::Rot)) {
         let Some(owner) = effect.path.strip_prefix(&below).and_then(|rest| rest.split('/').next()) else { continue };
-        if node_ids.get(&effect.by).is_some_and(|node_id| node_id != owner) {
+        let heir = |node_id: &str| descends(claims, owner, node_id);
+        if node_ids.get(&effect.by).is_some_and(|node_id| node_id != owner && !heir(node_id)) {
             let (path, by) = (&effect.path, &effect.by);
             return no("identity", format!("{by} wrote {path} at {:.6}", effect.at.as_secs_f64()));
         }
     }
     Ok(())
+}
+
+/// Whether `heir` retired `of`, or the node that did, or so on.
+fn descends(claims: &BTreeMap<String, String>, of: &str, heir: &str) -> bool {
+    let mut at = of;
+    for _ in 0..=claims.len() {
+        match claims.get(at) {
+            Some(by) if by == heir => return true,
+            Some(by) => at = by,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// The node that wrote each object of a value, or in whose folder the object is.
@@ -213,7 +241,9 @@ pub fn writers(effects: &[Effect], node_of: impl Fn(&str) -> String) -> BTreeMap
     writers
 }
 
-/// O14: an object is removed only by the node that wrote it, whether that node lives or not.
+/// O14: an object is removed only by the node that wrote it, whether that node lives or not; or, from the moment on in
+/// which the bucket says that another is its heir, by that one. What is below the retired node's own name its heir may
+/// change as soon as it has claimed the node.
 pub fn check_removals(
     effects: &[Effect],
     writers: &BTreeMap<&str, String>,
@@ -222,7 +252,16 @@ pub fn check_removals(
     for effect in effects.iter().filter(|effect| effect.cause != Cause::Injected) {
         let EffectKind::Delete { .. } = effect.kind else { continue };
         let (path, by) = (&effect.path, node_of(&effect.by));
-        if let Some(writer) = writers.get(path.as_str()).filter(|writer| **writer != by) {
+        let is_heir = |of: &str| {
+            let (heir, claim) = (format!("/node/{by}/heir/{of}"), format!("/node/{of}/retired"));
+            let below = path.contains(&format!("/node/{of}/"));
+            effects.iter().any(|said| {
+                let earlier = said.at <= effect.at && matches!(said.kind, EffectKind::Put { .. });
+                let claimed = below && said.path.ends_with(&claim) && node_of(&said.by) == by;
+                earlier && (said.path.ends_with(&heir) || claimed)
+            })
+        };
+        if let Some(writer) = writers.get(path.as_str()).filter(|writer| **writer != by && !is_heir(writer.as_str())) {
             return no("O14", format!("{path} of {writer} was removed by {by}"));
         }
     }
@@ -353,7 +392,7 @@ mod tests {
 
     fn why(model: &Model, orphans: &[Stored], index_lost: &[&str]) -> Result<Vec<(Why, u64)>, String> {
         let index_lost = index_lost.iter().map(|name| (*name).to_owned()).collect();
-        let evidence = Evidence { namespaces: &[NAMESPACE], index_lost, now: Duration::from_secs(100) };
+        let evidence = Evidence { namespaces: &[NAMESPACE], index_lost, scrubbed: None, now: Duration::from_secs(100) };
         let orphans: Vec<_> = orphans.iter().collect();
         explain(model, &orphans, &evidence).map(|reasons| reasons.into_iter().collect()).map_err(|no| no.what)
     }

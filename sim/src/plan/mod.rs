@@ -39,6 +39,8 @@ pub enum Workload {
     Bootstrap,
     /// Everything at once, mostly at level `journal`.
     Journal,
+    /// Everything at once, while an operator scrubs, prefetches and retires nodes.
+    Upkeep,
     /// Nodes with budgets that do not hold everything, and values that expire.
     Eviction,
     /// SlateDB and foyer alone, without the store: is the world itself deterministic?
@@ -53,6 +55,7 @@ impl Workload {
         ("two-daemons", Self::TwoDaemons),
         ("bootstrap", Self::Bootstrap),
         ("journal", Self::Journal),
+        ("upkeep", Self::Upkeep),
         ("eviction", Self::Eviction),
         ("engines", Self::Engines),
     ];

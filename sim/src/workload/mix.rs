@@ -33,7 +33,9 @@ impl Client {
         let mut daemons = self.shared.daemons.lock().clone();
         // Nobody goes on asking one that never returns, once in a while apart.
         if self.random.chance(0.95) {
-            daemons.retain(|daemon| !self.shared.cluster.is_gone(&daemon.name));
+            let retired = self.shared.retired();
+            let there = |daemon: &Daemon| !self.shared.cluster.is_gone(&daemon.name);
+            daemons.retain(|daemon| there(daemon) && !retired.contains(&daemon.node_id));
         }
         self.random.pick(&daemons).cloned()
     }

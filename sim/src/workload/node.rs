@@ -35,6 +35,13 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
                 run.trace(&life.node, format_args!("fenced while it opened"));
                 return;
             }
+            Err(error @ OpenError::Retired { .. }) => {
+                run.trace(&life.node, format_args!("refused: {error}"));
+                if !shared.retired().contains(&node_id) {
+                    run.fail("retire", format!("{node_id} is refused as retired, and nobody asked for that"));
+                }
+                return;
+            }
             Err(OpenError::Config(what)) => return run.fail("setup", what),
             Err(error @ (OpenError::OtherOwner { .. } | OpenError::Contended { .. })) => {
                 run.trace(&life.node, format_args!("refused: {error}"));
@@ -77,7 +84,10 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
         };
         let key = (call.client.clone(), call.tenant.clone());
         let peer = peers.entry(key).or_insert_with(|| {
-            Arc::new(Peer::new(call.tenant.clone(), Rights::default(), format!("sim:{}", call.client)))
+            Arc::new({
+                let rights = Rights { admin: call.client == super::operator::NAME };
+                Peer::new(call.tenant.clone(), rights, format!("sim:{}", call.client))
+            })
         });
         life.world.spawn(answer(service.clone(), peer.clone(), call));
     }

@@ -44,6 +44,30 @@ pub enum Action {
     AtOnce,
 }
 
+/// Which upkeep an operator does in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Upkeep {
+    pub scrubs: bool,
+    pub retires: bool,
+    pub prefetches: bool,
+}
+
+impl Upkeep {
+    fn draw(plan: &Plan, random: &mut Stream) -> Self {
+        let (scrubs, retires, prefetches) = (random.chance(0.3), random.chance(0.15), random.chance(0.2));
+        match plan.workload {
+            Workload::Upkeep => Self { scrubs: true, retires: true, prefetches: true },
+            // One node id: there is nobody to retire.
+            Workload::TwoDaemons => Self { scrubs, retires: false, prefetches },
+            _ => Self { scrubs, retires, prefetches },
+        }
+    }
+
+    pub fn is_some(self) -> bool {
+        self != Self::default()
+    }
+}
+
 /// One run's configuration.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -68,6 +92,9 @@ pub struct Setup {
     pub ttl_share: f64,
     pub weights: Vec<(Action, u64)>,
     pub peer_refresh: Duration,
+    pub upkeep: Upkeep,
+    /// What was written more lately is none of the scrubber's business.
+    pub scrub_grace: Duration,
     pub expiry_patience: Duration,
     budgets: Budgets,
     memory_bytes: u64,
@@ -112,7 +139,7 @@ impl Setup {
         let mut random = Stream::new(seed, "setup");
         let nodes = match plan.workload {
             Workload::TwoDaemons => 1,
-            Workload::FewKeys => 2 + random.below(2) as u32,
+            Workload::FewKeys | Workload::Upkeep => 2 + random.below(2) as u32,
             _ => 1 + random.below(3) as u32,
         };
         let clients = 2 + random.below(4) as u32;
@@ -122,6 +149,7 @@ impl Setup {
         let journal_share = [0.0, 0.4, 0.9].get(random.below(3) as usize).copied().unwrap_or(0.0);
         // Region and buffer bound what the disk tier takes: mostly everything, sometimes not the largest.
         let region_bytes = 64 << 10 << random.below(2);
+        let mut upkeep = Stream::new(seed, "upkeep");
         let few = plan.workload == Workload::FewKeys;
         Self {
             nodes: plan.nodes.unwrap_or(nodes),
@@ -150,6 +178,8 @@ impl Setup {
             },
             weights: weights(plan, &mut random),
             peer_refresh: Duration::from_millis(random.within(500..4_000)),
+            upkeep: Upkeep::draw(plan, &mut upkeep),
+            scrub_grace: Duration::from_millis(upkeep.below(3_000)),
             expiry_patience: Duration::from_secs(1 + Stream::new(seed, "expiry").below(20)),
             budgets: Budgets::draw(plan, len_max, &mut Stream::new(seed, "budgets")),
             memory_bytes: (len_max * 3).max(random.within(64 << 10..1 << 20)),
@@ -174,6 +204,7 @@ impl Setup {
             commit_wait_max: self.commit_wait,
             commit_batch_max: self.commit_batch,
             peer_refresh: self.peer_refresh,
+            scrub_grace: self.scrub_grace,
             journal_segment_bytes: self.journal_segment_bytes,
             journal_batch_bytes: self.journal_batch_bytes,
             object_bytes_max: self.budgets.object_bytes,

@@ -223,8 +223,16 @@ impl Client {
         let mut model = self.shared.model.lock();
         model.set_damaged(run.damaged());
         model.set_rolled_back(run.rolled_back());
-        model.set_gone(self.shared.cluster.gone());
         model.set_forgotten(run.forgotten());
+        let mut gone = self.shared.cluster.gone();
+        let retirements = self.shared.retirements.lock().clone();
+        // What only its journal had goes with the node.
+        let daemons = self.shared.daemons.lock();
+        let retired = |daemon: &&Daemon| retirements.iter().any(|known| known.of == daemon.node_id);
+        gone.extend(daemons.iter().filter(retired).map(|daemon| daemon.name.clone()));
+        drop(daemons);
+        model.set_gone(gone);
+        model.set_heirs(retirements.into_iter().map(|known| (known.of, known.by, known.asked)).collect());
         let knew_of_others = if settled { span.invoked } else { run.knew_of_others(&daemon.name, span.invoked) };
         let clocks_are_steady = self.shared.clocks_are_steady();
         let verdict = judge(Seen { model: &model, daemon, span, calm: settled, knew_of_others, clocks_are_steady });
