@@ -25,6 +25,7 @@ use crate::record::{self, RECORD_BYTES_MAX};
 use crate::world::World;
 use bettong_wire::{ErrorKind, ServiceError};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Nodes that one node may have retired, with those that they had.
 pub(in crate::store) const RETIRED_MAX: usize = 1024;
@@ -128,7 +129,7 @@ impl<W: World> Store<W> {
     async fn fence(&self, node_id: &str, report: &mut Report) -> Result<(), ServiceError> {
         let shared = &self.shared;
         report.stage("fence");
-        let (lives, _) = life::list(&shared.objects, &shared.names, node_id).await.map_err(unanswered)?;
+        let (lives, clock_ms) = life::list(&shared.objects, &shared.names, node_id).await.map_err(unanswered)?;
         if lives.is_empty() {
             let message = format!("there is no node `{node_id}` under this prefix");
             return Err(ServiceError::new(ErrorKind::Invalid, message));
@@ -139,7 +140,7 @@ impl<W: World> Store<W> {
         let fenced = life::fence(&shared.world, &shared.objects, &shared.names, node_id, own).await;
         fenced.map_err(|error| retry(error.to_string()))?;
         shared.world.at(Point::DuringRetire).await;
-        close_for_writing(&shared.home, &shared.names, node_id).await.map_err(retry)?;
+        close_for_writing(&shared.home, &shared.names, node_id, clock_ms).await.map_err(retry)?;
         shared.world.at(Point::DuringRetire).await;
         self.become_heir(node_id).await?;
         report.note(format!(
@@ -277,7 +278,15 @@ impl<W: World> Store<W> {
 }
 
 /// Step 3: whoever wrote into the index cannot any more.
-async fn close_for_writing<W: World>(home: &IndexHome<W>, names: &Names, node_id: &str) -> Result<(), String> {
+async fn close_for_writing<W: World>(
+    home: &IndexHome<W>,
+    names: &Names,
+    node_id: &str,
+    clock_ms: u64,
+) -> Result<(), String> {
+    // Another node's clock says nothing of this one's.
+    let home = IndexHome { floor: Arc::default(), ..home.clone() };
+    home.floor.raise(clock_ms);
     let db = home.open(names.index(node_id)).await.map_err(|error| format!("the index of `{node_id}`: {error}"))?;
     home.world.enter(db.close()).await.map_err(|error| format!("the index of `{node_id}`: {error}"))
 }
