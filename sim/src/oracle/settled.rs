@@ -128,8 +128,10 @@ pub fn explain(model: &Model, orphans: &[&Stored], evidence: &Evidence<'_>) -> R
                 orphan.at.as_secs_f64()
             )));
         };
-        // What the journal may still hold is no orphan to the scrubber, and of what is damaged nothing is certain.
-        let spared = model.is_damaged(key) || model.possible(key).any(|attempt| attempt.level == Level::Journal);
+        // What the journal may still hold, or an entry that is past its time names, is no orphan to the scrubber; and of
+        // what is damaged nothing is certain.
+        let spares = |attempt: &Attempt| attempt.level == Level::Journal || attempt.ttl_ms > 0;
+        let spared = model.is_damaged(key) || model.possible(key).any(spares);
         let to_be_scrubbed = !spared && !matches!(why, Why::Damaged | Why::Expired);
         if to_be_scrubbed && evidence.scrubbed.is_some_and(|before| orphan.at < before) {
             return Err(wrong(&format!("is left although its node was scrubbed: {}", why.as_str())));
