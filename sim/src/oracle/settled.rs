@@ -218,7 +218,7 @@ pub fn check_owners(
 }
 
 /// Whether `heir` retired `of`, or the node that did, or so on.
-fn descends(claims: &BTreeMap<String, String>, of: &str, heir: &str) -> bool {
+pub fn descends(claims: &BTreeMap<String, String>, of: &str, heir: &str) -> bool {
     let mut at = of;
     for _ in 0..=claims.len() {
         match claims.get(at) {

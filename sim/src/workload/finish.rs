@@ -158,6 +158,28 @@ async fn audit(client: &mut Client, daemon: &Daemon, key: &ValueKey, owners: &[D
                 _ => Ok(()),
             }
         }),
+        // A plain key that only a retired node ever wrote is its heir's to serve.
+        Some(Err(reason)) => {
+            let claims = client.shared.claims();
+            client.judge(daemon, span, |seen| {
+                let is_heir = |owner: &Daemon| settled::descends(&claims, &owner.node_id, &daemon.node_id);
+                let alone =
+                    |owner: &Daemon| seen.model.possible(key).all(|attempt| attempt.daemon.node_id == owner.node_id);
+                let mut owners = owners.iter().filter(|owner| is_heir(owner) && alone(owner));
+                match owners.find(|owner| seen.model.surely_present(key, owner, &span).is_some()) {
+                    Some(owner) => oracle::no(
+                        "O2",
+                        format!(
+                            "{key} is acknowledged by {}, and on its heir {} it is a miss: {}",
+                            owner.name,
+                            daemon.name,
+                            reason.as_str()
+                        ),
+                    ),
+                    None => Ok(()),
+                }
+            });
+        }
         None => client.shared.cluster.run().stuck(format!("O8: {} does not answer a get of {key}", daemon.name)),
         _ => {}
     }
