@@ -103,7 +103,7 @@ fn a_dead_node_is_retired_and_refused_when_it_returns() {
 
     let data = dir.path().join("a").join("data").display().to_string();
     let returns = ["serve", "--data-dir", &data, "--store", &store, "--listen", "127.0.0.1:0", "--node-id", "a"];
-    let (code, _, said) = bettong(&returns);
+    let (code, said) = rig::refused(Path::new(rig::PROGRAM), &returns);
     assert_eq!(code, Exit::Fenced as i32, "{said}");
     assert!(said.contains("node `a` was retired by node `b`"), "{said}");
     let nodes = json(&["node", "ls", "--json", "--store", &store]);

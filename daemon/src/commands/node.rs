@@ -60,7 +60,7 @@ async fn nodes(objects: &dyn ObjectStore, prefix: &Path) -> object_store::Result
     let mut nodes = Vec::new();
     for folder in objects.list_with_delimiter(Some(&root)).await?.common_prefixes {
         let Some(id) = folder.filename().map(str::to_owned) else { continue };
-        let lives: Vec<_> = objects.list(Some(&folder.join("life"))).try_collect().await?;
+        let lives: Vec<_> = objects.list(Some(&folder.clone().join("life"))).try_collect().await?;
         let newest =
             lives.iter().filter_map(|life| Some((life_ordinal(&life.location)?, life))).max_by_key(|(n, _)| *n);
         if let Some((lives, life)) = newest {
