@@ -64,8 +64,16 @@ pub async fn run(shared: Arc<Shared>) {
         madsim::time::sleep(Duration::from_millis(100)).await;
         daemons = newest(&shared);
     }
-    operator::finish(&shared, &daemons).await;
-    madsim::time::sleep(shared.setup.peer_refresh * 3 + settling(&shared)).await;
+    loop {
+        operator::finish(&shared, &daemons).await;
+        madsim::time::sleep(shared.setup.peer_refresh * 3 + settling(&shared)).await;
+        // One that was there may have been retired since, by a request that was still on its way.
+        let there = newest(&shared);
+        if there == daemons || run.failure().is_some() {
+            break;
+        }
+        daemons = there;
+    }
     shared.settled.store(true, Ordering::Relaxed);
     run.trace("run", format_args!("settled"));
 
