@@ -97,7 +97,7 @@ impl<W: World> Store<W> {
         let (answer, result) = oneshot::channel();
         let store = self.clone();
         let level = puts.first().map_or(Level::Memory, |(spec, _)| spec.level);
-        puts.first().iter().for_each(|(spec, _)| self.shared.used(spec.ns));
+        puts.first().iter().for_each(|(spec, _)| self.shared.set_active(spec.ns));
         self.shared.world.spawn(async move {
             let keys: Vec<Key> = puts.iter().map(|(spec, _)| Key::of(spec.ns, &spec.target)).collect();
             let _guard = store.locks.lock(keys.iter().copied()).await;

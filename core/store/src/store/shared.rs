@@ -270,7 +270,7 @@ impl<W: World> Shared<W> {
     }
 
     /// The namespace was used.
-    pub fn used(&self, ns: NsNum) {
+    pub fn set_active(&self, ns: NsNum) {
         self.active.store(ns.0.into(), Ordering::Relaxed);
     }
 

@@ -35,16 +35,16 @@ const ROOM_PAUSE: Duration = Duration::from_millis(10);
 /// Longest round in the background.
 const ROUND_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How much a block is worth to have near.
-fn score(age_s: u32, starts_chain: bool, active: bool) -> f64 {
-    let recency = (-f64::from(age_s) / HALF_LIFE_S).exp2();
+/// How much a block is worth to have near; nothing for its recency where nobody knows its age.
+fn score(age_s: Option<u32>, starts_chain: bool, active: bool) -> f64 {
+    let recency = age_s.map_or(0.0, |age_s| (-f64::from(age_s) / HALF_LIFE_S).exp2());
     recency + if starts_chain { STARTS_CHAIN } else { 0.0 } + if active { ACTIVE_MODEL } else { 0.0 }
 }
 
 /// A block that could be fetched. Ordered by score, then by key.
 struct Candidate {
     score: f64,
-    age_s: u32,
+    age_s: Option<u32>,
     key: Key,
     entry: Entry,
 }
@@ -207,7 +207,9 @@ impl<W: World> Store<W> {
         // Of a block that several nodes have, the version that a get would read.
         let readable = |held: &&Entry| !held.quarantined && !held.is_expired(wall_ms);
         let first = shared.map.versions(&key).iter().find(readable).map(|first| first.put_id);
-        let age_s = now.saturating_sub(shared.map.accessed(&key, entry.node)?);
+        // A stamp of 0 says that nothing is known.
+        let used_at = Some(shared.map.accessed(&key, entry.node)?).filter(|stamp| *stamp > 0);
+        let age_s = used_at.map(|stamp| now.saturating_sub(stamp));
         let score = score(age_s, starts_chain(&entry), active == Some(key.ns));
         (first == Some(entry.put_id)).then_some(Candidate { score, age_s, key, entry })
     }
@@ -224,10 +226,11 @@ mod tests {
     #[test]
     fn scores_are_those_of_the_design() {
         let near = |score: f64, expected: f64| (score - expected).abs() < 1e-9;
-        assert!(near(score(0, false, false), 1.0));
-        assert!(near(score(600, false, false), 0.5));
-        assert!(near(score(1200, true, false), 0.55));
-        assert!(near(score(600, true, true), 1.0));
-        assert!(score(u32::MAX, false, false) >= 0.0);
+        assert!(near(score(Some(0), false, false), 1.0));
+        assert!(near(score(Some(600), false, false), 0.5));
+        assert!(near(score(Some(1200), true, false), 0.55));
+        assert!(near(score(Some(600), true, true), 1.0));
+        assert!(score(Some(u32::MAX), false, false) >= 0.0);
+        assert!(near(score(None, true, false), 0.3));
     }
 }
