@@ -48,7 +48,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("swarm", Self::Swarm),
         ("chain-save-restore", Self::ChainSaveRestore),
         ("few-keys", Self::FewKeys),
