@@ -78,6 +78,23 @@ impl<W: World> Store<W> {
         }
     }
 
+    /// Values that another node put are this node's now: they take of the budgets, and count as used once. Of which chain
+    /// they are is known from the next start on. Needs the keys' locks.
+    pub(super) fn account_taken(&self, taken: &[(Key, Entry)]) {
+        let shared = &self.shared;
+        if !shared.has_budgets {
+            return;
+        }
+        let mut accounts = shared.accounts.lock();
+        for (key, entry) in taken {
+            accounts.open(key.ns, || self.namespace_budget(key.ns));
+            accounts.restore(key.ns, self.block_of(key, entry, None), 0);
+        }
+        if accounts.over().is_some() {
+            shared.housekeeping.notify_one();
+        }
+    }
+
     pub(super) fn block_of(&self, key: &Key, entry: &Entry, parent: Option<u64>) -> Block {
         let sequence = if key.kind == Kind::Sidecar { SIDECAR_SEQUENCE } else { entry.sequence };
         let bytes = u32::try_from(entry.object_bytes()).unwrap_or(u32::MAX);

@@ -196,7 +196,7 @@ impl<W: World> Store<W> {
         self.has_room_for(keyed.len())?;
         let _guard = self.locks.lock(keyed.iter().map(|(key, _)| *key)).await;
         let mut changes = Vec::new();
-        let mut replaced = Vec::new();
+        let (mut replaced, mut taken) = (Vec::new(), Vec::new());
         for (key, legacy) in keyed {
             let put_id = legacy.row.entry.put_id;
             report.count("listed");
@@ -214,6 +214,7 @@ impl<W: World> Store<W> {
             }
             report.count("taken_over");
             report.add("taken_over_bytes", legacy.row.entry.stored_len.into());
+            taken.push((key, legacy.row.entry));
             changes.push(IndexChange::Put { key: legacy.key, row: legacy.row });
             if legacy.quarantined {
                 changes.push(IndexChange::Quarantine { key: legacy.key, put_id });
@@ -221,6 +222,7 @@ impl<W: World> Store<W> {
         }
         changes.push(progress);
         self.settle(changes).await?;
+        self.account_taken(&taken);
         if !replaced.is_empty() {
             self.remove_objects(replaced);
         }
