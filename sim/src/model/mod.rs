@@ -533,10 +533,14 @@ impl Model {
                 && attempt.ttl_ms == 0
                 && daemon.inherits(&attempt.daemon)
                 && attempt.span.precedes(read);
-            // Its node says that it forgot what it had of the key then: this version, or one that had replaced it.
+            // Its node, or an heir of it, says that it forgot what it had of the key then: this version, or one that had
+            // replaced it.
             let forgotten = forgotten.iter().any(|forgotten| {
                 let before = read.ended.is_none_or(|ended| forgotten.began <= ended);
-                let same = self.nodes.get(&forgotten.daemon) == Some(&attempt.daemon.node_id);
+                let same = self.nodes.get(&forgotten.daemon).is_some_and(|by| {
+                    let of = &attempt.daemon.node_id;
+                    by == of || self.heir_since(by, of).is_some_and(|since| since <= forgotten.began)
+                });
                 same && before && forgotten.began >= attempt.span.invoked
             });
             let touches = |deletion: &Deletion| {
