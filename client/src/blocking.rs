@@ -4,7 +4,7 @@
 
 use crate::namespace::{BlockToPut, Existing, Got, Place, Value};
 use crate::{Client as AsyncClient, Error, Namespace as AsyncNamespace, Options};
-use bettong_wire::request::{HeadValue, Level, ListKind, PartAsk, ReadLimits, Target, Tier};
+use bettong_wire::request::{HeadValue, Level, ListKind, Maintain, PartAsk, ReadLimits, Target, Tier};
 use bettong_wire::response::{Head, ListPage, Stored};
 use bettong_wire::{BlockHash, BlockKey, ErrorKind, ModelIdentity, NamespaceId, Payload, SidecarKey};
 use std::sync::Arc;
@@ -78,6 +78,7 @@ blocking! {
     fn clear(&self, tier: Tier) -> u64;
     fn restore(&self, keys: Vec<BlockKey>, limits: ReadLimits) -> u32;
     fn stats(&self) -> Payload;
+    fn maintain(&self, maintain: Maintain) -> (Vec<u8>, Payload);
 }
 
 impl Namespace {

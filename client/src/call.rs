@@ -93,7 +93,8 @@ pub(crate) fn is_repeatable(request: &Request) -> bool {
         | Request::GetBlocks(_)
         | Request::Open(_)
         | Request::GetSidecar(_)
-        | Request::GetHead(_) => true,
+        | Request::GetHead(_)
+        | Request::Maintain(_) => true,
         Request::Clear(_)
         | Request::Close { .. }
         | Request::Delete(_)

@@ -316,6 +316,16 @@ impl Namespace {
         }
     }
 
+    /// One slice of a task of upkeep; needs the `admin` right, and concerns the whole node. Answers the cursor of the next
+    /// slice, empty after the last one, and a JSON document of what this slice did.
+    pub async fn maintain(&self, maintain: Maintain) -> Result<(Vec<u8>, Payload), ServiceError> {
+        let mut response = self.call(Request::Maintain(maintain), Vec::new()).await?;
+        match (response.outcome, response.payloads.pop()) {
+            (Outcome::Ok(Answer::Maintained { cursor }), Some(document)) => Ok((cursor, document)),
+            (other, _) => Err(unexpected("a slice of maintenance", other)),
+        }
+    }
+
     /// Closes the namespace. Other clones find it closed.
     pub async fn close(self) -> Result<(), ServiceError> {
         match self.call(Request::Close { ns: NS }, Vec::new()).await?.outcome {

@@ -29,11 +29,11 @@ pub enum Exit {
     ObjectStore = 12,
     /// What is stored cannot be opened: damaged, or written by a newer release.
     Stored = 13,
-    /// A newer life of this node id exists. A supervisor must not restart the daemon.
+    /// A newer life of this node id exists, or the node was retired. A supervisor must not restart the daemon.
     Fenced = 14,
-    /// The drain bound passed; what was still under way was cut off.
+    /// The bound of a drain or of a flush passed; what was still under way was cut off, what the journal has stays there.
     Undrained = 15,
-    /// A check of `replay` or `demo` failed: wrong bytes, lost blocks, or numbers that disagree.
+    /// A check failed, or a salvage lost something: wrong bytes, lost blocks, or numbers that disagree.
     CheckFailed = 20,
     /// A second signal ended the process at once.
     Interrupted = 130,
@@ -53,8 +53,8 @@ impl Exit {
         (Self::Listen, "the address cannot be listened on"),
         (Self::ObjectStore, "the object store: wrong URL, unreachable, refused"),
         (Self::Stored, "what is stored cannot be opened: damaged, or of a newer release"),
-        (Self::Fenced, "a newer life of this node id exists: do not restart"),
-        (Self::Undrained, "the drain bound passed, requests were cut off"),
+        (Self::Fenced, "a newer life of this node id exists, or the node was retired: do not restart"),
+        (Self::Undrained, "a drain or flush passed its bound: requests were cut off, or puts wait in the journal"),
         (Self::CheckFailed, "a check failed: wrong bytes, lost blocks, numbers that disagree"),
         (Self::Interrupted, "interrupted by a second signal"),
     ];

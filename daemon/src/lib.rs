@@ -11,13 +11,16 @@ pub mod crash;
 pub mod demo;
 pub mod exit;
 pub mod objects;
+pub mod policy_report;
+pub mod price;
 pub mod process;
 pub mod remote;
 pub mod render;
 pub mod replay;
 pub mod trace;
 
-use cli::{Cli, Command, NodeCommand};
+use bettong_wire::request::Task;
+use cli::{Cli, Command, JournalCommand, NodeCommand};
 use exit::{Exit, OrExit, Outcome};
 
 /// Runs one command to its end.
@@ -43,11 +46,20 @@ async fn against_a_daemon(cli: &Cli) -> Outcome {
         Command::Rm { key } => commands::keys::rm(key, global).await,
         Command::Ls(args) => commands::ls::run(args, global).await,
         Command::Lookup(args) => commands::keys::lookup(args, global).await,
-        Command::Stats => commands::stats::run(global).await,
+        Command::Stats(prices) => commands::stats::run(prices, global).await,
+        Command::Flush(args) => commands::flush::run(args, global).await,
+        Command::Journal(JournalCommand::Check(args)) => commands::journal::check(args, global.json).await,
+        Command::Journal(JournalCommand::Dump(args)) => commands::journal::dump(args, global.json).await,
+        Command::Journal(JournalCommand::Salvage(args)) => commands::journal::salvage(args, global.json).await,
         Command::Bench(args) => commands::bench::run(args, global).await,
         Command::Replay(args) => commands::replay::run(args, global).await,
         Command::Demo(args) => commands::demo::run(args).await,
         Command::CrashTest(args) => commands::crash_test::run(args, global.json).await,
+        Command::Scrub(args) => commands::upkeep::run(Task::Scrub, "", args.dry_run, global).await,
+        Command::Prefetch(args) => commands::upkeep::run(Task::Prefetch, "", args.dry_run, global).await,
         Command::Node(NodeCommand::Ls(args)) => commands::node::ls(args, global.json).await,
+        Command::Node(NodeCommand::Retire(args)) => {
+            commands::upkeep::run(Task::Retire, &args.id, args.dry_run, global).await
+        }
     }
 }

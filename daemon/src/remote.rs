@@ -3,7 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit, Outcome, exit_of};
 use bettong_client::{BlockToPut, Client, Error, Got, Level, Namespace, Options, Place, ReadLimits, Stored, Value};
 use bettong_wire::limits::TOKEN_BYTES_MAX;
-use bettong_wire::request::{BlockPut, ListKind, Target, Tier};
+use bettong_wire::request::{BlockPut, ListKind, Maintain, Target, Tier};
 use bettong_wire::response::ListPage;
 use bettong_wire::{BlockHash, BlockKey, MissReason, ModelIdentity, Payload, SidecarKey};
 use bytes::Bytes;
@@ -165,6 +165,13 @@ impl Remote {
 
     pub async fn clear(&self, tier: Tier) -> Outcome<u64> {
         self.namespace.clear(tier).await.map_err(failed)
+    }
+
+    /// One slice of a task of upkeep: the cursor of the next, and what this one did.
+    pub async fn maintain(&self, maintain: Maintain) -> Outcome<(Vec<u8>, serde_json::Value)> {
+        let (cursor, document) = self.namespace.maintain(maintain).await.map_err(failed)?;
+        let document = serde_json::from_slice(document.as_ref()).or_exit(Exit::Failed, "the daemon's report")?;
+        Ok((cursor, document))
     }
 
     /// The daemon's counters.

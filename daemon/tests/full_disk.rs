@@ -93,9 +93,9 @@ fn value(number: u64, len: usize) -> Bytes {
 }
 
 /// Puts one block; a failure must say that the disk is full.
-async fn put(remote: &Remote, number: u64, len: usize) -> bool {
+async fn put(remote: &Remote, number: u64, len: usize, level: Level) -> bool {
     let put = BlockPut { key: key(number), parent: None, sequence: 0, len: len as u64 };
-    match remote.put_blocks(vec![(put, value(number, len))], Level::Object).await {
+    match remote.put_blocks(vec![(put, value(number, len))], level).await {
         Ok(_) => true,
         Err(failure) => {
             assert!(matches!(failure.exit, Exit::Retry | Exit::Unavailable), "{failure}");
@@ -113,22 +113,32 @@ async fn read_all(remote: &Remote, acknowledged: &[(u64, usize)]) {
     }
 }
 
-async fn works_again(remote: &Remote, number: u64) {
+async fn works_again(remote: &Remote, number: u64, level: Level) {
     let began = Instant::now();
-    while !put(remote, number, 1000).await {
+    while !put(remote, number, 1000, level).await {
         assert!(began.elapsed() < PATIENCE, "puts still fail");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_loses_nothing_and_ends_when_there_is_room() {
+    fill_and_make_room(Level::Object).await;
+}
+
+/// The journal, and what is uploaded from it, are on the same disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_on_a_full_disk_loses_nothing_either() {
+    fill_and_make_room(Level::Journal).await;
+}
+
+async fn fill_and_make_room(level: Level) {
     let disk = Disk::take();
     let setup = setup(&disk);
     let daemon = Daemon::start(&setup).unwrap();
     let remote = open(&daemon).await;
     let mut acknowledged = Vec::new();
     for number in 0.. {
-        if !put(&remote, number, BLOCK).await {
+        if !put(&remote, number, BLOCK, level).await {
             break;
         }
         acknowledged.push((number, BLOCK));
@@ -138,7 +148,7 @@ async fn a_full_disk_loses_nothing_and_ends_when_there_is_room() {
     // A page at a time: what has room for an object has none for the index, and the other way round.
     for number in 1000..1006 {
         disk.give_back(4096 * (number % 4));
-        if put(&remote, number, 1000).await {
+        if put(&remote, number, 1000, level).await {
             acknowledged.push((number, 1000));
         }
         disk.fill();
@@ -147,22 +157,72 @@ async fn a_full_disk_loses_nothing_and_ends_when_there_is_room() {
     remote.stats().await.unwrap();
 
     disk.make_room();
-    works_again(&remote, 2000).await;
+    works_again(&remote, 2000, level).await;
     acknowledged.push((2000, 1000));
     read_all(&remote, &acknowledged).await;
 
     disk.fill();
-    assert!(!put(&remote, 2001, BLOCK).await);
+    assert!(!put(&remote, 2001, BLOCK, level).await);
     daemon.kill().unwrap();
     disk.make_room();
     let daemon = Daemon::start(&setup).unwrap();
     let remote = open(&daemon).await;
     read_all(&remote, &acknowledged).await;
-    works_again(&remote, 2002).await;
+    works_again(&remote, 2002, level).await;
 
     disk.fill();
-    assert!(!put(&remote, 2003, BLOCK).await);
+    assert!(!put(&remote, 2003, BLOCK, level).await);
     drop(remote);
+    match level {
+        Level::Object => daemon.stop().unwrap(),
+        // It may say that something waits for the next start.
+        _ => {
+            daemon.terminate().unwrap();
+            let code = daemon.wait().unwrap();
+            assert!([Some(0), Some(Exit::Undrained as i32)].contains(&code), "{code:?}");
+        }
+    }
+    disk.make_room();
+    let daemon = Daemon::start(&setup).unwrap();
+    read_all(&open(&daemon).await, &acknowledged).await;
+    daemon.stop().unwrap();
+}
+
+/// A salvage that has no room fails as a whole, and is run again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_salvage_on_a_full_disk_changes_nothing_for_the_worse() {
+    let disk = Disk::take();
+    let setup = setup(&disk);
+    let daemon = Daemon::start(&setup).unwrap();
+    let remote = open(&daemon).await;
+    // Nothing can be uploaded.
+    std::fs::rename(disk.dir.join("objects"), disk.dir.join("away")).unwrap();
+    std::fs::write(disk.dir.join("objects"), "in the way").unwrap();
+    for number in 0..4 {
+        assert!(put(&remote, number, BLOCK, Level::Journal).await);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    daemon.kill().unwrap();
+    std::fs::remove_file(disk.dir.join("objects")).unwrap();
+    std::fs::rename(disk.dir.join("away"), disk.dir.join("objects")).unwrap();
+    let segment = setup.data_dir.join("node/journal/00000000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[BLOCK / 2] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    disk.fill();
+    let data_dir = setup.data_dir.display().to_string();
+    let salvage = ["journal", "salvage", "--data-dir", &data_dir];
+    for _ in 0..2 {
+        let (code, said) = rig::refused(Path::new(rig::PROGRAM), &salvage);
+        assert_eq!(code, Exit::DataDir as i32, "{said}");
+        assert!(said.contains("No space left on device"), "{said}");
+    }
+    disk.make_room();
+    let salvaged = rig::run(Path::new(rig::PROGRAM), &salvage);
+    assert_eq!(salvaged.status.code(), Some(Exit::CheckFailed as i32), "the first block is lost");
+    let daemon = Daemon::start(&setup).unwrap();
+    let kept: Vec<(u64, usize)> = (1..4).map(|number| (number, BLOCK)).collect();
+    read_all(&open(&daemon).await, &kept).await;
     daemon.stop().unwrap();
 }
 

@@ -5,6 +5,8 @@ mod rig;
 use bettong::demo::child::{Daemon, Setup};
 use bettong::exit::Exit;
 use bettong::remote::{Access, Remote};
+use bettong::trace::generated::{Shape, generate};
+use bettong::trace::ideal;
 use bettong_wire::request::{Level, ListKind};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -85,6 +87,10 @@ fn client_commands_say_what_is_wrong() {
         (vec!["bench", "--duration", "0"], Exit::Usage),
         (vec!["bench", "--op", "get-batch", "--batch", "1025"], Exit::Usage),
         (vec!["bench", "--compare", "memcached://x"], Exit::Usage),
+        (vec!["bench", "--compare", "redis://x", "--beside", "uploads"], Exit::Usage),
+        (vec!["demo", "--level", "memory"], Exit::Usage),
+        (vec!["replay", "--policy-report", "--price"], Exit::Usage),
+        (vec!["flush", "--connect", "tcp://127.0.0.1:9"], Exit::Unavailable),
         (vec!["node", "ls", "--store", "file:///no/such/store"], Exit::ObjectStore),
     ] {
         let (code, said) = refused(&arguments);
@@ -275,6 +281,11 @@ async fn every_operation_is_measured_and_nothing_stays_behind() {
         let each = items.as_f64().map(|items| (items / requests.as_f64().unwrap()).round());
         assert_eq!(each, (op.contains("batch") || op == "lookup").then_some(5.0), "{report}");
     }
+    let beside = ["bench", "--connect", &daemon.connect, "--json", "--beside", "uploads", "--duration", "300ms"];
+    let output = bettong(&[&beside[..], &["--runs", "1"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["beside"]["p99_ratio"]["median"].as_f64().unwrap() > 0.0, "{report}");
     let remote = Remote::open(&daemon.access("default"), Some(bettong::replay::identity("bf16"))).await.unwrap();
     for kind in [ListKind::Plain, ListKind::Blocks] {
         assert!(remote.list(kind, "", Vec::new(), 10).await.unwrap().entries.is_empty(), "{kind:?}");
@@ -288,16 +299,38 @@ fn the_demo_holds() {
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{table}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(table.contains("0 wrong") && table.contains("0 acknowledged blocks lost"), "{table}");
+    // What the disk held is there after SIGKILL: how soon, and how much beside an uninterrupted run, is shown.
+    assert!(table.contains("first disk hit after SIGKILL  ") && !table.contains("there was none"), "{table}");
 }
 
 #[test]
 fn a_crash_test_keeps_what_was_acknowledged_and_says_so() {
-    let output = bettong(&["crash-test", "--rounds", "3", "--seed", "5", "--json"]);
+    let output = bettong(&["crash-test", "--rounds", "6", "--seed", "5", "--json"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&report["rounds"], &report["lost"], &report["wrong"]), (&3.into(), &0.into(), &0.into()), "{report}");
-    assert!(report["acknowledged"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!((&report["rounds"], &report["lost"], &report["wrong"]), (&6.into(), &0.into(), &0.into()), "{report}");
+    // How many at which level is a matter of moments; that some were, of all.
+    let at = |level| report[format!("acknowledged_at_level_{level}")].as_u64().unwrap_or(0);
+    assert!(at("journal") + at("object") > 0, "{report}");
     let (exit, said) = refused(&["crash-test", "--level", "memory"]);
     assert_eq!(exit, Exit::Usage as i32, "{said}");
+}
+
+/// One request after the other and nothing evicted: exactly what a cache that keeps everything hits, and the daemon's
+/// counters say so too (the command ends with 20 where they disagree).
+#[tokio::test]
+async fn a_replay_hits_what_is_possible_and_both_counts_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&setup(dir.path(), &[])).unwrap();
+    let replayed = ["replay", "--block-bytes", "4KiB", "--concurrency", "1", "--json", "--connect", &daemon.connect];
+    let output = bettong(&replayed);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ideal = ideal(&generate(Shape::default()));
+    assert_eq!(document["agree"], true);
+    assert_eq!(document["replay"]["blocks"], ideal.blocks);
+    assert_eq!(document["replay"]["hits"], ideal.hits);
+    assert_eq!(document["replay"]["wrong"], 0);
+    daemon.stop().unwrap();
 }

@@ -1,7 +1,11 @@
 //! Every limit and knob of the store, with its unit, its default and the reason for it.
 
+use crate::journal::JournalConfig;
+use crate::life::Life;
+use bettong_wire::NamespaceId;
 use bettong_wire::envelope::Algorithm;
 use bettong_wire::limits;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How a store is opened. The defaults suit a 2-core machine.
@@ -19,7 +23,8 @@ pub struct StoreConfig {
     pub compression: Algorithm,
     /// Attempts of one object-store request, the first included.
     pub object_attempts_max: u32,
-    /// One attempt of one object-store request is given up after this long; its outcome is then unknown.
+    /// One attempt of one object-store request is given up after this long, and a second more for each 2 MiB that it
+    /// carries; its outcome is then unknown.
     pub object_attempt_timeout: Duration,
     /// First pause between attempts; doubled each time, with jitter.
     pub object_backoff: Duration,
@@ -43,10 +48,32 @@ pub struct StoreConfig {
     pub head_publish_max: Duration,
     /// Generations of a head older than this may be removed, the newest never.
     pub head_generations_kept: Duration,
+    /// Objects younger than this by the bucket's clock are none of the scrubber's business.
+    pub scrub_grace: Duration,
+    /// Blocks that are likely to be asked for soon are fetched so often; zero does so only when asked.
+    pub prefetch_every: Duration,
+    /// Payload that one prefetch brings into the local tiers at most. Bytes.
+    pub prefetch_bytes: u64,
     /// Plain keys held at most, in all namespaces.
     pub plain_keys_max: usize,
     /// Blocks and other values in the index at most.
     pub index_entries_max: usize,
+    /// What this node keeps in the object store: beyond it the least worth is forgotten, down to 90 %. Zero keeps
+    /// everything. Bytes.
+    pub object_bytes_max: u64,
+    /// The same for each namespace that `namespace_budgets` does not name. Bytes.
+    pub namespace_bytes_max: u64,
+    /// The same for single namespaces. Bytes.
+    pub namespace_budgets: BTreeMap<NamespaceId, u64>,
+    /// Values that one step of an eviction takes from the index at once. Short steps let what is used meanwhile stay.
+    pub evict_batch_max: usize,
+    /// How often a part of the index is looked through for values past their time.
+    pub expiry_walk_every: Duration,
+    /// Their bytes go when the wall clock has said so for this much monotone time, at every look.
+    pub expiry_patience: Duration,
+    /// The signal journal on disk: accesses, so that recency survives a restart; the oldest go first. Zero remembers
+    /// none. Bytes.
+    pub signal_bytes_max: u64,
     /// Names of evicted values that are remembered, so that `evicted` is told from `absent`.
     pub ghosts_max: usize,
     /// Reads of a request that gives no deadline are given up after this long.
@@ -56,6 +83,9 @@ pub struct StoreConfig {
     pub journal_bytes_max: u64,
     /// A segment of the journal is closed once it has reached this length. Bytes.
     pub journal_segment_bytes: u64,
+    /// Stored bytes that one batch of the journal gathers at most; a put of several values that has more fills several,
+    /// and becomes visible with the last. Bytes.
+    pub journal_batch_bytes: u64,
     /// Blocks and sidecars whose envelope is smaller than this share an object with others that are written with them.
     /// Zero packs nothing. Bytes.
     pub pack_below: u64,
@@ -87,23 +117,52 @@ impl StoreConfig {
             dead_marks_kept: Duration::from_secs(7 * 24 * 3600),
             head_publish_max: Duration::from_secs(3600),
             head_generations_kept: Duration::from_secs(24 * 3600),
+            scrub_grace: Duration::from_secs(3600),
+            prefetch_every: Duration::ZERO,
+            prefetch_bytes: 256 << 20,
             plain_keys_max: 1_000_000,
             index_entries_max: 16_000_000,
+            object_bytes_max: 0,
+            namespace_bytes_max: 0,
+            namespace_budgets: BTreeMap::new(),
+            evict_batch_max: 64,
+            expiry_walk_every: Duration::from_secs(10),
+            expiry_patience: Duration::from_secs(3600),
+            signal_bytes_max: 64 << 20,
             ghosts_max: 65_536,
             read_deadline_default: Duration::from_secs(30),
             journal_bytes_max: 4 << 30,
             journal_segment_bytes: 64 << 20,
+            journal_batch_bytes: 16 << 20,
             pack_below: 0,
             pack_bytes: 4 << 20,
             list_page_max: limits::LIST_PAGE_MAX,
         }
     }
 
+    /// Payload memory that the tier leaves to what is on its way in or out: a quarter, and at least two largest payloads.
+    pub fn in_flight_bytes(&self) -> u64 {
+        (self.memory_bytes / 4).max(self.payload_bytes_max.saturating_mul(2))
+    }
+
+    /// How the journal is opened, and salvaged, by this run of the process.
+    pub fn journal(&self, life: Life) -> JournalConfig {
+        JournalConfig {
+            bytes_max: self.journal_bytes_max,
+            segment_bytes: self.journal_segment_bytes,
+            batch_bytes_max: self.journal_batch_bytes,
+            ..JournalConfig::new(life)
+        }
+    }
+
+    /// Whether anything is ever evicted from the object store.
+    pub fn has_budgets(&self) -> bool {
+        self.object_bytes_max > 0 || self.namespace_bytes_max > 0 || self.namespace_budgets.values().any(|max| *max > 0)
+    }
+
     /// Says what is wrong with the configuration, naming the value and the limit.
     pub fn check(&self) -> Result<(), String> {
-        let id_ok = (1..=64).contains(&self.node_id.len())
-            && self.node_id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !id_ok {
+        if !is_node_id(&self.node_id) {
             return Err(format!("node id `{}` must be 1 to 64 characters of a-z, 0-9 and -", self.node_id));
         }
         let segment_ok = |segment: &str| {
@@ -132,9 +191,20 @@ impl StoreConfig {
             let below = self.pack_below;
             return Err(format!("pack_below is {below}, it must be at most pack_bytes ({pack})"));
         }
-        if self.object_attempts_max == 0 || self.object_inflight_max == 0 || self.commit_batch_max == 0 {
-            return Err("object_attempts_max, object_inflight_max and commit_batch_max must be at least 1".to_owned());
+        let at_least_one = [
+            ("object_attempts_max", self.object_attempts_max as usize),
+            ("object_inflight_max", self.object_inflight_max),
+            ("commit_batch_max", self.commit_batch_max),
+            ("evict_batch_max", self.evict_batch_max),
+        ];
+        if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{name} is 0, it must be at least 1"));
         }
         Ok(())
     }
+}
+
+/// Whether a node may be called so.
+pub(crate) fn is_node_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }

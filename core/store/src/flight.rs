@@ -5,6 +5,7 @@ use bettong_wire::PutId;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// Flights under way.
@@ -25,6 +26,8 @@ pub struct Pilot<T> {
     put_id: PutId,
     under_way: Arc<Mutex<BTreeMap<PutId, watch::Receiver<Option<T>>>>>,
     sender: watch::Sender<Option<T>>,
+    /// Whether the register still holds this flight: another one may have its put id afterwards.
+    registered: AtomicBool,
 }
 
 /// A seat in a flight.
@@ -40,7 +43,10 @@ impl<T: Clone> Flights<T> {
         }
         let (sender, receiver) = watch::channel(None);
         under_way.insert(put_id, receiver.clone());
-        (Seat(receiver), Some(Pilot { put_id, under_way: self.under_way.clone(), sender }))
+        (
+            Seat(receiver),
+            Some(Pilot { put_id, under_way: self.under_way.clone(), sender, registered: AtomicBool::new(true) }),
+        )
     }
 
     pub fn len(&self) -> usize {
@@ -51,7 +57,7 @@ impl<T: Clone> Flights<T> {
 impl<T> Pilot<T> {
     /// Hands the result to everybody on board.
     pub fn land(self, result: T) {
-        self.under_way.lock().remove(&self.put_id);
+        self.leave_register();
         self.sender.send_replace(Some(result));
     }
 
@@ -59,12 +65,30 @@ impl<T> Pilot<T> {
     pub fn has_passengers(&self) -> bool {
         self.sender.receiver_count() > 1
     }
+
+    /// Closes an empty flight to everybody; says whether somebody is on board and it goes on.
+    pub fn goes_on(&self) -> bool {
+        let mut under_way = self.under_way.lock();
+        // Seats are given out under this lock: nobody boards what is found empty here.
+        let empty = !self.has_passengers();
+        if empty && self.registered.swap(false, Ordering::Relaxed) {
+            under_way.remove(&self.put_id);
+        }
+        !empty
+    }
+
+    fn leave_register(&self) {
+        let mut under_way = self.under_way.lock();
+        if self.registered.swap(false, Ordering::Relaxed) {
+            under_way.remove(&self.put_id);
+        }
+    }
 }
 
 impl<T> Drop for Pilot<T> {
     fn drop(&mut self) {
         // A flight that ended without landing (a panic, a runtime that shuts down) must not hold its put id for ever.
-        self.under_way.lock().remove(&self.put_id);
+        self.leave_register();
     }
 }
 
@@ -97,5 +121,21 @@ mod tests {
         drop(pilot.unwrap());
         assert_eq!(block_on(third.landed()), None);
         assert_eq!(flights.len(), 0);
+    }
+
+    #[test]
+    fn nobody_boards_a_flight_that_was_found_empty() {
+        let flights = Flights::default();
+        let id = PutId { life: 1, counter: 1 };
+        let (seat, pilot) = flights.join(id);
+        let empty = pilot.unwrap();
+        assert!(empty.goes_on());
+        drop(seat);
+        assert!(!empty.goes_on());
+        let (seat, pilot) = flights.join(id);
+        empty.land("nobody waited");
+        assert_eq!(flights.len(), 1, "the landing of the empty flight took the next one out of the register");
+        pilot.unwrap().land("good");
+        assert_eq!(block_on(seat.landed()), Some("good"));
     }
 }

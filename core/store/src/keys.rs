@@ -44,6 +44,8 @@ pub struct NamespaceTable {
 impl NamespaceTable {
     /// Namespaces one process holds at most; the key table would otherwise grow with whatever callers name.
     pub const MAX: usize = 65_536;
+    /// Namespaces that one tenant adds to them at most: no tenant takes the table from the others.
+    pub const MAX_OF_TENANT: u32 = 8_192;
 
     /// The number of `id`, given out on the first call. `None` where the table is full.
     pub fn number(&mut self, id: NamespaceId) -> Option<NsNum> {

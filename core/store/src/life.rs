@@ -6,6 +6,7 @@ use crate::objects::{ObjectError, Objects};
 use crate::observe::{Point, State};
 use crate::record::{self, RECORD_BYTES_MAX};
 use crate::world::{Clock, Disk, DiskError, World};
+use futures::{StreamExt, stream};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +25,9 @@ pub struct Life {
 struct LifeRecord {
     life: String,
     wall_ms: u64,
+    /// The node that retired this one, in the life with which it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retired_by: Option<String>,
 }
 
 /// What the node's directory remembers of itself.
@@ -42,8 +46,11 @@ pub enum Exclusive {
 }
 
 const LIVES_KEPT: usize = 64;
-/// Lives of one node that are looked at: a node that starts every minute gets there in a month.
-const LIVES_MAX: usize = 50_000;
+/// Records of lives of one page of a listing, and how many of them are read at once.
+const LIVES_PAGE: usize = 1000;
+const LIVES_AT_ONCE: usize = 32;
+/// Reads of a life's record before it counts as damaged.
+const LIFE_READS: u32 = 2;
 const NODE_FILE: &str = "node/record";
 const NODE_FILE_NEW: &str = "node/record.new";
 /// Reads of the directory's record before it counts as damaged.
@@ -95,7 +102,8 @@ fn unhex(text: &str) -> Option<u64> {
     (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
 
-/// The lives of a node that the bucket knows: life to ordinal, and the highest time one began at.
+/// The lives of a node that the bucket knows: life to ordinal, and the highest time one began at. A damaged record of an
+/// old life is passed over: what that life wrote is nobody's, and stays. The newest must verify.
 pub async fn list<W: World>(
     objects: &Objects<W>,
     names: &Names,
@@ -103,18 +111,55 @@ pub async fn list<W: World>(
 ) -> Result<(BTreeMap<u64, u64>, u64), ObjectError> {
     let mut lives = BTreeMap::new();
     let mut clock_ms = 0;
-    for object in objects.list(&names.lives(node_id), None, LIVES_MAX).await?.objects {
-        let Some(ordinal) = life_ordinal(&object.location) else { continue };
-        let bytes = objects.get(&object.location, RECORD_BYTES_MAX).await?;
-        match record::decode::<LifeRecord>(&bytes).map(|held| (unhex(&held.life), held.wall_ms)) {
-            Ok((Some(life), wall_ms)) => {
-                lives.insert(life, ordinal);
-                clock_ms = clock_ms.max(wall_ms);
+    let mut after = None;
+    // Why the newest life so far is not known.
+    let mut damaged = None;
+    loop {
+        let page = objects.list(&names.lives(node_id), after.as_ref(), LIVES_PAGE).await?;
+        after = page.objects.last().map(|object| object.location.clone()).or(after);
+        let records = page.objects.into_iter().filter_map(|object| {
+            let ordinal = life_ordinal(&object.location)?;
+            Some(async move { (ordinal, read_life(objects, &object.location).await) })
+        });
+        let mut records = stream::iter(records.collect::<Vec<_>>()).buffered(LIVES_AT_ONCE);
+        while let Some((ordinal, read)) = records.next().await {
+            match read? {
+                Ok((life, wall_ms)) => {
+                    lives.insert(life, ordinal);
+                    clock_ms = clock_ms.max(wall_ms);
+                    damaged = None;
+                }
+                Err(damage) => {
+                    tracing::warn!(damage, node_id, "the record of a life does not verify");
+                    damaged = Some(damage);
+                }
             }
-            _ => return Err(ObjectError::Unknown(format!("{} is not a life record", object.location))),
+        }
+        if !page.more {
+            return damaged.map_or(Ok((lives, clock_ms)), |damage| Err(ObjectError::Unknown(damage)));
         }
     }
-    Ok((lives, clock_ms))
+}
+
+/// A life and the time it began at; the inner error where its record does not verify.
+async fn read_life<W: World>(objects: &Objects<W>, path: &Path) -> Result<Result<(u64, u64), String>, ObjectError> {
+    let mut damage = String::new();
+    for _ in 0..LIFE_READS {
+        let bytes = match objects.get(path, RECORD_BYTES_MAX).await {
+            Ok(bytes) => bytes,
+            Err(error @ ObjectError::TooLong { .. }) => {
+                damage = format!("{path}: {error}");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match record::decode::<LifeRecord>(&bytes).map(|held| (unhex(&held.life), held.wall_ms)) {
+            Ok((Some(life), wall_ms)) => return Ok(Ok((life, wall_ms))),
+            Ok((None, _)) => damage = format!("{path} names no life"),
+            Err(error) => damage = format!("{path} is not a life record: {error}"),
+        }
+    }
+    Ok(Err(damage))
 }
 
 /// Begins a life: on the local disk first, then in the bucket, each durable before the next. Without `exclusive`, the
@@ -140,7 +185,7 @@ pub async fn begin<W: World>(
         next.lives.drain(..old);
         write_directory(world, &next).await?;
         world.at(Point::LifeOnDisk).await;
-        let held = LifeRecord { life: hex(life), wall_ms: world.clock().wall_ms() };
+        let held = LifeRecord { life: hex(life), wall_ms: world.clock().wall_ms(), retired_by: None };
         let bytes = record::encode(&held).map_err(LifeError::Damaged)?;
         let path = match exclusive {
             Exclusive::Yes => names.life(node_id, ordinal),
@@ -162,6 +207,38 @@ pub async fn begin<W: World>(
         if ours {
             lives.insert(life, ordinal);
             return Ok(Begun { life: Life { ordinal, life }, path, directory, lives, clock_ms });
+        }
+    }
+    Err(LifeError::Contended)
+}
+
+/// Begins a life in the name of a node that `by` retires, unless its newest says so already: every older one has to end.
+pub async fn fence<W: World>(
+    world: &W,
+    objects: &Objects<W>,
+    names: &Names,
+    node_id: &str,
+    by: &str,
+) -> Result<(), LifeError> {
+    let (lives, _) = list(objects, names, node_id).await?;
+    let newest = lives.values().copied().max().unwrap_or(0);
+    let held =
+        LifeRecord { life: hex(world.random_u64()), wall_ms: world.clock().wall_ms(), retired_by: Some(by.to_owned()) };
+    let bytes = record::encode(&held).map_err(LifeError::Damaged)?;
+    let fences = async |ordinal| {
+        let there = objects.get(&names.life(node_id, ordinal), RECORD_BYTES_MAX).await?;
+        Ok::<bool, LifeError>(record::decode::<LifeRecord>(&there).is_ok_and(|held| held.retired_by.is_some()))
+    };
+    if newest > 0 && fences(newest).await? {
+        return Ok(());
+    }
+    for ordinal in (newest + 1..).take(ATTEMPTS_MAX) {
+        match objects.create(&names.life(node_id, ordinal), bytes.clone().into()).await {
+            Ok(()) => return Ok(()),
+            Err(ObjectError::AlreadyExists | ObjectError::Unknown(_)) if fences(ordinal).await? => return Ok(()),
+            // A start of the node was faster: the next one is above it.
+            Err(ObjectError::AlreadyExists) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Err(LifeError::Contended)
@@ -234,6 +311,7 @@ impl NodeRecord {
 /// Asks the bucket whether this life is still the newest.
 #[derive(Clone)]
 pub struct LifeWatch<W: World> {
+    pub world: W,
     pub objects: Objects<W>,
     pub names: Names,
     pub node_id: String,
@@ -245,5 +323,15 @@ impl<W: World> Succession for LifeWatch<W> {
     async fn is_newest(&self) -> Result<bool, String> {
         let newer = self.objects.list(&self.names.lives(&self.node_id), Some(&self.own), 1).await;
         newer.map(|page| page.objects.is_empty()).map_err(|error| error.to_string())
+    }
+
+    async fn why_superseded(&self) -> String {
+        match crate::store::retired_by(&self.objects, &self.names, &self.node_id).await {
+            Ok(Some(held)) => {
+                self.world.reached(State::RetiredNodeRefused);
+                format!("node `{}` was retired by node `{}`", self.node_id, held.by)
+            }
+            Ok(None) | Err(_) => "a newer life of this node id has started".to_owned(),
+        }
     }
 }

@@ -39,9 +39,15 @@ impl KeyLocks {
         guard
     }
 
-    /// Whether somebody holds the lock of `key`, or waits for it.
-    pub fn is_locked(&self, key: &Key) -> bool {
-        self.slots.lock().contains_key(key)
+    /// Locks `key` where nobody holds it or waits for it.
+    pub fn try_lock(&self, key: Key) -> Option<KeyGuard> {
+        let mut slots = self.slots.lock();
+        let slot = slots.entry(key).or_default().clone();
+        // Two: the map's own reference and this one.
+        let free = Arc::strong_count(&slot) == 2;
+        let lock = free.then(|| slot.try_lock_owned().ok()).flatten()?;
+        drop(slots);
+        Some(KeyGuard { slots: self.slots.clone(), held: vec![(key, Some(lock))] })
     }
 }
 
@@ -80,7 +86,10 @@ mod tests {
         let mut given_up = Box::pin(locks.lock([key(2)]));
         assert!(given_up.as_mut().now_or_never().is_none());
         drop(given_up);
-        assert!(locks.is_locked(&key(1)) && !locks.is_locked(&key(3)));
+        assert!(locks.try_lock(key(1)).is_none() && locks.try_lock(key(2)).is_none());
+        let third = locks.try_lock(key(3)).unwrap();
+        assert!(locks.try_lock(key(3)).is_none());
+        drop(third);
         drop(first);
         drop(block_on(second));
         assert!(locks.slots.lock().is_empty());

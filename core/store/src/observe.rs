@@ -1,5 +1,34 @@
 //! Named protocol steps (where fault plans strike) and interesting states (which a sweep must reach).
 
+use crate::objects::names::PayloadName;
+use crate::world::Mono;
+
+/// A version that a node forgets by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Forgetting {
+    pub name: PayloadName,
+    pub why: Reason,
+    pub step: Step,
+}
+
+/// Why a node forgets a version by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// Chosen at this moment to keep a budget. Whoever used it between then and the beginning keeps it.
+    Evicted { chosen: Mono },
+    /// Past its time, for long.
+    Expired,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// From now on it may be gone.
+    Begins,
+    /// It is gone, for good.
+    Done,
+}
+
 macro_rules! names {
     ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -71,6 +100,10 @@ names! {
         BeforeDeadMark = "before-dead-mark",
         /// A delete is acknowledged, its objects are still there.
         BeforeObjectDelete = "before-object-delete",
+        /// What to evict is chosen, the index still names it.
+        BeforeEvictIndex = "before-evict-index",
+        /// The index names an evicted value no more, its object is still there.
+        BetweenEvictAndObject = "between-evict-and-object",
         /// A get has chosen a tier and not yet read from it.
         BeforeTierRead = "before-tier-read",
         /// Bytes are read and verified, not yet promoted.
@@ -91,6 +124,12 @@ names! {
         BeforeLowWater = "before-low-water",
         /// A dead segment of the journal is about to be removed.
         BeforeSegmentRemove = "before-segment-remove",
+        /// A scrub is about to go on.
+        DuringScrub = "during-scrub",
+        /// A scrub has found an orphan, and holds its key's lock.
+        BeforeScrubRemove = "before-scrub-remove",
+        /// A retirement is about to take its next step.
+        DuringRetire = "during-retire",
     }
 }
 
@@ -141,7 +180,23 @@ names! {
         RepackSuperseded = "repack-superseded",
         PackRemoved = "pack-removed",
         ReadRacedRepack = "read-raced-a-repack",
+        DamagedJournalRefused = "start-refused-damaged-journal",
+        JournalSalvaged = "journal-salvaged",
+        Evicted = "evicted",
+        EvictionRefused = "eviction-refused-used-since",
+        EvictionBusy = "eviction-met-a-change-of-its-victim",
+        EvictedPutAgain = "evicted-then-put-again",
+        HeadWithoutChain = "head-whose-chain-was-evicted",
+        ExpiredRemoved = "expired-bytes-removed",
+        RecencyRecovered = "recency-recovered",
         BreakerOpened = "circuit-breaker-opened",
         BreakerRefused = "circuit-breaker-refused",
+        OrphanScrubbed = "orphan-scrubbed",
+        ScrubSparedYoung = "scrub-spared-young",
+        ScrubQuarantined = "scrub-quarantined",
+        Prefetched = "prefetched",
+        Retired = "retired",
+        RetiredByChain = "retired-node-of-a-retired-node",
+        RetiredNodeRefused = "retired-node-refused",
     }
 }

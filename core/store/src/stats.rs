@@ -52,6 +52,12 @@ pub enum Event {
     PutBytes,
     /// Journaled puts that reached the object store.
     Uploaded,
+    Evicted,
+    EvictedBytes,
+    /// Evictions that came to nothing because the value was used after it had been chosen.
+    EvictionsRefused,
+    /// Values past their time whose bytes were removed.
+    ExpiredRemoved,
     Violations,
     HintsDropped,
     LookupBlocksAsked,
@@ -65,7 +71,7 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [(Self, &'static str); 21] = [
+    const ALL: [(Self, &'static str); 25] = [
         (Self::Verified, "verified"),
         (Self::CorruptDisk, "corrupt_disk_copies"),
         (Self::CorruptObject, "corrupt_object_reads"),
@@ -79,6 +85,10 @@ impl Event {
         (Self::PutsFailed, "puts_failed_or_unknown"),
         (Self::PutBytes, "put_bytes"),
         (Self::Uploaded, "uploaded"),
+        (Self::Evicted, "evicted"),
+        (Self::EvictedBytes, "evicted_bytes"),
+        (Self::EvictionsRefused, "evictions_refused"),
+        (Self::ExpiredRemoved, "expired_removed"),
         (Self::Violations, "violated_assertions"),
         (Self::HintsDropped, "peer_hints_dropped"),
         (Self::LookupBlocksAsked, "lookup_blocks_asked"),

@@ -2,7 +2,7 @@
 //!
 //! The world is chosen once, at the top. No function below asks which world it runs in.
 
-use crate::observe::{Point, State};
+use crate::observe::{Forgetting, Point, State};
 use bytes::Bytes;
 use std::future::Future;
 use std::time::Duration;
@@ -117,6 +117,9 @@ pub trait World: Clone + Send + Sync + 'static {
 
     /// An interesting state was (or was not) met. Costs nothing in production.
     fn reached(&self, _state: State) {}
+
+    /// The node forgets a version by itself. Costs nothing in production.
+    fn forgets(&self, _what: &Forgetting) {}
 
     /// `reached`, where the condition holds.
     fn reached_if(&self, condition: bool, state: State) {

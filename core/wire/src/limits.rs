@@ -30,8 +30,10 @@ pub const BATCH_BYTES_MAX: u64 = 1 << 30;
 pub const TOKEN_BYTES_MAX: usize = 4096;
 /// Longest field of a model identity, in bytes of UTF-8.
 pub const IDENTITY_FIELD_BYTES_MAX: usize = 1024;
-/// Longest cursor of LIST, in bytes.
+/// Longest cursor of LIST and of MAINTAIN, in bytes.
 pub const CURSOR_BYTES_MAX: usize = 2048;
+/// Longest slice of maintenance that one call may ask for, in milliseconds.
+pub const MAINTAIN_BOUND_MS_MAX: u32 = 60_000;
 /// Longest time to live, in milliseconds: a hundred years.
 pub const TTL_MS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
 /// Longest text of an error, in bytes; what is longer is cut at a character.

@@ -260,6 +260,46 @@ pub struct Touch {
     pub keys: Vec<BlockKey>,
 }
 
+/// Upkeep that an operator asks for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Archive, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Task {
+    /// Finds this node's orphans and damaged objects.
+    Scrub = 1,
+    /// Brings blocks that are likely to be asked for soon into the local tiers.
+    Prefetch = 2,
+    /// Takes a dead node's names over.
+    Retire = 3,
+}
+
+impl Task {
+    pub const ALL: [Self; 3] = [Self::Scrub, Self::Prefetch, Self::Retire];
+
+    /// The name as tables and reports write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scrub => "scrub",
+            Self::Prefetch => "prefetch",
+            Self::Retire => "retire",
+        }
+    }
+}
+
+/// Asks for one slice of a task; needs the `admin` right. The caller repeats it with the cursor of each answer until
+/// that is empty.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Maintain {
+    pub task: Task,
+    /// Say what would be done, and change nothing.
+    pub dry_run: bool,
+    /// The cursor that the slice before answered; empty for the first.
+    pub cursor: Vec<u8>,
+    /// RETIRE: the id of the node to retire. Else empty.
+    pub argument: String,
+    /// Milliseconds after which the slice ends, 1 to `MAINTAIN_BOUND_MS_MAX`.
+    pub bound_ms: u32,
+}
+
 /// One request, from any door.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
@@ -289,6 +329,7 @@ pub enum Request {
     Cancel {
         request_id: u64,
     },
+    Maintain(Maintain),
 }
 
 impl Request {
@@ -305,7 +346,7 @@ impl Request {
     /// The namespace that this request names; `None` where it names none.
     pub fn namespace_mut(&mut self) -> Option<&mut NsHandle> {
         match self {
-            Self::Ping | Self::Stats | Self::Open(_) | Self::Cancel { .. } => None,
+            Self::Ping | Self::Stats | Self::Open(_) | Self::Cancel { .. } | Self::Maintain(_) => None,
             Self::Put(body) => Some(&mut body.ns),
             Self::Get(body) => Some(&mut body.ns),
             Self::Exists(body) => Some(&mut body.ns),

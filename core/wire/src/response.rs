@@ -180,6 +180,11 @@ pub enum Answer {
         generation: u64,
     },
     Cancelled,
+    /// MAINTAIN: where the next slice starts, empty after the last one. The payload is a JSON document of what this
+    /// slice did.
+    Maintained {
+        cursor: Vec<u8>,
+    },
 }
 
 /// How a request ended.

@@ -48,6 +48,8 @@ pub(crate) fn requests() -> Vec<(&'static str, Request)> {
         len: 5,
     };
     let plain = Target::Plain("conversation/7".into());
+    let scrub =
+        Maintain { task: Task::Scrub, dry_run: true, cursor: vec![1, 2, 3], argument: String::new(), bound_ms: 2000 };
     let open = Open {
         protocol_version: 1,
         tenant: "acme".into(),
@@ -113,6 +115,9 @@ pub(crate) fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("get head", Request::GetHead(GetHead { ns, name: "doc".into() })),
         ("cancel", Request::Cancel { request_id: 77 }),
+        ("scrub", Request::Maintain(scrub.clone())),
+        ("prefetch", Request::Maintain(Maintain { task: Task::Prefetch, dry_run: false, ..scrub.clone() })),
+        ("retire", Request::Maintain(Maintain { task: Task::Retire, argument: "node-b".into(), ..scrub })),
     ]
 }
 
@@ -194,6 +199,14 @@ pub(crate) fn responses() -> Vec<(&'static str, Op, Response)> {
         ("head", Op::GetHead, Response::ok(Answer::Head(Head { generation: 5, value: Some(head) }))),
         ("tombstone", Op::GetHead, Response::ok(Answer::Head(Head { generation: 6, value: None }))),
         ("cancelled", Op::Cancel, Response::ok(Answer::Cancelled)),
+        (
+            "maintained",
+            Op::Maintain,
+            Response::with_payloads(
+                Answer::Maintained { cursor: vec![4, 5] },
+                vec![Payload::from(b"{\"objects\":1}".to_vec())],
+            ),
+        ),
         ("miss", Op::Get, Response::miss(MissReason::Corrupt)),
         ("too large", Op::Put, Response::error(ServiceError::too_large("9 is over 8", 8))),
         ("invalid", Op::Put, error(ErrorKind::Invalid, "no")),
@@ -256,6 +269,13 @@ pub(crate) fn any_request() -> impl Strategy<Value = Request> {
         })),
         (ns, "\\PC{1,30}").prop_map(|(ns, name)| Request::GetHead(GetHead { ns, name })),
         any::<u64>().prop_map(|request_id| Request::Cancel { request_id }),
+        (0..3_usize, any::<bool>(), vec(any::<u8>(), 0..40), 1..60_000_u32).prop_map(
+            |(at, dry_run, cursor, bound_ms)| {
+                let task = Task::ALL[at];
+                let argument = if task == Task::Retire { "b".to_owned() } else { String::new() };
+                Request::Maintain(Maintain { task, dry_run, cursor, argument, bound_ms })
+            }
+        ),
     ]
 }
 
@@ -283,5 +303,8 @@ pub(crate) fn any_response() -> impl Strategy<Value = (Op, Response)> {
         (0..9_u8).prop_map(|reason| (Op::Get, Response::miss(MissReason::from_u8(reason).unwrap()))),
         "\\PC{0,80}".prop_map(|text| (Op::Put, Response::error(ServiceError::new(ErrorKind::Retry, text)))),
         any::<u64>().prop_map(|count| (Op::Delete, Response::ok(Answer::Removed { count }))),
+        (vec(any::<u8>(), 0..40), 0..500_usize).prop_map(|(cursor, len)| {
+            (Op::Maintain, Response::with_payloads(Answer::Maintained { cursor }, vec![payload(len)]))
+        }),
     ]
 }

@@ -3,7 +3,7 @@
 use crate::error::DecodeError;
 use crate::identity::ModelIdentity;
 use crate::limits::*;
-use crate::request::{Get, List, Open, PublishHead, Put, PutBlocks, Request, Target};
+use crate::request::{Get, List, Maintain, Open, PublishHead, Put, PutBlocks, Request, Target, Task};
 use crate::response::{ListPage, Opened};
 
 /// Checks everything about a request that needs no knowledge of the store: lengths, counts, ranges.
@@ -31,6 +31,7 @@ pub fn request(request: &Request) -> Result<(), DecodeError> {
         Request::GetSidecar(_) => Ok(()),
         Request::PublishHead(body) => publish_head(body),
         Request::GetHead(body) => name("the name of a head in bytes", &body.name),
+        Request::Maintain(body) => maintain(body),
     }
 }
 
@@ -69,7 +70,7 @@ fn target(target: &Target) -> Result<(), DecodeError> {
 
 fn list(list: &List) -> Result<(), DecodeError> {
     bytes("the length of a prefix in bytes", list.prefix.len(), PLAIN_KEY_BYTES_MAX)?;
-    bytes("the length of a cursor in bytes", list.cursor.len(), CURSOR_BYTES_MAX)?;
+    cursor(&list.cursor)?;
     not_empty("the number of entries of a page", list.limit as usize, LIST_PAGE_MAX as usize)
 }
 
@@ -141,6 +142,29 @@ fn publish_head(publish: &PublishHead) -> Result<(), DecodeError> {
     }
 }
 
+fn maintain(maintain: &Maintain) -> Result<(), DecodeError> {
+    cursor(&maintain.cursor)?;
+    let bound = maintain.bound_ms as usize;
+    not_empty("the bound of a slice of maintenance in milliseconds", bound, MAINTAIN_BOUND_MS_MAX as usize)?;
+    let argument = &maintain.argument;
+    match maintain.task {
+        Task::Retire => name("the id of the node to retire, in bytes,", argument),
+        Task::Scrub | Task::Prefetch if argument.is_empty() => Ok(()),
+        Task::Scrub | Task::Prefetch => {
+            let must = "0: this task takes none";
+            Err(DecodeError::Invalid {
+                what: "the argument of maintenance, in bytes,",
+                got: argument.len() as u64,
+                must,
+            })
+        }
+    }
+}
+
+pub(crate) fn cursor(cursor: &[u8]) -> Result<(), DecodeError> {
+    bytes("the length of a cursor in bytes", cursor.len(), CURSOR_BYTES_MAX)
+}
+
 /// Each payload within the limit of a payload, and their sum within the limit of a message.
 pub(crate) fn payload_lens(what: &'static str, lens: &[u64]) -> Result<(), DecodeError> {
     batch(what, lens.len())?;
@@ -154,7 +178,7 @@ pub(crate) fn payload_lens(what: &'static str, lens: &[u64]) -> Result<(), Decod
 
 pub(crate) fn page(page: &ListPage) -> Result<(), DecodeError> {
     count("the number of entries of a page", page.entries.len(), LIST_PAGE_MAX as usize)?;
-    bytes("the length of a cursor in bytes", page.cursor.len(), CURSOR_BYTES_MAX)
+    cursor(&page.cursor)
 }
 
 pub(crate) fn opened(opened: &Opened) -> Result<(), DecodeError> {

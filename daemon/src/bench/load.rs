@@ -167,7 +167,7 @@ async fn clean(mut driver: Driver) -> Outcome {
 
 async fn drive(driver: &mut Driver, plan: Plan, until: Instant) -> Outcome<Latency> {
     // A durable put of a key that is there has the old version to remove as well: what is measured is a put alone.
-    let is_fresh = plan.op == BenchOp::Put && plan.level == PutLevel::Object;
+    let is_fresh = plan.op == BenchOp::Put && plan.level != PutLevel::Memory;
     let Driver { session, keys, fresh } = driver;
     let mut turns = keys.iter().cycle();
     repeat(until, async || {

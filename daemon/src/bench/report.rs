@@ -115,6 +115,28 @@ pub fn table(plan: &Plan, series: &[Series]) -> String {
     text
 }
 
+/// Ratios of the 99th percentile beside other work to that alone, run by run.
+fn p99_ratio(alone: &Series, beside: &Series) -> Option<Spread> {
+    ratios(beside, alone, |run| Some(run.latency.quantile(0.99).as_secs_f64()))
+}
+
+/// What is added where the first series is alone and the second beside other work.
+pub fn beside_line(series: &[Series]) -> String {
+    match series {
+        [alone, beside] => p99_ratio(alone, beside)
+            .map_or_else(String::new, |ratio| format!("\np99, {} to {}: {}", beside.name, alone.name, ratio.text())),
+        _ => String::new(),
+    }
+}
+
+/// The same as JSON.
+pub fn beside_document(series: &[Series]) -> Value {
+    match series {
+        [alone, beside] => json!({ "p99_ratio": p99_ratio(alone, beside).map(Spread::to_json) }),
+        _ => Value::Null,
+    }
+}
+
 /// The report as JSON.
 pub fn document(plan: &Plan, series: &[Series]) -> Value {
     let targets: Vec<Value> = series

@@ -1,9 +1,10 @@
 //! `bettong bench`: interleaved runs against a running daemon.
 
+use crate::bench::beside::Work;
 use crate::bench::load::Load;
 use crate::bench::report::{self, Series};
 use crate::bench::{Plan, Target, process_cpu};
-use crate::cli::{BenchArgs, BenchOp, Global};
+use crate::cli::{BenchArgs, BenchOp, Beside, Global};
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::render::{self, progress::Progress};
 use bettong_wire::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, BLOCK_BYTES_MAX, LOOKUP_HASHES_MAX};
@@ -64,8 +65,37 @@ fn plan(args: &BenchArgs) -> Outcome<Plan> {
     Ok(plan)
 }
 
+/// Runs alone and beside other work in turn, on the same connections.
+async fn beside(args: &BenchArgs, plan: Plan, work: Beside, global: &Global) -> Outcome {
+    let server = args.pid.or_else(|| server(global.connect.trim_start_matches("tcp://")));
+    let mut load = Load::prepare(&Target::Bettong(global.access()?), plan).await?;
+    let series = |name| Series { name, runs: Vec::new() };
+    let mut all = [series("alone"), series(work.name())];
+    let mut progress = Progress::new("bench", u64::from(args.runs) * 2);
+    for _ in 0..args.runs {
+        let [alone, other] = &mut all;
+        alone.runs.push(load.run(server).await?);
+        progress.advance(1);
+        let work = Work::start(work, global, plan.duration).await?;
+        other.runs.push(load.run(server).await?);
+        work.end().await?;
+        progress.advance(1);
+    }
+    drop(progress);
+    load.clean().await?;
+    if !global.json {
+        return render::line(&format!("{}{}", report::table(&plan, &all), report::beside_line(&all)));
+    }
+    let mut document = report::document(&plan, &all);
+    document["beside"] = report::beside_document(&all);
+    render::line(&document.to_string())
+}
+
 pub async fn run(args: &BenchArgs, global: &Global) -> Outcome {
     let plan = plan(args)?;
+    if let Some(work) = args.beside {
+        return beside(args, plan, work, global).await;
+    }
     let ours = Target::Bettong(global.access()?);
     let mut targets = vec![(ours, args.pid.or_else(|| server(global.connect.trim_start_matches("tcp://"))))];
     if let Some(text) = &args.compare {

@@ -1,18 +1,19 @@
-//! `bettong demo`: a replay, a SIGKILL half-way, a ledger, attacks, and a table.
+//! `bettong demo`: a replay, a SIGKILL half-way, how warm the restart is, a ledger, attacks, and a table.
 
 use super::replay::trace;
-use crate::cli::DemoArgs;
+use crate::cli::{DemoArgs, PutLevel};
 use crate::demo::child::{Daemon, Setup};
 use crate::demo::report::Report;
 use crate::demo::{attacks, ledger};
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::remote::Remote;
 use crate::render;
+use crate::replay::early::Early;
 use crate::replay::tally::Tally;
 use crate::replay::{self, Ledger, Settings, Shared};
 use crate::trace::TraceRequest;
 use bettong_wire::request::Level;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,9 @@ pub async fn run(args: &DemoArgs) -> Outcome {
         let message = format!("--block-bytes is {block_bytes}, it must be from 1 to {block_max}");
         return Err(Failure::new(Exit::Usage, message));
     }
+    if args.level == PutLevel::Memory {
+        return Err(Failure::new(Exit::Usage, "--level memory promises nothing that a kill could break"));
+    }
     let requests = trace(args.trace.as_deref())?;
     let temporary =
         tempfile::Builder::new().prefix("bettong-demo-").tempdir().or_exit(Exit::DataDir, "a temporary folder")?;
@@ -44,7 +48,7 @@ pub async fn run(args: &DemoArgs) -> Outcome {
         ));
     }
     let program = std::env::current_exe().or_exit(Exit::Failed, "this program's path")?;
-    let report = Demo { program, dir, block_bytes }.play(requests).await?;
+    let report = Demo { program, dir, block_bytes, level: args.level.into() }.play(requests).await?;
     render::line(&report.table())?;
     match report.held() {
         true => Ok(()),
@@ -56,11 +60,16 @@ struct Demo {
     program: PathBuf,
     dir: PathBuf,
     block_bytes: usize,
+    level: Level,
 }
 
 impl Demo {
     fn setup(&self, node: &str) -> Setup {
-        let objects = std::path::absolute(self.objects()).unwrap_or_else(|_| self.objects());
+        self.setup_on(node, &self.objects())
+    }
+
+    fn setup_on(&self, node: &str, objects: &Path) -> Setup {
+        let objects = std::path::absolute(objects).unwrap_or_else(|_| objects.to_owned());
         Setup {
             program: self.program.clone(),
             data_dir: self.dir.join(node),
@@ -79,7 +88,7 @@ impl Demo {
             capacity: None,
             concurrency: CONCURRENCY,
             speed: None,
-            level: Level::Object,
+            level: self.level,
         };
         Shared::new(requests, settings, what, Some(ledger.clone()))
     }
@@ -100,16 +109,19 @@ impl Demo {
 
         let daemon = Daemon::start(&self.setup("first"))?;
         let remote = Remote::open(&daemon.access(NAMESPACE), Some(replay::identity("bf16"))).await?;
-        let restarted = killed.elapsed();
-        let audit = ledger::audit(&remote, &acknowledged, self.block_bytes, "reading the ledger again").await?;
-        report.first_hit_after_kill = restarted + audit.first_hit.unwrap_or_default();
-        report.audits.push(("ledger after SIGKILL", audit));
-
-        say("replaying the rest of the trace");
+        report.restart = killed.elapsed();
+        say("replaying the rest of the trace on the restarted daemon");
         let rest: Arc<[TraceRequest]> = requests.get(resume_at..).unwrap_or_default().into();
-        let shared = self.shared(rest, "replay", &ledger);
+        let shared = self.shared(rest.clone(), "replay", &ledger);
         replay::run(&daemon.access(NAMESPACE), &shared).await?;
         report.replay.merge(&shared.tally());
+        report.restarted = shared.early();
+
+        let audit = ledger::audit(&remote, &acknowledged, self.block_bytes, "reading the ledger again").await?;
+        report.audits.push(("ledger after SIGKILL", audit));
+
+        say("the same trace on a daemon that is not interrupted");
+        report.uninterrupted = self.uninterrupted(&requests, resume_at, rest).await?;
 
         self.attack(&daemon, &remote, &ledger, &mut report).await?;
         daemon.stop()?;
@@ -144,6 +156,23 @@ impl Demo {
         Ok((shared.tally(), shared.handed_out()))
     }
 
+    /// What the same rest of the trace brings where nothing was killed.
+    async fn uninterrupted(
+        &self,
+        requests: &[TraceRequest],
+        resume_at: usize,
+        rest: Arc<[TraceRequest]>,
+    ) -> Outcome<Early> {
+        let daemon = Daemon::start(&self.setup_on("uninterrupted", &self.dir.join("uninterrupted-objects")))?;
+        let first: Arc<[TraceRequest]> = requests.get(..resume_at).unwrap_or_default().into();
+        let ledger = Ledger::default();
+        replay::run(&daemon.access(NAMESPACE), &self.shared(first, "first part", &ledger)).await?;
+        let shared = self.shared(rest, "the rest", &ledger);
+        replay::run(&daemon.access(NAMESPACE), &shared).await?;
+        daemon.stop()?;
+        Ok(shared.early())
+    }
+
     async fn attack(&self, daemon: &Daemon, remote: &Remote, ledger: &Ledger, report: &mut Report) -> Outcome {
         let blocks = ledger.lock().clone();
         let sample: Vec<_> = blocks.iter().rev().take(SAMPLE).copied().collect();
@@ -172,7 +201,7 @@ mod tests {
 
     #[test]
     fn two_nodes_share_the_objects_and_nothing_else() {
-        let demo = Demo { program: "/bettong".into(), dir: "/d".into(), block_bytes: 1 };
+        let demo = Demo { program: "/bettong".into(), dir: "/d".into(), block_bytes: 1, level: Level::Object };
         let (first, second) = (demo.setup("first"), demo.setup("second"));
         assert_eq!((first.store.as_str(), second.store.as_str()), ("file:///d/objects", "file:///d/objects"));
         assert_ne!(first.data_dir, second.data_dir);

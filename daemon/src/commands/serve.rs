@@ -10,8 +10,9 @@ use crate::process::reactors::{Listeners, Reactors, Stop};
 use crate::process::signals::Signals;
 use crate::process::tokens::Tokens;
 use crate::process::{descriptors, logs, ready, storage};
-use crate::render;
+use crate::render::{self, units};
 use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
+use bettong_core::journal::Backlog;
 use bettong_core::real::{RealClock, RealWorld};
 use bettong_core::service::handler::StoreService;
 use bettong_core::{Fate, Store, World};
@@ -81,7 +82,7 @@ async fn serve(
     let Some(Fate::Fenced(reason)) = end else { return drain(config, &mut signals, reactors, &store).await };
     // The newer life owns the names now: every door closes at once.
     reactors.join();
-    Err(Failure::new(Exit::Fenced, format!("node {node_id} is served by a newer life: {reason}")))
+    Err(Failure::new(Exit::Fenced, format!("node {node_id} has to end: {reason}")))
 }
 
 fn door(
@@ -120,18 +121,20 @@ async fn drive(
     }
 }
 
-/// Answers what is under way, within the bound. A second signal ends the process at once.
+/// Answers what is under way and uploads what the journal has, within the bound. A second signal ends the process at once.
 async fn drain(config: &Config, signals: &mut Signals, reactors: Reactors, store: &Store<RealWorld>) -> Outcome {
     let bound = config.drain_ms.duration();
     reactors.stop(Stop::Accepting);
     let began = Instant::now();
+    let left = || bound.saturating_sub(began.elapsed());
     let drained = async {
         let served = tokio::time::timeout(bound, reactors.finished()).await.is_ok();
         reactors.stop(Stop::Connections);
-        let closed = store.close(bound.saturating_sub(began.elapsed())).await;
-        served && closed
+        // No put comes behind these. Some of the bound stays for the index, which has to be closed.
+        let backlog = store.flush(left() * 3 / 4).await;
+        (served & store.close(left()).await, backlog)
     };
-    let drained = tokio::select! {
+    let (closed, backlog) = tokio::select! {
         biased;
         signal = signals.next() => {
             tracing::warn!(signal, "a second signal: ending at once");
@@ -140,8 +143,15 @@ async fn drain(config: &Config, signals: &mut Signals, reactors: Reactors, store
         drained = drained => drained,
     };
     reactors.join();
-    match drained {
-        true => Ok(()),
-        false => Err(Failure::new(Exit::Undrained, format!("not drained within {}", config.drain_ms))),
+    let undrained =
+        |what: String| Err(Failure::new(Exit::Undrained, format!("not drained within {}{what}", config.drain_ms)));
+    match backlog {
+        Backlog { puts: 0, heads: 0, .. } if closed => Ok(()),
+        Backlog { puts: 0, heads: 0, .. } => undrained(String::new()),
+        Backlog { puts, bytes, .. } => undrained(format!(
+            ": {} puts ({}) wait in the journal; the next start uploads them",
+            units::count(puts),
+            units::bytes(bytes)
+        )),
     }
 }

@@ -2,17 +2,18 @@
 
 use crate::cli::Global;
 use crate::exit::Outcome;
+use crate::price::{self, Prices};
 use crate::remote::Remote;
 use crate::render::table::Table;
 use crate::render::{self, units};
 use serde_json::Value;
 use std::time::Duration;
 
-pub async fn run(global: &Global) -> Outcome {
+pub async fn run(prices: &Prices, global: &Global) -> Outcome {
     let stats = Remote::open(&global.access()?, None).await?.stats().await?;
     match global.json {
         true => render::line(&stats.to_string()),
-        false => render::line(&table(&stats)),
+        false => render::line(&format!("{}\n{}", table(&stats), price::since_start(&stats, prices))),
     }
 }
 

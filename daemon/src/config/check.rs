@@ -65,6 +65,7 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
     })?;
     let (disk, disk_min) = (config.disk_bytes.0, crate::process::storage::DISK_BYTES_MIN);
     require(disk == 0 || disk >= disk_min, || format!("disk_bytes is {disk}, it must be 0 or at least {disk_min}"))?;
+    journal(config)?;
     require(config.deadline_default_ms <= config.deadline_max_ms, || {
         format!(
             "deadline_default_ms is {}, over deadline_max_ms of {}",
@@ -75,6 +76,25 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
 
 fn require(holds: bool, message: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(Failure::new(Exit::Usage, message())) }
+}
+
+/// Smallest and largest segment of the journal: many small files are slow to start from, a large one is freed late.
+const JOURNAL_SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 30;
+const JOURNAL_BYTES_MAX: u64 = 1 << 50;
+
+/// The journal needs room for the segment that is written and for one that waits to be uploaded.
+fn journal(config: &Config) -> Outcome {
+    let (bytes, segment) = (config.journal_bytes.0, config.journal_segment_bytes.0);
+    let (min, max) = (JOURNAL_SEGMENT_BYTES.start(), JOURNAL_SEGMENT_BYTES.end());
+    require(JOURNAL_SEGMENT_BYTES.contains(&segment), || {
+        format!("journal_segment_bytes is {segment}, it must be from {min} to {max}")
+    })?;
+    require(bytes == 0 || (segment * 2..=JOURNAL_BYTES_MAX).contains(&bytes), || {
+        format!(
+            "journal_bytes is {bytes}, it must be 0 or from two of journal_segment_bytes ({}) to {JOURNAL_BYTES_MAX}",
+            segment * 2
+        )
+    })
 }
 
 /// All memory that the daemon may fill, against what there is.
@@ -159,13 +179,16 @@ mod tests {
     fn what_cannot_work_is_refused_by_its_name() {
         use crate::config::scalar::{Count, Millis};
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 7] = [
+        let changes: [(&str, Change); 10] = [
             ("pack_below", |config| config.pack_below = Bytes(config.pack_bytes.0 + 1)),
             ("pack_bytes", |config| config.pack_bytes = Bytes(1 << 40)),
             ("storage_threads", |config| config.storage_threads = Count(u32::MAX)),
             ("reactors", |config| config.reactors = Count(0)),
             ("object_attempt_ms", |config| config.object_attempt_ms = Millis(0)),
             ("index_entries_max", |config| config.index_entries_max = Count(0)),
+            ("journal_segment_bytes", |config| config.journal_segment_bytes = Bytes(1000)),
+            ("journal_bytes", |config| config.journal_bytes = Bytes(config.journal_segment_bytes.0 * 2 - 1)),
+            ("journal_bytes", |config| config.journal_bytes = Bytes(u64::MAX)),
             ("memory_bytes", |config| config.memory_bytes = Bytes(config.payload_bytes_max.0 * 2)),
         ];
         for (name, change) in changes {

@@ -27,7 +27,7 @@ macro_rules! textual {
     };
 }
 
-textual!(Text, Count, Bytes, Millis, Switch, Compression);
+textual!(Text, Count, Bytes, Millis, Switch, Compression, Budgets);
 
 /// Accepts any scalar and yields its text.
 struct AnyScalar;
@@ -209,6 +209,52 @@ impl fmt::Display for Compression {
     }
 }
 
+/// Budgets of single namespaces: `TENANT/NAME=BYTES`, separated by commas. The last `=` counts, and the first `/`; a
+/// name with a comma or white space has no budget of its own.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Budgets(pub Vec<Budget>);
+
+/// The budget of one namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Budget {
+    pub tenant: String,
+    pub namespace: String,
+    pub bytes: Bytes,
+}
+
+impl FromStr for Budgets {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut budgets: Vec<Budget> = Vec::new();
+        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+            let wrong = || format!("`{item}` is no budget of a namespace; write TENANT/NAME=BYTES");
+            let (name, bytes) = item.rsplit_once('=').ok_or_else(wrong)?;
+            let (tenant, namespace) = name.trim().split_once('/').ok_or_else(wrong)?;
+            // White space inside is a comma that was forgotten.
+            if tenant.is_empty() || namespace.is_empty() || name.trim().contains(char::is_whitespace) {
+                return Err(wrong());
+            }
+            if budgets.iter().any(|known| known.tenant == tenant && known.namespace == namespace) {
+                return Err(format!("`{tenant}/{namespace}` has a budget already"));
+            }
+            let (tenant, namespace) = (tenant.to_owned(), namespace.to_owned());
+            budgets.push(Budget { tenant, namespace, bytes: bytes.parse()? });
+        }
+        Ok(Self(budgets))
+    }
+}
+
+impl fmt::Display for Budgets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, Budget { tenant, namespace, bytes }) in self.0.iter().enumerate() {
+            let comma = if at > 0 { ", " } else { "" };
+            write!(f, "{comma}{tenant}/{namespace}={bytes}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Splits `12 MiB` into (`12`, `MiB`).
 fn split_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -238,6 +284,18 @@ mod tests {
         {
             assert_eq!(text.parse::<Millis>().unwrap().0, ms);
             assert_eq!(Millis(ms).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn budgets_are_read_and_written_back() {
+        for (text, shown) in
+            [("", ""), ("default/chat=2 GiB", "default/chat=2GiB"), (" a/b/c=1KiB, a/x=y=5,", "a/b/c=1KiB, a/x=y=5")]
+        {
+            assert_eq!(text.parse::<Budgets>().unwrap().to_string(), shown);
+        }
+        for text in ["chat=1GiB", "a/b", "a/b=much", "/b=1", "a/=1", "a/b=1,a/b=2", "a/b=1 c/d=2"] {
+            assert!(text.parse::<Budgets>().is_err(), "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The ledger: what every name may hold, given what was asked and what was acknowledged before the daemon died.
 
 use crate::trace::payload;
-use bettong_wire::request::Target;
+use bettong_wire::request::{Level, Target};
 use bettong_wire::{BlockHash, BlockKey, MissReason, Part, SidecarKey};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,6 +83,8 @@ pub struct Ledger {
     values: u64,
     pub acknowledged: u64,
     pub asked: u64,
+    /// Of the acknowledged puts, by level.
+    by_level: BTreeMap<&'static str, u64>,
 }
 
 impl Ledger {
@@ -117,6 +119,20 @@ impl Ledger {
     pub fn acknowledge_batch(&mut self, names: &[Name]) {
         names.iter().for_each(|name| self.acknowledge(*name, Some(name.number())));
         self.batches.retain(|batch| batch != names);
+    }
+
+    /// So many puts of `level` were acknowledged.
+    pub fn put_at(&mut self, level: Level, puts: usize) {
+        let name = match level {
+            Level::Memory => "memory",
+            Level::Journal => "journal",
+            Level::Object => "object",
+        };
+        *self.by_level.entry(name).or_default() += puts as u64;
+    }
+
+    pub fn by_level(&self) -> &BTreeMap<&'static str, u64> {
+        &self.by_level
     }
 
     pub fn len(&self) -> usize {

@@ -64,7 +64,11 @@ impl Client<'_> {
             Some((put(key, at, bytes.len()), bytes))
         });
         self.remote.put_blocks(puts.collect(), level).await?;
-        self.ledger.lock().acknowledge_batch(&names);
+        {
+            let mut ledger = self.ledger.lock();
+            ledger.acknowledge_batch(&names);
+            ledger.put_at(level, names.len());
+        }
         self.mine.extend(names);
         Ok(())
     }
@@ -75,7 +79,11 @@ impl Client<'_> {
         let Target::Sidecar(key) = name.target() else { return Ok(()) };
         self.ledger.lock().begin(name, Some(value), self.round);
         self.remote.put_sidecar(key, BlockHash([1; 32]), Bytes::from(bytes(value)), level).await?;
-        self.ledger.lock().acknowledge(name, Some(value));
+        {
+            let mut ledger = self.ledger.lock();
+            ledger.acknowledge(name, Some(value));
+            ledger.put_at(level, 1);
+        }
         self.mine.push(name);
         Ok(())
     }
@@ -86,7 +94,11 @@ impl Client<'_> {
         let value = self.ledger.lock().number();
         self.ledger.lock().begin(name, Some(value), self.round);
         self.remote.put_plain(&key, Bytes::from(bytes(value)), level, 0).await?;
-        self.ledger.lock().acknowledge(name, Some(value));
+        {
+            let mut ledger = self.ledger.lock();
+            ledger.acknowledge(name, Some(value));
+            ledger.put_at(level, 1);
+        }
         self.mine.push(name);
         Ok(())
     }

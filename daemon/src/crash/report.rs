@@ -25,6 +25,10 @@ pub struct Report {
     /// Operations that were asked, and of those acknowledged; each block of a batch counts.
     pub asked: u64,
     pub acknowledged: u64,
+    /// Acknowledged puts by level.
+    pub by_level: Vec<(&'static str, u64)>,
+    /// Puts that only the journal had at a restart.
+    pub replayed: u64,
     pub restarts: Latency,
     kills: [u64; 3],
     right: u64,
@@ -67,15 +71,17 @@ impl Report {
         self.lost == 0 && self.returned == 0 && self.wrong == 0
     }
 
-    fn rows(&self) -> [(&'static str, u64); 13] {
+    fn rows(&self) -> Vec<(String, u64)> {
         let [start, load, drain] = self.kills;
-        [
+        let by_level = self.by_level.iter().map(|(level, puts)| (format!("acknowledged at level {level}"), *puts));
+        let rows = [
             ("rounds", self.rounds),
             ("killed under load", load),
             ("killed during start", start),
             ("killed during drain", drain),
             ("operations asked", self.asked),
             ("acknowledged", self.acknowledged),
+            ("only in the journal at a restart", self.replayed),
             ("names", self.names),
             ("verified", self.right),
             ("in doubt, whole", self.whole),
@@ -83,13 +89,17 @@ impl Report {
             ("lost", self.lost),
             ("came back after a delete", self.returned),
             ("wrong", self.wrong),
-        ]
+        ];
+        let mut rows: Vec<(String, u64)> = rows.into_iter().map(|(what, count)| (what.to_owned(), count)).collect();
+        let behind = rows.iter().position(|(what, _)| what == "acknowledged").map_or(0, |at| at + 1);
+        rows.splice(behind..behind, by_level);
+        rows
     }
 
     pub fn table(&self) -> String {
         let mut table = Table::new(&["what", "result"]);
         for (what, count) in self.rows() {
-            table.row(&[what.to_owned(), units::count(count)]);
+            table.row(&[what, units::count(count)]);
         }
         for (what, q) in [("restart p50", 0.5), ("restart p99", 0.99)] {
             table.row(&[what.to_owned(), units::duration(self.restarts.quantile(q))]);
@@ -100,7 +110,8 @@ impl Report {
     }
 
     pub fn json(&self) -> serde_json::Value {
-        let counts = self.rows().map(|(what, count)| (what.replace(", ", " ").replace(' ', "_"), count.into()));
+        let counts =
+            self.rows().into_iter().map(|(what, count)| (what.replace(", ", " ").replace(' ', "_"), count.into()));
         let mut document: serde_json::Map<String, serde_json::Value> = counts.into_iter().collect();
         for (what, q) in [("restart_p50_ms", 0.5), ("restart_p99_ms", 0.99)] {
             document.insert(what.to_owned(), (self.restarts.quantile(q).as_secs_f64() * 1e3).into());

@@ -88,6 +88,7 @@ impl Test {
         let ledger = self.ledger.lock();
         (self.report.asked, self.report.acknowledged) = (ledger.asked, ledger.acknowledged);
         self.report.names = ledger.len() as u64;
+        self.report.by_level = ledger.by_level().iter().map(|(level, puts)| (*level, *puts)).collect();
         drop(ledger);
         self.report
     }
@@ -114,7 +115,8 @@ impl Test {
     }
 
     /// A daemon that has been ready once starts from its index and on its directory. Where it does not, its index was not
-    /// durable although it said that it was; a listing of the bucket would hide that.
+    /// durable although it said that it was; a listing of the bucket would hide that. One that takes its directory for
+    /// rolled back would drop what only the journal has.
     async fn check_recovery(&mut self, remote: &Remote) -> Outcome {
         let stats = remote.stats().await?;
         let from = stats.pointer("/recovery/from").and_then(serde_json::Value::as_str).unwrap_or("nobody knows what");
@@ -123,6 +125,11 @@ impl Test {
             self.report
                 .found(&Found::Wrong, || format!("round {round}: a restart from {from}, and not from the index"));
         }
+        if stats.pointer("/recovery/directory_rolled_back") != Some(&false.into()) {
+            let round = self.report.rounds + 1;
+            self.report.found(&Found::Wrong, || format!("round {round}: the directory passes for rolled back"));
+        }
+        self.report.replayed += stats.pointer("/recovery/replayed").and_then(serde_json::Value::as_u64).unwrap_or(0);
         Ok(())
     }
 

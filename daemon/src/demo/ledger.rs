@@ -7,7 +7,6 @@ use crate::trace::payload;
 use bettong_wire::response::MissReason;
 use bettong_wire::{BlockHash, BlockKey, Part};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 /// What a reading of the ledger found.
 #[derive(Clone, Debug, Default)]
@@ -16,8 +15,6 @@ pub struct Audit {
     pub wrong: u64,
     /// Acknowledged blocks that were not there, by reason.
     pub lost: BTreeMap<&'static str, u64>,
-    /// From the beginning of the audit to the first hit.
-    pub first_hit: Option<Duration>,
 }
 
 impl Audit {
@@ -28,18 +25,14 @@ impl Audit {
 
 /// Reads every block of the ledger, one by one.
 pub async fn audit(remote: &Remote, ledger: &[(u64, BlockHash)], block_bytes: usize, what: &str) -> Outcome<Audit> {
-    let began = Instant::now();
     let mut audit = Audit::default();
     let mut progress = Progress::new(what, ledger.len() as u64);
     for (id, hash) in ledger {
         match remote.get_block(BlockKey { hash: *hash, part: Part(0) }).await? {
-            Ok(bytes) => {
-                audit.first_hit.get_or_insert_with(|| began.elapsed());
-                match payload::is_block(*id, block_bytes, bytes.as_ref()) {
-                    true => audit.verified += 1,
-                    false => audit.wrong += 1,
-                }
-            }
+            Ok(bytes) => match payload::is_block(*id, block_bytes, bytes.as_ref()) {
+                true => audit.verified += 1,
+                false => audit.wrong += 1,
+            },
             Err(reason) => *audit.lost.entry(MissReason::as_str(reason)).or_default() += 1,
         }
         progress.advance(1);

@@ -3,7 +3,9 @@
 use super::ledger::Audit;
 use crate::render::table::Table;
 use crate::render::units;
+use crate::replay::early::{Early, WINDOW};
 use crate::replay::tally::Tally;
+use bettong_wire::request::Tier;
 use std::time::Duration;
 
 /// Everything that was seen.
@@ -12,8 +14,11 @@ pub struct Report {
     pub replay: Tally,
     pub acknowledged: u64,
     pub audits: Vec<(&'static str, Audit)>,
-    /// From SIGKILL to the first verified hit of the restarted daemon.
-    pub first_hit_after_kill: Duration,
+    /// From SIGKILL to the first session with the restarted daemon.
+    pub restart: Duration,
+    /// How the rest of the trace began on the restarted daemon, and on one that was not interrupted.
+    pub restarted: Early,
+    pub uninterrupted: Early,
     /// What each attack showed, and whether the promise held.
     pub attacks: Vec<(&'static str, String, bool)>,
 }
@@ -33,6 +38,25 @@ impl Report {
 
     pub fn held(&self) -> bool {
         self.wrong() == 0 && self.lost() == 0 && self.attacks.iter().all(|(_, _, held)| *held)
+    }
+
+    /// What was warm after the restart. Shown, not judged: a cache may be cold.
+    fn warmth(&self, row: &mut impl FnMut(&str, String)) {
+        let after = |first: Option<Duration>| match first {
+            Some(first) => units::duration(self.restart + first),
+            None => "there was none".to_owned(),
+        };
+        row("ready after SIGKILL", units::duration(self.restart));
+        row("first hit after SIGKILL", after(self.restarted.first.into_iter().flatten().min()));
+        row("first disk hit after SIGKILL", after(self.restarted.first.get(Tier::Disk as usize).copied().flatten()));
+        let window = units::duration(WINDOW);
+        row(&format!("hits from then on, {window} at most, restarted"), self.restarted.to_string());
+        row("the same, uninterrupted", self.uninterrupted.to_string());
+        let ratio = self.restarted.rate() / self.uninterrupted.rate();
+        row(
+            "hit rate, restarted to uninterrupted",
+            if ratio.is_finite() { format!("{ratio:.2}") } else { "-".to_owned() },
+        );
     }
 
     pub fn table(&self) -> String {
@@ -57,7 +81,7 @@ impl Report {
                 ),
             );
         }
-        row("first hit after SIGKILL", units::duration(self.first_hit_after_kill));
+        self.warmth(&mut row);
         for (what, result, held) in &self.attacks {
             row(what, format!("{}: {result}", if *held { "held" } else { "FAILED" }));
         }

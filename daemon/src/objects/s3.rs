@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure, OrExit, Outcome};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
 
 /// Credentials that servers come with, or that documents print. Off loopback they are nobody's secret.
@@ -51,7 +52,12 @@ pub fn open(bucket: &str, config: &Config) -> Outcome<Arc<dyn ObjectStore>> {
     if value(AmazonS3ConfigKey::SkipSignature) == "true" && !local {
         return Err(refused("AWS_SKIP_SIGNATURE sends no credentials: refused off loopback".to_owned()));
     }
-    let options = ClientOptions::new().with_timeout(config.object_attempt_ms.duration()).with_allow_http(local);
+    // The store gives large payloads more time; whoever else uses this client has bounds of its own.
+    let slowest = Duration::from_secs(config.payload_bytes_max.0 / (2 << 20));
+    let options = ClientOptions::new()
+        .with_connect_timeout(config.object_attempt_ms.duration())
+        .with_timeout(config.object_attempt_ms.duration() + slowest)
+        .with_allow_http(local);
     let retry = RetryConfig {
         max_retries: CLIENT_RETRIES,
         retry_timeout: config.object_attempt_ms.duration(),

@@ -5,15 +5,18 @@ use crate::config::Config;
 use crate::config::scalar::Compression;
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::objects::{OpenedStore, StoreUrl};
+use bettong_core::journal;
 use bettong_core::life::LifeError;
 use bettong_core::real::RealWorld;
 use bettong_core::store::OpenError;
 use bettong_core::tiers::disk::DiskConfig;
 use bettong_core::{Store, StoreConfig, StoreParts};
+use bettong_wire::NamespaceId;
 use bettong_wire::envelope::Algorithm;
 use bettong_wire::memory::HeapMemory;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Smallest disk tier: foyer works in regions, and a few must be free.
@@ -39,8 +42,19 @@ fn store_config(config: &Config, node_id: String, store: &OpenedStore) -> StoreC
         object_inflight_max: count(config.object_inflight_max),
         commit_wait_max: config.commit_wait_ms.duration(),
         commit_queue_max: count(config.commit_queue_max),
+        journal_bytes_max: config.journal_bytes.0,
+        journal_segment_bytes: config.journal_segment_bytes.0,
         peer_refresh: config.peer_refresh_ms.duration(),
         peer_hint_bytes: config.peer_hint_bytes.0,
+        scrub_grace: config.scrub_grace_ms.duration(),
+        prefetch_every: config.prefetch_every_ms.duration(),
+        prefetch_bytes: config.prefetch_bytes.0,
+        object_bytes_max: config.object_bytes_max.0,
+        namespace_bytes_max: config.namespace_bytes_max.0,
+        namespace_budgets: (config.namespace_budgets.0.iter())
+            .map(|budget| (NamespaceId::derive(&budget.tenant, &budget.namespace), budget.bytes.0))
+            .collect(),
+        signal_bytes_max: config.signal_bytes_max.0,
         plain_keys_max: count(config.plain_keys_max),
         pack_below: config.pack_below.0,
         pack_bytes: config.pack_bytes.0,
@@ -55,7 +69,7 @@ pub async fn open(config: &Config, data_dir: &DataDir, store: OpenedStore) -> Ou
     let node_id = data_dir.node_id(&config.node_id.0)?;
     let settings = store_config(config, node_id, &store);
     settings.check().or_exit(Exit::Usage, "configuration")?;
-    let world = RealWorld::new(data_dir.path().join("node"), tokio::runtime::Handle::current())
+    let world = RealWorld::new(node_dir(data_dir.path()), tokio::runtime::Handle::current())
         .or_exit(Exit::DataDir, "data directory")?;
     let disk = (config.disk_bytes.0 > 0).then(|| DiskConfig {
         dir: data_dir.path().join("cache"),
@@ -72,8 +86,13 @@ pub async fn open(config: &Config, data_dir: &DataDir, store: OpenedStore) -> Ou
         memory: Arc::new(HeapMemory::new(config.memory_bytes.0, config.payload_bytes_max.0)),
         disk,
     };
-    let store = Store::open(world.clone(), settings, parts).await.map_err(|error| failure(&error))?;
+    let store = Store::open(world.clone(), settings, parts).await.map_err(|error| failure(&error, data_dir.path()))?;
     Ok((store, world))
+}
+
+/// What the store keeps in a data directory: its record of lives and the journal.
+pub fn node_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("node")
 }
 
 fn region_bytes(config: &Config) -> u64 {
@@ -94,20 +113,40 @@ fn local_index(data_dir: &DataDir) -> Outcome<Arc<dyn ObjectStore>> {
     Ok(Arc::new(store.with_fsync(true)))
 }
 
-/// The exit code for a store that did not open.
-fn failure(error: &OpenError) -> Failure {
+/// The exit code for a store that did not open. What is said of files is below `data_dir`.
+fn failure(error: &OpenError, data_dir: &Path) -> Failure {
     let exit = match error {
-        OpenError::Config(_) => Exit::Usage,
-        OpenError::Format { .. } | OpenError::Index(_) | OpenError::Journal(_) => Exit::Stored,
+        OpenError::Config(_) | OpenError::JournalHolds { .. } => Exit::Usage,
+        OpenError::Format { .. } | OpenError::Index(_) => Exit::Stored,
+        OpenError::Journal(error) => journal_exit(error),
+        OpenError::JournalWrite(_) => Exit::DataDir,
         OpenError::Objects(_)
         | OpenError::NoConditionalCreate
         | OpenError::OtherOwner { .. }
         | OpenError::Contended { .. } => Exit::ObjectStore,
         OpenError::Disk(_) => Exit::DataDir,
-        OpenError::Fenced(_) => Exit::Fenced,
+        OpenError::Fenced(_) | OpenError::Retired { .. } => Exit::Fenced,
         OpenError::Life(LifeError::Disk(_) | LifeError::OtherNode { .. } | LifeError::Damaged(_)) => Exit::DataDir,
         OpenError::Life(LifeError::Objects(_)) => Exit::ObjectStore,
         OpenError::Life(LifeError::Contended) => Exit::Fenced,
     };
-    Failure::new(exit, format!("the store did not open: {error}"))
+    let whose = match error {
+        OpenError::Journal(_) | OpenError::JournalWrite(_) => format!(" ({})", journal_of(data_dir)),
+        _ => String::new(),
+    };
+    Failure::new(exit, format!("the store did not open: {error}{whose}"))
+}
+
+/// The exit code for a journal that cannot be read or does not verify.
+pub fn journal_exit(error: &journal::OpenError) -> Exit {
+    match error {
+        journal::OpenError::Config(_) => Exit::Usage,
+        journal::OpenError::Disk(_) => Exit::DataDir,
+        _ => Exit::Stored,
+    }
+}
+
+/// Which journal it is, and how to name it to the commands that look at it.
+pub fn journal_of(data_dir: &Path) -> String {
+    format!("files below {}; --data-dir {}", node_dir(data_dir).display(), data_dir.display())
 }

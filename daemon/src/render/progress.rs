@@ -41,6 +41,48 @@ impl Progress {
     }
 }
 
+/// Says how far work of unknown length is.
+#[derive(Debug)]
+pub struct Ticker {
+    bar: Option<ProgressBar>,
+    what: String,
+    ticks: u64,
+}
+
+/// Ticks between two plain lines.
+const TICKS_A_LINE: u64 = 10;
+
+impl Ticker {
+    pub fn new(what: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+            style.map_or(bar.clone(), |style| bar.with_style(style))
+        });
+        Self { bar, what: what.to_owned(), ticks: 0 }
+    }
+
+    pub fn tick(&mut self, said: &str) {
+        self.ticks += 1;
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(format!("{}: {said}", self.what));
+                bar.tick();
+            }
+            None if self.ticks.is_multiple_of(TICKS_A_LINE) => eprintln!("{}: {said}", self.what),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {

@@ -3,6 +3,7 @@
 
 pub mod capacity;
 pub mod counters;
+pub mod early;
 pub mod tally;
 pub mod worker;
 
@@ -13,6 +14,7 @@ use crate::trace::TraceRequest;
 use bettong_wire::ModelIdentity;
 use bettong_wire::request::Level;
 use capacity::Capacity;
+use early::Early;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,6 +58,8 @@ pub struct Shared {
     progress: Mutex<Progress>,
     /// What the requests that were finished did.
     tally: Mutex<Tally>,
+    /// What the beginning brought.
+    early: Mutex<Early>,
     pub ledger: Option<Ledger>,
     began: Instant,
 }
@@ -64,8 +68,8 @@ impl Shared {
     pub fn new(requests: Arc<[TraceRequest]>, settings: Settings, what: &str, ledger: Option<Ledger>) -> Arc<Self> {
         let progress = Mutex::new(Progress::new(what, requests.len() as u64));
         let capacity = settings.capacity.map(|blocks| Mutex::new(Capacity::new(blocks)));
-        let (next, tally) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new(Self { settings, requests, next, capacity, progress, tally, ledger, began: Instant::now() })
+        let (next, tally, early) = (AtomicUsize::new(0), Mutex::default(), Mutex::default());
+        Arc::new(Self { settings, requests, next, capacity, progress, tally, early, ledger, began: Instant::now() })
     }
 
     /// Requests that were handed out so far.
@@ -76,6 +80,11 @@ impl Shared {
     /// What the requests that are finished did.
     pub fn tally(&self) -> Tally {
         self.tally.lock().clone()
+    }
+
+    /// What the beginning brought.
+    pub fn early(&self) -> Early {
+        *self.early.lock()
     }
 
     fn finished(&self, request: &Tally) {

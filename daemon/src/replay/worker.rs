@@ -28,6 +28,7 @@ async fn one(remote: &Remote, shared: &Shared, request: &TraceRequest, tally: &m
     let chain = request.chain();
     tally.requests += 1;
     tally.blocks += chain.len() as u64;
+    shared.early.lock().asked(chain.len() as u64, shared.began.elapsed());
     let began = Instant::now();
     let found = remote.lookup(&chain).await?.min(chain.len());
     tally.lookup.record(began.elapsed());
@@ -77,6 +78,7 @@ async fn get(
             got += 1;
             if payload::is_block(*id, len_of(len)?, bytes.as_ref()) {
                 tally.verified += 1;
+                shared.early.lock().hit(tier, shared.began.elapsed());
                 if let Some(count) = tally.by_tier.get_mut(tier as usize) {
                     *count += 1;
                 }

@@ -2,10 +2,15 @@
 
 use bettong::demo::child::Setup;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// The binary under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_bettong");
+
+/// Longest that a command may take; a daemon that should have been refused would never end.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs `program` to its end, without what the environment says about bettong and S3.
 pub fn run(program: &Path, arguments: &[&str]) -> Output {
@@ -13,7 +18,19 @@ pub fn run(program: &Path, arguments: &[&str]) -> Output {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BETTONG_") || name.starts_with("AWS_")) {
         command.env_remove(name);
     }
-    command.args(arguments).output().unwrap()
+    let child = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    let (ended, end) = mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(ended);
+    watch.join().unwrap();
+    output
 }
 
 /// The exit code and the one line on standard error of what must not start.

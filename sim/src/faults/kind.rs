@@ -80,6 +80,18 @@ kinds! {
     DiskMisdirectedRead = "disk-misdirected-read",
     /// At a crash the directory goes back to an older, valid state.
     DiskRollback = "disk-rollback",
+    /// At a crash one file goes back to an older, valid state.
+    DiskRollbackFile = "disk-rollback-file",
+    /// At a crash some pages of the journal's files go back to an older state.
+    DiskRollbackPages = "disk-rollback-pages",
+    /// While the node is down bits flip in batches of its journal that were synced, and are known to have been.
+    JournalRot = "journal-rot",
+    /// While the node is down a segment of its journal disappears.
+    JournalMissing = "journal-missing-segment",
+    /// While the node is down somebody puts a file of another program into its journal's directory.
+    JournalForeign = "journal-foreign-file",
+    /// While the node is down a bit flips in its journal's low-water mark.
+    JournalLowWater = "journal-low-water",
     /// The process is killed.
     KillNode = "kill-node",
     /// The process stands still, for as long as `delay`.
@@ -104,7 +116,7 @@ kinds! {
 impl FaultKind {
     /// Whether the kind strikes operations of this sort.
     pub fn strikes(self, operation: Operation) -> bool {
-        use Operation::{Append, Copy, Delete, Get, Head, List, Put, Read, Sync};
+        use Operation::{Append, Copy, Create, Delete, Get, Head, List, Put, Read, Remove, Rename, Sync, SyncDir};
         match self {
             Self::ObjectLatency
             | Self::ObjectThrottle
@@ -120,10 +132,10 @@ impl FaultKind {
             Self::ObjectRepeat => matches!(operation, Put | Delete),
             Self::ObjectSlowList | Self::ObjectPartialList => operation == List,
             Self::ObjectPeerCut => matches!(operation, Get | Head | List),
-            Self::FdLimit => true,
-            Self::DiskError => matches!(operation, Append | Read | Sync),
+            Self::FdLimit => !matches!(operation, Rename | Remove),
+            Self::DiskError => matches!(operation, Create | Append | Read | Sync | Rename | Remove | SyncDir),
             Self::DiskRot | Self::DiskMisdirectedRead => operation == Read,
-            Self::DiskNoSpace => operation == Append,
+            Self::DiskNoSpace => matches!(operation, Create | Append),
             Self::DiskSlowSync | Self::DiskSyncLost => operation == Sync,
             _ => false,
         }
@@ -134,7 +146,7 @@ impl FaultKind {
     }
 
     pub fn of_disk(self) -> bool {
-        let at_a_crash = self == Self::DiskRollback;
+        let at_a_crash = matches!(self, Self::DiskRollback | Self::DiskRollbackFile | Self::DiskRollbackPages);
         self.as_str().starts_with("disk-") && !at_a_crash
     }
 
@@ -148,7 +160,7 @@ impl FaultKind {
         !self.of_object_store() && !self.of_disk() && !self.needs_descriptors()
     }
 
-    /// Strikes when a node reaches a protocol point.
+    /// Strikes when a node reaches a protocol point, or after so many of its steps.
     pub fn strikes_at_points(self) -> bool {
         matches!(self, Self::KillNode | Self::PauseNode)
     }
@@ -157,8 +169,19 @@ impl FaultKind {
     pub fn strikes_the_dead(self) -> bool {
         matches!(
             self,
-            Self::DiskRollback | Self::CacheRollback | Self::CacheRot | Self::CacheEntryDamage | Self::IndexLost
+            Self::DiskRollback
+                | Self::DiskRollbackFile
+                | Self::DiskRollbackPages
+                | Self::CacheRollback
+                | Self::CacheRot
+                | Self::CacheEntryDamage
+                | Self::IndexLost
         )
+    }
+
+    /// Damages the journal of a node that is down.
+    pub fn strikes_the_journal(self) -> bool {
+        matches!(self, Self::JournalRot | Self::JournalMissing | Self::JournalForeign | Self::JournalLowWater)
     }
 
     /// Goes on for a while once it has struck.

@@ -49,6 +49,8 @@ struct Armed {
     lasting_until: Duration,
     /// The node that it struck last.
     victim: String,
+    /// For triggers by steps: the nodes that it strikes, and the steps that are left to each.
+    fuses: BTreeMap<String, u64>,
 }
 
 /// The faults of one run.
@@ -109,7 +111,8 @@ impl Faults {
     /// The fault of this kind that strikes `node` now, if one does.
     pub fn event(&mut self, node: &str, kind: FaultKind, now: Duration) -> Option<Strike> {
         let chance = Chance { node, operation: None, path: None, now };
-        self.strikes(chance, |spec| spec.kind == kind && !matches!(spec.trigger, Trigger::Point { .. })).pop()
+        let goes_by_steps = |trigger: &Trigger| matches!(trigger, Trigger::Point { .. } | Trigger::Step(_));
+        self.strikes(chance, |spec| spec.kind == kind && !goes_by_steps(&spec.trigger)).pop()
     }
 
     /// The faults that strike `node` as it reaches `point`: those by name, and those by probability.
@@ -120,9 +123,60 @@ impl Faults {
                 && match spec.trigger {
                     Trigger::Point { point: wanted, .. } => wanted == point,
                     Trigger::Probability(_) | Trigger::Nth(_) => true,
-                    Trigger::Time(_) => false,
+                    Trigger::Time(_) | Trigger::Step(_) => false,
                 }
         })
+    }
+
+    /// A new life of `node` takes its first step: what was to strike the old one is forgotten, and what goes by the steps
+    /// of a life is set.
+    pub fn life_begins(&mut self, node: &str) {
+        if self.stopped {
+            return;
+        }
+        let chance = Chance { node, operation: None, path: None, now: Duration::ZERO };
+        for fault in &mut self.armed {
+            fault.fuses.remove(node);
+            let Trigger::Step(range) = &fault.spec.trigger else { continue };
+            if fault.spec.concerns(chance) && fault.struck < fault.spec.count {
+                self.counts.entry(fault.key.clone()).or_default().could += 1;
+                let steps = fault.random.within(range.start..range.end.max(range.start + 1));
+                fault.fuses.insert(node.to_owned(), steps.max(1));
+            }
+        }
+    }
+
+    /// `node` takes one step. The faults that strike it now.
+    pub fn step(&mut self, node: &str) -> Vec<Strike> {
+        if self.stopped {
+            return Vec::new();
+        }
+        let mut strikes = Vec::new();
+        for fault in &mut self.armed {
+            let Some(left) = fault.fuses.get_mut(node) else { continue };
+            *left -= 1;
+            if *left > 0 {
+                continue;
+            }
+            fault.fuses.remove(node);
+            if matches!(fault.spec.trigger, Trigger::Step(_)) {
+                if fault.struck >= fault.spec.count {
+                    continue;
+                }
+                fault.struck += 1;
+            }
+            self.counts.entry(fault.key.clone()).or_default().did += 1;
+            strikes.push(fault.strike());
+        }
+        strikes
+    }
+
+    /// What happens without a plan asking for it, as at every death of a disk: it could, and perhaps did.
+    pub fn happens(&mut self, key: &str, did: bool) {
+        let count = self.counts.entry(key.to_owned()).or_default();
+        count.could += 1;
+        count.did += u64::from(did);
+        count.changed += u64::from(did);
     }
 
     fn strikes(&mut self, chance: Chance<'_>, wanted: impl Fn(&FaultSpec) -> bool) -> Vec<Strike> {
@@ -184,6 +238,7 @@ impl Armed {
             due: Duration::ZERO,
             lasting_until: Duration::ZERO,
             victim: String::new(),
+            fuses: BTreeMap::new(),
         }
     }
 
@@ -208,6 +263,7 @@ impl Armed {
                 self.met.is_multiple_of(*nth)
             }
             Trigger::Time(_) => now >= self.due,
+            Trigger::Step(_) => false,
             Trigger::Probability(probability) => self.random.chance(*probability),
         };
         if !strikes {
@@ -219,6 +275,13 @@ impl Armed {
         if self.spec.kind.lasts() {
             let lasts = self.random.duration(self.spec.lasts.as_ref().unwrap_or(&LASTS));
             self.lasting_until = now + lasts;
+        }
+        if let Trigger::Point { steps: Some(range), .. } = &self.spec.trigger {
+            let steps = self.random.within(range.start..range.end.max(range.start + 1));
+            if steps > 0 {
+                self.fuses.insert(node.to_owned(), steps);
+                return None;
+            }
         }
         Some(self.strike())
     }

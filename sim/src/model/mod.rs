@@ -7,9 +7,12 @@ mod payload;
 
 pub use payload::{LEN_MIN, bytes_of, recognise};
 
+use bettong_core::objects::names::PayloadName;
+use bettong_wire::envelope::Kind;
 use bettong_wire::request::{HeadValue, Level, Target};
-use bettong_wire::{ErrorKind, PutId};
+use bettong_wire::{ErrorKind, NamespaceId, Part, PutId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A daemon. Several may bear one node id; the one that started later has the say.
@@ -40,6 +43,15 @@ pub struct ValueKey {
 impl ValueKey {
     pub fn is_plain(&self) -> bool {
         matches!(self.target, Target::Plain(_))
+    }
+
+    /// How names of objects say it, apart from the namespace.
+    pub fn named(&self) -> (Kind, [u8; 32], Part) {
+        match &self.target {
+            Target::Plain(key) => (Kind::Plain, *blake3::hash(key.as_bytes()).as_bytes(), Part(0)),
+            Target::Block(key) => (Kind::Block, key.hash.0, key.part),
+            Target::Sidecar(key) => (Kind::Sidecar, key.0, Part(0)),
+        }
     }
 }
 
@@ -129,17 +141,35 @@ pub struct Dead {
 
 /// A version that a daemon answered a read with.
 #[derive(Debug, Clone)]
-struct Served {
-    daemon: Daemon,
-    put_id: PutId,
-    span: Span,
+pub struct Served {
+    pub daemon: Daemon,
+    pub put_id: PutId,
+    pub span: Span,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    served: Vec<Served>,
+    pub served: Vec<Served>,
     pub puts: Vec<AttemptId>,
     pub deletions: Vec<Deletion>,
+}
+
+/// A version that a node forgot by itself, as it said: to keep a budget, or because its time was over.
+#[derive(Debug, Clone)]
+pub struct Forgotten {
+    /// The daemon's name.
+    pub daemon: String,
+    pub name: PayloadName,
+    /// Past its time; evicted otherwise.
+    pub expired: bool,
+    /// When it was chosen. Whoever used it between then and `began` keeps it.
+    pub chosen: Duration,
+    /// From then on it may have been gone,
+    pub began: Duration,
+    /// and from then on it was, where it came so far.
+    pub done: Option<Duration>,
+    /// The daemon's index or directory was lost since.
+    pub may_return: bool,
 }
 
 /// What a read of a plain key says of its value.
@@ -168,6 +198,22 @@ pub struct Publication {
     pub ending: Ending,
 }
 
+/// The name of a value that a salvage says is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LostKey {
+    pub namespace: usize,
+    /// As the store has it: of a plain key, its BLAKE3.
+    pub hash: [u8; 32],
+    pub part: u16,
+}
+
+/// What an operator was told about a damaged journal.
+#[derive(Debug)]
+struct Salvage {
+    at: Duration,
+    lost: BTreeSet<LostKey>,
+}
+
 /// Everything that was asked in one run.
 #[derive(Debug, Default)]
 pub struct Model {
@@ -184,11 +230,30 @@ pub struct Model {
     damaged: BTreeSet<String>,
     /// Daemons that never return: what only their journal had is gone for everybody.
     gone: BTreeSet<String>,
+    /// Retired nodes and who may answer for them, by node id, with the moment from which on.
+    heirs: Vec<(String, String, Duration)>,
     /// When data directories went back to older states, by the daemon's name: what only the journal had may be gone.
     rolled_back: BTreeMap<String, Vec<Duration>>,
+    /// Attempts that were asked for together, and are all or nothing.
+    batches: Vec<Vec<AttemptId>>,
+    /// What the last read of a key showed once everything had settled, by the daemon's name: an attempt's value, where it
+    /// says whose it is, or nothing.
+    settled: BTreeMap<(String, ValueKey), Option<AttemptId>>,
+    /// By the daemon's name.
+    salvages: BTreeMap<String, Vec<Salvage>>,
+    forgotten: Arc<BTreeMap<PutId, Vec<Forgotten>>>,
+    /// The namespaces' ids, by the model's number.
+    namespaces: Vec<NamespaceId>,
+    /// The node id of each daemon that was asked to put something.
+    nodes: BTreeMap<String, String>,
 }
 
 impl Model {
+    /// A model of namespaces with these ids.
+    pub fn of(namespaces: Vec<NamespaceId>) -> Self {
+        Self { namespaces, ..Self::default() }
+    }
+
     pub fn begin_put(
         &mut self,
         daemon: &Daemon,
@@ -199,6 +264,9 @@ impl Model {
         now: Duration,
     ) -> AttemptId {
         let id = self.attempts.len() as u64 + 1;
+        if !self.nodes.contains_key(&daemon.name) {
+            self.nodes.insert(daemon.name.clone(), daemon.node_id.clone());
+        }
         let span = Span { invoked: now, ended: None };
         self.histories.entry(key.clone()).or_default().puts.push(id);
         let daemon = daemon.clone();
@@ -224,6 +292,25 @@ impl Model {
         if let Some((put_id, false)) = stored {
             self.by_put_id.insert(put_id, id);
         }
+    }
+
+    /// These attempts are one put.
+    pub fn begin_batch(&mut self, attempts: &[AttemptId]) {
+        self.batches.push(attempts.to_vec());
+    }
+
+    pub fn batches(&self) -> impl Iterator<Item = impl Iterator<Item = &Attempt>> {
+        self.batches.iter().map(|batch| batch.iter().filter_map(|id| self.attempts.get(id)))
+    }
+
+    /// A read after everything has settled.
+    pub fn saw_settled(&mut self, daemon: &Daemon, key: &ValueKey, value: Option<AttemptId>) {
+        self.settled.insert((daemon.name.clone(), key.clone()), value);
+    }
+
+    /// What it showed; `None` where nobody looked.
+    pub fn settled(&self, daemon: &Daemon, key: &ValueKey) -> Option<Option<AttemptId>> {
+        self.settled.get(&(daemon.name.clone(), key.clone())).copied()
     }
 
     /// Begins a deletion; answers its place in the key's history.
@@ -315,13 +402,60 @@ impl Model {
         self.rolled_back = rolled_back;
     }
 
+    pub fn set_heirs(&mut self, heirs: Vec<(String, String, Duration)>) {
+        self.heirs = heirs;
+    }
+
+    /// Since when `heir` may answer for `of`, directly or for a node that did.
+    pub fn heir_since(&self, heir: &str, of: &str) -> Option<Duration> {
+        let mut reached: BTreeMap<&str, Duration> = BTreeMap::from([(of, Duration::ZERO)]);
+        for _ in 0..=self.heirs.len() {
+            for (retired, by, since) in &self.heirs {
+                if let Some(at) = reached.get(retired.as_str()).map(|at| *at.max(since)) {
+                    let known = reached.entry(by).or_insert(at);
+                    *known = at.min(*known);
+                }
+            }
+        }
+        if heir == of { None } else { reached.get(heir).copied() }
+    }
+
     pub fn set_gone(&mut self, gone: BTreeSet<String>) {
         self.gone = gone;
     }
 
-    /// When the data directory of `daemon` went back to an older state.
-    pub fn rolled_back(&self, daemon: &Daemon) -> &[Duration] {
-        self.rolled_back.get(&daemon.name).map(Vec::as_slice).unwrap_or_default()
+    /// A damaged journal of the daemon `name` was salvaged: what only it had of these keys may be lost.
+    pub fn salvaged(&mut self, name: &str, at: Duration, lost: BTreeSet<LostKey>) {
+        self.salvages.entry(name.to_owned()).or_default().push(Salvage { at, lost });
+    }
+
+    /// When what only the journal of `daemon` had of `key` may have been lost: the data directory went back to an older
+    /// state, or the key was said to be lost.
+    pub fn journal_lost(&self, daemon: &Daemon, key: &ValueKey) -> Vec<Duration> {
+        let rolled_back = self.rolled_back.get(&daemon.name).into_iter().flatten().copied();
+        let Some(salvages) = self.salvages.get(&daemon.name) else { return rolled_back.collect() };
+        let lost = LostKey::of(key);
+        let salvages = salvages.iter().filter(|salvage| salvage.lost.contains(&lost));
+        rolled_back.chain(salvages.map(|salvage| salvage.at)).collect()
+    }
+
+    pub fn set_forgotten(&mut self, forgotten: Arc<BTreeMap<PutId, Vec<Forgotten>>>) {
+        self.forgotten = forgotten;
+    }
+
+    /// How a version was forgotten; several times where the first came to nothing.
+    pub fn forgotten(&self, put_id: PutId) -> &[Forgotten] {
+        self.forgotten.get(&put_id).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The versions of `key` that nodes forgot by themselves.
+    pub fn forgotten_of(&self, key: &ValueKey) -> impl Iterator<Item = &Forgotten> {
+        let (kind, hash, part) = key.named();
+        let namespace = self.namespaces.get(key.namespace).copied();
+        let same = move |name: &PayloadName| {
+            namespace == Some(name.namespace) && (kind, hash, part) == (name.kind, name.hash, name.part)
+        };
+        self.forgotten.values().flatten().filter(move |forgotten| same(&forgotten.name))
     }
 
     /// Whether `daemon` must keep what it acknowledged with this attempt: in the bucket, or in a journal that has not
@@ -330,7 +464,8 @@ impl Model {
         match attempt.level {
             Level::Memory => false,
             Level::Journal => {
-                let lost = self.rolled_back(&attempt.daemon).iter().any(|at| *at >= attempt.span.invoked);
+                let lost = self.journal_lost(&attempt.daemon, &attempt.key);
+                let lost = lost.iter().any(|at| *at >= attempt.span.invoked);
                 attempt.daemon == *daemon && !lost && !self.gone.contains(&daemon.name)
             }
             Level::Object => true,
@@ -390,6 +525,7 @@ impl Model {
     /// The attempts any of which is enough for `surely_present`.
     fn sure(&self, key: &ValueKey, daemon: &Daemon, read: &Span) -> Vec<&Attempt> {
         let Some(history) = self.histories.get(key).filter(|_| !self.is_damaged(key)) else { return Vec::new() };
+        let forgotten: Vec<&Forgotten> = self.forgotten_of(key).collect();
         let may_vanish = |attempt: &Attempt| attempt.ttl_ms > 0 || (key.is_plain() && attempt.level == Level::Memory);
         let sure = |attempt: &&Attempt| {
             let acknowledged = attempt.ending == Ending::Done
@@ -397,13 +533,23 @@ impl Model {
                 && attempt.ttl_ms == 0
                 && daemon.inherits(&attempt.daemon)
                 && attempt.span.precedes(read);
+            // Its node, or an heir of it, says that it forgot what it had of the key then: this version, or one that had
+            // replaced it.
+            let forgotten = forgotten.iter().any(|forgotten| {
+                let before = read.ended.is_none_or(|ended| forgotten.began <= ended);
+                let same = self.nodes.get(&forgotten.daemon).is_some_and(|by| {
+                    let of = &attempt.daemon.node_id;
+                    by == of || self.heir_since(by, of).is_some_and(|since| since <= forgotten.began)
+                });
+                same && before && forgotten.began >= attempt.span.invoked
+            });
             let touches = |deletion: &Deletion| {
                 let same = deletion.daemon == attempt.daemon;
                 let written = if same { Some(attempt.span) } else { self.written(attempt) };
                 deletion.ending != Ending::Refused && !written.is_some_and(|written| deletion.span.precedes(&written))
             };
             let replaced = || self.possible(key).any(|later| may_vanish(later) && !later.span.precedes(&attempt.span));
-            acknowledged && !history.deletions.iter().any(touches) && !replaced()
+            acknowledged && !forgotten && !history.deletions.iter().any(touches) && !replaced()
         };
         self.possible(key).filter(sure).collect()
     }

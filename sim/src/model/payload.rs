@@ -3,14 +3,21 @@
 use super::{AttemptId, ValueKey};
 
 const MAGIC: [u8; 8] = *b"bettong!";
-/// Shortest payload: the header.
+/// Shortest payload that names its attempt: the header. Shorter ones of one length are all equal, as the values of two
+/// keys may be.
 pub const LEN_MIN: u64 = 32;
+/// What payloads without a name are made of.
+const NAMELESS: u8 = 0xa5;
 /// Payloads of every second attempt repeat after so many bytes, so that compression has something to do.
 const PERIOD: usize = 64;
 
-/// The bytes of one attempt to put `len` bytes (at least `LEN_MIN`) under `key`.
+/// The bytes of one attempt to put `len` bytes under `key`.
 pub fn bytes_of(id: AttemptId, key: &ValueKey, len: u64) -> Vec<u8> {
+    let nameless = len < LEN_MIN;
     let len = usize::try_from(len).unwrap_or(usize::MAX);
+    if nameless {
+        return vec![NAMELESS; len];
+    }
     let mut hasher = blake3::Hasher::new_derive_key("bettong sim payload v1");
     hasher.update(format!("{key:?}").as_bytes());
     hasher.update(&id.to_le_bytes());
@@ -53,5 +60,7 @@ mod tests {
         assert_eq!(all.map(|bytes| recognise(&bytes)), [Some(1), Some(2), Some(1), Some(1)]);
         assert_eq!(recognise(b"bettong!\x01"), None);
         assert_eq!(bytes_of(1, &key(0, "a"), LEN_MIN).len() as u64, LEN_MIN);
+        assert_eq!(bytes_of(1, &key(0, "a"), 5), bytes_of(2, &key(1, "b"), 5));
+        assert_eq!((bytes_of(1, &key(0, "a"), 0), recognise(&[NAMELESS; 5])), (Vec::new(), None));
     }
 }

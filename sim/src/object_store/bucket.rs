@@ -112,6 +112,16 @@ impl Bucket {
         self.objects = snapshot;
     }
 
+    /// Drops the objects whose paths are `unwanted`, without a trace: for copies of a bucket.
+    pub fn forget(&mut self, unwanted: impl Fn(&str) -> bool) {
+        self.objects.retain(|path, _| !unwanted(path));
+    }
+
+    /// A bucket with the same objects, whose record of effects begins now.
+    pub fn fork(&self) -> Self {
+        Self { conditions: self.conditions, objects: self.objects.clone(), etags: self.etags, effects: Vec::new() }
+    }
+
     /// Applies a write whole, or not at all. Answers the new etag.
     pub fn put(&mut self, path: &str, write: Write, origin: &Origin) -> Result<String, Error> {
         let held = self.objects.get(path).map(|object| object.etag);

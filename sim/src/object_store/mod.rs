@@ -33,6 +33,10 @@ impl SimObjectStore {
     pub fn new(service: Arc<Service>, caller: &str) -> Self {
         Self { service, caller: caller.to_owned() }
     }
+
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
 }
 
 impl std::fmt::Display for SimObjectStore {

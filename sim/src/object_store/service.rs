@@ -30,6 +30,8 @@ pub enum Medium {
     Network,
     /// One node's own file system, in synced files.
     Files,
+    /// A copy for the harness's own looks: nothing strikes, and nothing is traced.
+    Aside,
 }
 
 pub struct Service {
@@ -116,6 +118,13 @@ impl Service {
         Self { run: run.clone(), node, medium: Medium::Files, bucket: Arc::default(), latency, random }
     }
 
+    /// A copy of the bucket as it is now, served by `node`.
+    pub fn fork(&self, node: NodeHandle) -> Self {
+        let random = Mutex::new(Stream::new(self.run.seed(), "fork/latency"));
+        let bucket = Arc::new(Mutex::new(self.bucket.lock().fork()));
+        Self { run: self.run.clone(), node, medium: Medium::Aside, bucket, latency: self.latency.clone(), random }
+    }
+
     pub fn run(&self) -> &Run {
         &self.run
     }
@@ -136,6 +145,7 @@ impl Service {
                     || kind.of_object_store() && (kind != FaultKind::ObjectPeerCut || is_of_another(path, caller))
             }
             Medium::Files => kind.needs_descriptors(),
+            Medium::Aside => false,
         };
         let strikes = self.run.fault_operation(caller, operation, path, wanted);
         let slow = |kind| matches!(kind, FaultKind::ObjectLatency | FaultKind::ObjectSlowList);
@@ -206,6 +216,7 @@ impl Service {
             let store = match self.medium {
                 Medium::Network => "object-store",
                 Medium::Files => "files",
+                Medium::Aside => return result,
             };
             self.run.trace(store, format_args!("{verb} {path} for {caller}: {cause:?} {outcome}"));
             result

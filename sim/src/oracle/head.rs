@@ -1,8 +1,11 @@
 //! O11, the part of heads: one sequence of generations, each published once.
 
 use super::{Seen, Verdict, no};
-use crate::model::{Ending, Publication, Span};
+use crate::model::{Ending, Publication, Span, ValueKey};
+use crate::workload::PARTS;
+use bettong_wire::request::{HeadValue, Target};
 use bettong_wire::response::Head;
+use bettong_wire::{BlockKey, Part};
 use std::time::Duration;
 
 /// Judges an acknowledged publish of `generation`, which is already in the model as publication `at`.
@@ -26,7 +29,9 @@ pub fn check_read(seen: Seen<'_>, namespace: usize, name: &str, head: Option<&He
     let publications = seen.model.publications(namespace, name);
     if let Some(head) = head {
         let known = |publication: &Publication| {
-            let same = publication.generation == head.generation && publication.value == head.value;
+            let same_value = publication.value == head.value
+                || (head.value.is_none() && lost_its_end(seen, namespace, publication.value.as_ref()));
+            let same = publication.generation == head.generation && same_value;
             same && publication.ending != Ending::Refused
                 && seen.span.ended.is_none_or(|ended| publication.span.invoked <= ended)
         };
@@ -35,6 +40,15 @@ pub fn check_read(seen: Seen<'_>, namespace: usize, name: &str, head: Option<&He
         }
     }
     in_sequence(name, publications, seen.model.head_reads(namespace, name))
+}
+
+/// Whether the daemon evicted the tip or the sidecar of a head, as it said.
+fn lost_its_end(seen: Seen<'_>, namespace: usize, value: Option<&HeadValue>) -> bool {
+    let Some(value) = value else { return false };
+    let tip = PARTS.map(|part| Target::Block(BlockKey { hash: value.tip, part: Part(part) }));
+    let targets = tip.into_iter().chain(value.sidecar.map(Target::Sidecar));
+    let mut keys = targets.map(|target| ValueKey { namespace, target });
+    keys.any(|key| seen.model.forgotten_of(&key).any(|forgotten| forgotten.daemon == seen.daemon.name))
 }
 
 /// Whether generations came into being one after the other, each at a moment that explains what was answered: not before

@@ -2,7 +2,7 @@
 //! refused, and of no put that was deleted.
 
 use super::{Seen, Verdict, no};
-use crate::model::{Attempt, Ending, ValueKey, recognise};
+use crate::model::{Attempt, Ending, LEN_MIN, ValueKey, recognise};
 use bettong_wire::PutId;
 use bettong_wire::response::Hit;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 pub fn check(seen: Seen<'_>, key: &ValueKey, hit: &Hit, payload: &[u8], range: Option<(u64, u64)>) -> Verdict {
     deleted(seen, key, hit.put_id)?;
     let attempt = match range {
+        None if (payload.len() as u64) < LEN_MIN => part(seen, key, hit, payload, (0, u64::MAX))?,
         None => whole(seen, key, payload)?,
         Some(range) => part(seen, key, hit, payload, range)?,
     };
@@ -21,7 +22,8 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, hit: &Hit, payload: &[u8], range: O
         let what = format!("{key}: put {} is answered with the bytes of attempt {}", hit.put_id, attempt.id);
         return no("O1", format!("{what}, not of attempt {}", named.id));
     }
-    if key.is_plain() && attempt.daemon.node_id != seen.daemon.node_id {
+    let (of, on) = (&attempt.daemon.node_id, &seen.daemon.node_id);
+    if key.is_plain() && of != on && seen.model.heir_since(on, of).is_none() {
         return no("O5", format!("{key} of {} is seen on {}", attempt.daemon.node_id, seen.daemon.node_id));
     }
     expired(seen, key, attempt)
@@ -87,9 +89,21 @@ pub fn has_part(attempt: &Attempt, hit: &Hit, payload: &[u8], (offset, len): (u6
     attempt.len == hit.total_len && attempt.bytes().get(start as usize..end as usize) == Some(payload)
 }
 
+/// O9: a put id that a node forgot by itself does not come back there, unless what knew of it was lost.
+fn forgotten(seen: Seen<'_>, key: &ValueKey, put_id: PutId) -> Verdict {
+    let gone = seen.model.forgotten(put_id).iter().find(|forgotten| {
+        let before = forgotten.done.is_some_and(|done| done < seen.span.invoked);
+        before && !forgotten.may_return && forgotten.daemon == seen.daemon.name
+    });
+    let Some(gone) = gone else { return Ok(()) };
+    let (why, since) = (if gone.expired { "removed as expired" } else { "evicted" }, gone.began.as_secs_f64());
+    no("O9", format!("{key}: {put_id} was {why} on {} at {since:.6} and is served there", gone.daemon))
+}
+
 /// O9: a put id that is named dead does not come back: neither on the daemon that deleted it, nor on one that has looked
 /// at the others' dead marks since. A daemon that cannot look may serve it still.
 pub fn deleted(seen: Seen<'_>, key: &ValueKey, put_id: PutId) -> Verdict {
+    forgotten(seen, key, put_id)?;
     let Some(dead) = seen.model.dead(put_id) else { return Ok(()) };
     let here = *seen.daemon == dead.daemon && seen.span.invoked > dead.since;
     let there = seen.knew_of_others > dead.since;

@@ -1,8 +1,21 @@
 //! O2, O15: what was acknowledged is found again, and a miss's reason is true.
 
 use super::{Seen, Verdict, no};
-use crate::model::ValueKey;
+use crate::model::{Forgotten, ValueKey};
 use bettong_wire::MissReason;
+use bettong_wire::request::Level;
+
+/// Why a reason cannot be true whatever the store did, if so.
+fn untrue(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Option<&'static str> {
+    let mut possible = seen.model.possible(key);
+    match reason {
+        MissReason::Expired if !possible.any(|attempt| attempt.ttl_ms > 0) => Some("nothing of it expires"),
+        MissReason::Evicted if possible.next().is_none() => Some("nobody ever put it"),
+        MissReason::NewerFormat => Some("no newer release ran"),
+        MissReason::Identity => Some("its namespace was opened with a model identity"),
+        _ => None,
+    }
+}
 
 /// Judges a miss on `key`, for a caller that was in a hurry or not.
 pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) -> Verdict {
@@ -14,6 +27,13 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
             "O15",
             format!("{key} is said to be corrupt on {}, and nothing of it was damaged", seen.daemon.name),
         );
+    }
+    if let Some(lie) = untrue(seen, key, reason) {
+        return no("O15", format!("{key} is a miss {} on {}, and {lie}", reason.as_str(), seen.daemon.name));
+    }
+    if reason == MissReason::Evicted && !may_be_evicted(seen, key) {
+        let daemon = &seen.daemon.name;
+        return no("O15", format!("{key} is said to be evicted on {daemon}, and it never said that it evicts it"));
     }
     let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else { return Ok(()) };
     let excused = match reason {
@@ -42,4 +62,12 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
             reason.as_str()
         ),
     )
+}
+
+/// Whether the daemon evicted a version of `key`, as it said, or may have lost one that only memory had.
+fn may_be_evicted(seen: Seen<'_>, key: &ValueKey) -> bool {
+    let ended = seen.span.ended.unwrap_or(std::time::Duration::MAX);
+    let here =
+        |forgotten: &Forgotten| forgotten.daemon == seen.daemon.name && !forgotten.expired && forgotten.began <= ended;
+    seen.model.forgotten_of(key).any(here) || seen.model.possible(key).any(|attempt| attempt.level == Level::Memory)
 }

@@ -4,12 +4,14 @@ pub mod budget;
 pub mod head;
 pub mod hit;
 mod linear;
+pub mod metrics;
 pub mod miss;
 pub mod prefix;
 pub mod register;
 pub mod settled;
 
 use crate::model::{Daemon, Model, Span};
+use std::time::Duration;
 
 /// Why an answer is wrong, and by which oracle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +36,24 @@ pub struct Seen<'a> {
     /// Faults that excuse a tier that does not answer are over.
     pub calm: bool,
     /// What other nodes deleted before this moment, the daemon knew when it was asked.
-    pub knew_of_others: std::time::Duration,
+    pub knew_of_others: Duration,
     /// Wall clocks go on as they began: what has a time to live is gone when that is over.
     pub clocks_are_steady: bool,
+}
+
+/// While faults strike an eviction may take this long. What was put meanwhile comes on top of the budget.
+const EVICTION_TAKES: Duration = Duration::from_secs(60);
+/// What a value takes besides its payload.
+const OVERHEAD: u64 = 512;
+
+impl Seen<'_> {
+    /// What a daemon may have in the object store over its budget at `now`: nothing once faults are over.
+    pub fn slack(&self, now: Duration) -> u64 {
+        if self.calm {
+            return 0;
+        }
+        let lately = |ended: Duration| ended + EVICTION_TAKES >= now;
+        let puts = self.model.attempts().filter(|attempt| attempt.span.ended.is_none_or(lately));
+        puts.map(|attempt| attempt.len + OVERHEAD).sum()
+    }
 }

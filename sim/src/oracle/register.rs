@@ -5,7 +5,7 @@
 
 use super::linear::{Act, Operation, Order, Written, order};
 use super::{Seen, Verdict, no};
-use crate::model::{Attempt, Daemon, Ending, Model, Observed, Span, ValueKey};
+use crate::model::{Attempt, Daemon, Ending, LEN_MIN, Model, Observed, Span, ValueKey};
 use bettong_wire::MissReason;
 use bettong_wire::request::Level;
 use bettong_wire::response::Hit;
@@ -20,6 +20,7 @@ const CONTEXT: usize = 12;
 /// What a hit says of its key's history: the attempts whose bytes it may be. `range` is what was asked for.
 pub fn hit(model: &Model, key: &ValueKey, hit: &Hit, payload: &[u8], range: Option<(u64, u64)>) -> Observed {
     let fits = |attempt: &&Attempt| match range {
+        None if (payload.len() as u64) < LEN_MIN => attempt.len == payload.len() as u64,
         None => crate::model::recognise(payload) == Some(attempt.id),
         Some(range) => super::hit::has_part(attempt, hit, payload, range),
     };
@@ -58,7 +59,7 @@ pub struct Steadiness<'a> {
 /// Judges the history of a plain key on one daemon. `Ok(false)` where it is too long to tell.
 pub fn check(seen: Seen<'_>, key: &ValueKey, steady: &Steadiness<'_>) -> Result<bool, super::No> {
     let history = history(seen.model, seen.daemon, key, steady);
-    match order(&history, steady.index_lost, seen.model.rolled_back(seen.daemon)) {
+    match order(&history, steady.index_lost, &seen.model.journal_lost(seen.daemon, key)) {
         Order::Found => Ok(true),
         Order::Undecided => Ok(false),
         Order::None(at) => refuse(seen.daemon, key, &history, at).map(|()| true),
@@ -74,7 +75,7 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
     // Rolled back while its answer was on the way.
     let undone = |put: &Attempt| {
         let ended = put.span.ended.unwrap_or(Duration::MAX);
-        model.rolled_back(&put.daemon).iter().any(|at| (put.span.invoked..=ended).contains(at))
+        model.journal_lost(&put.daemon, key).iter().any(|at| (put.span.invoked..=ended).contains(at))
     };
     let kept_here = |put: &Attempt| put.level != Level::Journal || (put.daemon == *daemon && !undone(put));
     let puts = model.possible(key).filter(|put| daemon.inherits(&put.daemon)).map(|put| Operation {
@@ -83,6 +84,13 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
         // Another daemon's journal is in another directory.
         certain: certain(&put.daemon, put.ending, &put.span) && kept_here(put),
     });
+    // What a retired node had comes to its heir at some time, or gives way to what that one has itself.
+    let inherited = model.possible(key).filter(|put| put.level > Level::Memory).filter_map(|put| {
+        let since = model.heir_since(&daemon.node_id, &put.daemon.node_id)?;
+        let span = Span { invoked: since.max(put.span.invoked), ended: None };
+        Some(Operation { act: Act::Write(written(put, daemon, steady)), span, certain: false })
+    });
+    let puts = puts.chain(inherited);
     let deletions = model.history(key).map(|history| history.deletions.as_slice()).unwrap_or_default();
     let deletions =
         deletions.iter().filter(|deletion| deletion.ending != Ending::Refused && daemon.inherits(&deletion.daemon));
@@ -90,6 +98,14 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
         act: Act::Delete,
         span: deletion.span,
         certain: certain(&deletion.daemon, deletion.ending, &deletion.span),
+    });
+    // What a node forgets by itself is gone as if somebody had deleted it.
+    let by_name = |name: &str| model.attempts().map(|attempt| &attempt.daemon).find(|by| by.name == name);
+    let forgotten = model.forgotten_of(key).filter_map(|forgotten| {
+        let by = by_name(&forgotten.daemon).filter(|by| daemon.inherits(by))?;
+        let span = Span { invoked: forgotten.began, ended: forgotten.done };
+        let ending = if forgotten.done.is_some() && !forgotten.may_return { Ending::Done } else { Ending::Unknown };
+        Some(Operation { act: Act::Delete, span, certain: certain(by, ending, &span) })
     });
     let reads = model.reads(daemon, key).iter().map(|read| {
         let act = match &read.observed {
@@ -99,7 +115,7 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
         };
         Operation { act, span: read.span, certain: true }
     });
-    let mut history: Vec<_> = puts.chain(deletions).chain(reads).collect();
+    let mut history: Vec<_> = puts.chain(deletions).chain(forgotten).chain(reads).collect();
     history.sort_by_key(|operation| operation.span.invoked);
     history
 }

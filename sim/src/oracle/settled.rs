@@ -2,13 +2,12 @@
 //! object.
 
 use super::{Seen, Verdict, no};
-use crate::model::{Attempt, AttemptId, Daemon, Ending, Model, ValueKey};
+use crate::model::{Attempt, AttemptId, Daemon, Ending, Model, Span, ValueKey};
 use crate::object_store::{Bucket, Cause, Effect, EffectKind, members};
 use bettong_core::objects::names::{Names, PayloadName};
-use bettong_wire::envelope::Kind;
 use bettong_wire::pack::Member;
-use bettong_wire::request::{Level, Target};
-use bettong_wire::{MissReason, NamespaceId, Part, PutId};
+use bettong_wire::request::Level;
+use bettong_wire::{MissReason, NamespaceId, PutId};
 use object_store::path::Path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -66,11 +65,7 @@ pub fn value_objects(bucket: &Bucket, names: &Names, namespaces: &[NamespaceId])
 /// What the model calls the value of an object; `None` where nobody ever asked for it.
 fn key_of<'a>(model: &'a Model, namespaces: &[NamespaceId], name: &PayloadName) -> Option<&'a ValueKey> {
     model.keys().find(|key| {
-        let (kind, hash, part) = match &key.target {
-            Target::Plain(key) => (Kind::Plain, *blake3::hash(key.as_bytes()).as_bytes(), Part(0)),
-            Target::Block(key) => (Kind::Block, key.hash.0, key.part),
-            Target::Sidecar(key) => (Kind::Sidecar, key.0, Part(0)),
-        };
+        let (kind, hash, part) = key.named();
         let namespace = namespaces.get(key.namespace);
         namespace == Some(&name.namespace) && (kind, hash, part) == (name.kind, name.hash, name.part)
     })
@@ -117,6 +112,8 @@ pub struct Evidence<'a> {
     pub namespaces: &'a [NamespaceId],
     /// Daemons whose index was lost.
     pub index_lost: BTreeSet<String>,
+    /// Every node was scrubbed, and none left alone what was written before this moment.
+    pub scrubbed: Option<Duration>,
     pub now: Duration,
 }
 
@@ -147,6 +144,14 @@ pub fn explain(model: &Model, orphans: &[&Stored], evidence: &Evidence<'_>) -> R
                 orphan.at.as_secs_f64()
             )));
         };
+        // What the journal may still hold, or an entry that is past its time names, is no orphan to the scrubber; and of
+        // what is damaged nothing is certain.
+        let spares = |attempt: &Attempt| attempt.level == Level::Journal || attempt.ttl_ms > 0;
+        let spared = model.is_damaged(key) || model.possible(key).any(spares);
+        let to_be_scrubbed = !spared && !matches!(why, Why::Damaged | Why::Expired);
+        if to_be_scrubbed && evidence.scrubbed.is_some_and(|before| orphan.at < before) {
+            return Err(wrong(&format!("is left although its node was scrubbed: {}", why.as_str())));
+        }
         *reasons.entry(why).or_default() += 1;
     }
     Ok(reasons)
@@ -166,17 +171,18 @@ fn acknowledged(
     let deleted = model
         .history(key)
         .is_some_and(|history| history.deletions.iter().any(|deletion| deletion.ending != Ending::Refused));
+    let forgotten = !model.forgotten(orphan.name.put_id).is_empty();
     match () {
         () if orphan.late => Some(Why::LateOrRepeated),
         () if model.is_damaged(key) => Some(Why::Damaged),
         () if attempt.ttl_ms > 0 => Some(Why::Expired),
         () if attempt.level == Level::Journal
-            && (replaced || deleted || !model.rolled_back(&attempt.daemon).is_empty()) =>
+            && (replaced || deleted || !model.journal_lost(&attempt.daemon, key).is_empty()) =>
         {
             Some(Why::UploadCut)
         }
-        () if (replaced || deleted) && orphan.packs.is_some_and(|packs| packs > 1) => Some(Why::RepackCut),
-        () if (replaced || deleted) && evidence.index_lost.contains(&orphan.by) => Some(Why::IndexLost),
+        () if (replaced || deleted || forgotten) && orphan.packs.is_some_and(|packs| packs > 1) => Some(Why::RepackCut),
+        () if (replaced || deleted || forgotten) && evidence.index_lost.contains(&orphan.by) => Some(Why::IndexLost),
         () => None,
     }
 }
@@ -208,17 +214,37 @@ fn unacknowledged(model: &Model, key: &ValueKey, orphan: &Stored, spent: &mut BT
     model.is_damaged(key).then_some(Why::Damaged)
 }
 
-/// No node writes under another's name: everything below `node/{id}/` was written by a daemon of that id.
-pub fn check_owners(bucket: &Bucket, names: &Names, node_ids: &BTreeMap<String, String>) -> Verdict {
+/// No node writes under another's name: everything below `node/{id}/` was written by a daemon of that id, or by one that
+/// retired it, or wanted to.
+pub fn check_owners(
+    bucket: &Bucket,
+    names: &Names,
+    node_ids: &BTreeMap<String, String>,
+    claims: &BTreeMap<String, String>,
+) -> Verdict {
     let below = format!("{}/", names.nodes());
-    for effect in bucket.effects() {
+    for effect in bucket.effects().iter().filter(|effect| !matches!(effect.kind, EffectKind::Rot)) {
         let Some(owner) = effect.path.strip_prefix(&below).and_then(|rest| rest.split('/').next()) else { continue };
-        if node_ids.get(&effect.by).is_some_and(|node_id| node_id != owner) {
+        let heir = |node_id: &str| descends(claims, owner, node_id);
+        if node_ids.get(&effect.by).is_some_and(|node_id| node_id != owner && !heir(node_id)) {
             let (path, by) = (&effect.path, &effect.by);
             return no("identity", format!("{by} wrote {path} at {:.6}", effect.at.as_secs_f64()));
         }
     }
     Ok(())
+}
+
+/// Whether `heir` retired `of`, or the node that did, or so on.
+pub fn descends(claims: &BTreeMap<String, String>, of: &str, heir: &str) -> bool {
+    let mut at = of;
+    for _ in 0..=claims.len() {
+        match claims.get(at) {
+            Some(by) if by == heir => return true,
+            Some(by) => at = by,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// The node that wrote each object of a value, or in whose folder the object is.
@@ -234,7 +260,9 @@ pub fn writers(effects: &[Effect], node_of: impl Fn(&str) -> String) -> BTreeMap
     writers
 }
 
-/// O14: an object is removed only by the node that wrote it, whether that node lives or not.
+/// O14: an object is removed only by the node that wrote it, whether that node lives or not; or, from the moment on in
+/// which the bucket says that another is its heir, by that one. What is below the retired node's own name its heir may
+/// change as soon as it has claimed the node.
 pub fn check_removals(
     effects: &[Effect],
     writers: &BTreeMap<&str, String>,
@@ -243,7 +271,16 @@ pub fn check_removals(
     for effect in effects.iter().filter(|effect| effect.cause != Cause::Injected) {
         let EffectKind::Delete { .. } = effect.kind else { continue };
         let (path, by) = (&effect.path, node_of(&effect.by));
-        if let Some(writer) = writers.get(path.as_str()).filter(|writer| **writer != by) {
+        let is_heir = |of: &str| {
+            let (heir, claim) = (format!("/node/{by}/heir/{of}"), format!("/node/{of}/retired"));
+            let below = path.contains(&format!("/node/{of}/"));
+            effects.iter().any(|said| {
+                let earlier = said.at <= effect.at && matches!(said.kind, EffectKind::Put { .. });
+                let claimed = below && said.path.ends_with(&claim) && node_of(&said.by) == by;
+                earlier && (said.path.ends_with(&heir) || claimed)
+            })
+        };
+        if let Some(writer) = writers.get(path.as_str()).filter(|writer| **writer != by && !is_heir(writer.as_str())) {
             return no("O14", format!("{path} of {writer} was removed by {by}"));
         }
     }
@@ -268,11 +305,74 @@ pub fn check_legacy(
     Ok(())
 }
 
+/// O3: of a put of several values all are there or none, unless something took one away. `whole` says that the daemon's
+/// index was never lost: after a listing blocks stand alone.
+pub fn check_batches(model: &Model, daemons: &[Daemon], whole: impl Fn(&Daemon) -> bool) -> Verdict {
+    for batch in model.batches() {
+        let batch: Vec<&Attempt> = batch.filter(|attempt| attempt.level > Level::Memory).collect();
+        let Some(first) = batch.first() else { continue };
+        let Some(daemon) = daemons.iter().find(|daemon| **daemon == first.daemon && whole(daemon)) else { continue };
+        let shown = |attempt: &Attempt| model.settled(daemon, &attempt.key);
+        let Some(there) = batch.iter().find(|attempt| shown(attempt) == Some(Some(attempt.id))) else { continue };
+        let taken = |attempt: &Attempt| {
+            let deletions = model.history(&attempt.key).map(|history| history.deletions.as_slice()).unwrap_or_default();
+            let deleted = deletions.iter().any(|deletion| deletion.ending != Ending::Refused);
+            let lost = model.journal_lost(&attempt.daemon, &attempt.key);
+            let forgotten = model.forgotten_of(&attempt.key).next().is_some();
+            deleted || forgotten || model.is_damaged(&attempt.key) || lost.iter().any(|at| *at >= attempt.span.invoked)
+        };
+        if let Some(missing) = batch.iter().find(|attempt| shown(attempt) == Some(None) && !taken(attempt)) {
+            let (id, one, other) = (first.id, &there.key, &missing.key);
+            return no(
+                "O3",
+                format!("of the put of several values from attempt {id} on, {one} is there and {other} not"),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Wall clocks and the clock of a run are so far apart at most, over the patience that a removal needs.
+const PATIENCE_SLACK: Duration = Duration::from_millis(500);
+
+/// O2: what was used after it had been chosen for eviction stays; and what is past its time goes no sooner than after a
+/// patience, which cannot begin before it was put.
+pub fn check_forgotten(model: &Model, patience: Duration) -> Verdict {
+    for key in model.keys() {
+        let Some(history) = model.history(key) else { continue };
+        for forgotten in model.forgotten_of(key) {
+            let (put_id, began) = (forgotten.name.put_id, forgotten.began);
+            let between =
+                |span: &Span| span.invoked > forgotten.chosen && span.ended.is_some_and(|ended| ended < began);
+            let served = history.served.iter().find(|served| {
+                served.put_id == put_id && served.daemon.name == forgotten.daemon && between(&served.span)
+            });
+            if let (false, Some(served)) = (forgotten.expired, served) {
+                let (chosen, used) = (forgotten.chosen.as_secs_f64(), served.span.invoked.as_secs_f64());
+                let what = format!("{key}: {put_id} was chosen at {chosen:.6}, used at {used:.6}");
+                return no("O2", format!("{what} and evicted at {:.6}", began.as_secs_f64()));
+            }
+            let put = model.attempt_of(put_id).filter(|_| forgotten.expired);
+            if let Some(put) = put.filter(|put| began + PATIENCE_SLACK < put.span.invoked + patience) {
+                let (at, asked) = (began.as_secs_f64(), put.span.invoked.as_secs_f64());
+                let what = format!("{key}: {put_id}, put at {asked:.6}, was removed as expired at {at:.6}");
+                return no("O2", format!("{what}, sooner than after {patience:?}"));
+            }
+            if let Some(put) = put.filter(|put| put.ttl_ms == 0) {
+                return no("O2", format!("{key}: attempt {} never expires and was removed as expired", put.id));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// O13: what a node lists, it can serve.
 pub fn check_listed(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Verdict {
     // A value that was only ever in memory may leave it between the listing and the read.
     let volatile = seen.model.possible(key).any(|attempt| attempt.level == Level::Memory);
-    if volatile || seen.model.is_damaged(key) {
+    // And what is over a budget may go at any time.
+    let forgotten = seen.model.forgotten_of(key).any(|forgotten| forgotten.daemon == seen.daemon.name);
+    if volatile || forgotten || seen.model.is_damaged(key) {
         return Ok(());
     }
     no("O13", format!("{} lists {key} and cannot serve it: {}", seen.daemon.name, reason.as_str()))
@@ -282,7 +382,9 @@ pub fn check_listed(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Verdi
 mod tests {
     use super::*;
     use crate::model::Daemon;
-    use bettong_wire::PutId;
+    use bettong_wire::envelope::Kind;
+    use bettong_wire::request::Target;
+    use bettong_wire::{Part, PutId};
 
     const NAMESPACE: NamespaceId = NamespaceId([7; 32]);
 
@@ -310,7 +412,7 @@ mod tests {
 
     fn why(model: &Model, orphans: &[Stored], index_lost: &[&str]) -> Result<Vec<(Why, u64)>, String> {
         let index_lost = index_lost.iter().map(|name| (*name).to_owned()).collect();
-        let evidence = Evidence { namespaces: &[NAMESPACE], index_lost, now: Duration::from_secs(100) };
+        let evidence = Evidence { namespaces: &[NAMESPACE], index_lost, scrubbed: None, now: Duration::from_secs(100) };
         let orphans: Vec<_> = orphans.iter().collect();
         explain(model, &orphans, &evidence).map(|reasons| reasons.into_iter().collect()).map_err(|no| no.what)
     }

@@ -41,12 +41,16 @@ pub enum Workload {
     Journal,
     /// Batches of small blocks are put, deleted and read from the bucket again, always with packing.
     Packs,
+    /// Everything at once, while an operator scrubs, prefetches and retires nodes.
+    Upkeep,
+    /// Nodes with budgets that do not hold everything, and values that expire.
+    Eviction,
     /// SlateDB and foyer alone, without the store: is the world itself deterministic?
     Engines,
 }
 
 impl Workload {
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 10] = [
         ("swarm", Self::Swarm),
         ("chain-save-restore", Self::ChainSaveRestore),
         ("few-keys", Self::FewKeys),
@@ -54,6 +58,8 @@ impl Workload {
         ("bootstrap", Self::Bootstrap),
         ("journal", Self::Journal),
         ("packs", Self::Packs),
+        ("upkeep", Self::Upkeep),
+        ("eviction", Self::Eviction),
         ("engines", Self::Engines),
     ];
 }
@@ -91,8 +97,11 @@ pub enum Restart {
 
 #[derive(Debug, Clone)]
 pub enum Trigger {
-    /// A named step of the protocol is reached for the n-th time, from 1.
-    Point { point: Point, nth: u64 },
+    /// A named step of the protocol is reached for the n-th time, from 1; where `steps` is there, so many steps after.
+    Point { point: Point, nth: u64, steps: Option<Range<u64>> },
+    /// So many steps into a life of a node. A step is a turn of one of its tasks, or one side of an operation of its
+    /// disk: everywhere that a death may cut in between.
+    Step(Range<u64>),
     /// The n-th matching operation, from 1.
     Nth(u64),
     /// The first opportunity after this much virtual time, counted again from each strike.
@@ -114,10 +123,13 @@ pub enum Operation {
     Append,
     Read,
     Sync,
+    Rename,
+    Remove,
+    SyncDir,
 }
 
 impl Operation {
-    pub const ALL: [(&'static str, Self); 10] = [
+    pub const ALL: [(&'static str, Self); 13] = [
         ("put", Self::Put),
         ("get", Self::Get),
         ("head", Self::Head),
@@ -128,6 +140,9 @@ impl Operation {
         ("append", Self::Append),
         ("read", Self::Read),
         ("sync", Self::Sync),
+        ("rename", Self::Rename),
+        ("remove", Self::Remove),
+        ("sync-dir", Self::SyncDir),
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -151,6 +166,12 @@ impl Effect {
 }
 
 impl Plan {
+    /// Whether any fault goes by steps.
+    pub fn counts_steps(&self) -> bool {
+        let by_steps = |trigger: &Trigger| matches!(trigger, Trigger::Step(_) | Trigger::Point { steps: Some(_), .. });
+        self.faults.iter().any(|fault| by_steps(&fault.trigger))
+    }
+
     /// A plan without faults.
     pub fn calm(workload: Workload) -> Self {
         Self { name: "calm".to_owned(), workload, nodes: None, conditional_writes: true, faults: Vec::new() }

@@ -63,6 +63,7 @@ struct At {
     point: Option<String>,
     nth: Option<u64>,
     time: Option<String>,
+    steps: Option<String>,
 }
 
 /// Where a complaint belongs, and the complaint.
@@ -127,8 +128,8 @@ fn fault(spanned: &Spanned<Fault>) -> Result<FaultSpec, Located> {
         (raw.kind.span().start, format!("unknown kind `{}`; known are {}", raw.kind.get_ref(), known.join(", ")))
     })?;
     let trigger = trigger(start, raw)?;
-    if matches!(trigger, Trigger::Point { .. }) && !kind.strikes_nodes() {
-        return Err((start, format!("{} strikes operations: it has no `point`", kind.as_str())));
+    if matches!(trigger, Trigger::Point { .. } | Trigger::Step(_)) && !kind.strikes_at_points() {
+        return Err((start, format!("{} does not strike at steps: it has no `point` and no `steps`", kind.as_str())));
     }
     let range = |text: &Option<Spanned<String>>| {
         let parse = |text: &Spanned<String>| values::range(text.get_ref()).map_err(|what| (text.span().start, what));
@@ -185,19 +186,25 @@ fn trigger(start: usize, raw: &Fault) -> Result<Trigger, Located> {
             if nth == Some(0) {
                 return Err((here, "nth counts from 1".to_owned()));
             }
-            match (&at.get_ref().point, &at.get_ref().time) {
-                (Some(name), None) => {
+            let At { point, time, steps, .. } = at.get_ref();
+            let steps = steps.as_deref().map(values::count).transpose().map_err(|what| (here, what))?;
+            match (point, time, steps) {
+                (Some(name), None, steps) => {
                     let point = Point::parse(name).ok_or_else(|| {
                         let known: Vec<_> = Point::ALL.iter().map(|point| point.as_str()).collect();
                         (here, format!("unknown point `{name}`; known are {}", known.join(", ")))
                     })?;
-                    Ok(Trigger::Point { point, nth: nth.unwrap_or(1) })
+                    Ok(Trigger::Point { point, nth: nth.unwrap_or(1), steps })
                 }
-                (None, Some(time)) if nth.is_none() => {
+                (None, Some(time), None) if nth.is_none() => {
                     values::range(time).map(Trigger::Time).map_err(|what| (here, what))
                 }
-                (None, None) if nth.is_some() => Ok(Trigger::Nth(nth.unwrap_or(1))),
-                _ => Err((here, "`at` holds `point` (with `nth`), or `nth`, or `time`".to_owned())),
+                (None, None, Some(steps)) if nth.is_none() => Ok(Trigger::Step(steps)),
+                (None, None, None) if nth.is_some() => Ok(Trigger::Nth(nth.unwrap_or(1))),
+                _ => Err((
+                    here,
+                    "`at` holds `point` (with `nth` and `steps`), or `nth`, or `steps`, or `time`".to_owned(),
+                )),
             }
         }
         _ => Err((start, "a fault has either `at` or `probability`".to_owned())),
@@ -234,6 +241,9 @@ mod tests {
             ("[[fault]]\nkind = \"kill-node\"\nat = { point = \"before-head-put\", nth = 0 }", 6, "nth counts from 1"),
             ("[[fault]]\nkind = \"kill-node\"\nnode = \"store-9\"\nprobability = 0.1", 6, "unknown node `store-9`"),
             ("[[fault]]\nkind = \"object-throttle\"\nat = { point = \"before-head-put\" }", 4, "has no `point`"),
+            ("[[fault]]\nkind = \"journal-rot\"\nat = { steps = \"1..9\" }", 4, "no `steps`"),
+            ("[[fault]]\nkind = \"kill-node\"\nat = { steps = \"9..1\" }", 6, "ends before it starts"),
+            ("[[fault]]\nkind = \"kill-node\"\nat = { steps = \"1..9\", time = \"1s\" }", 6, "`at` holds"),
             ("[[fault]]\nkind = \"object-throttle\"\neffect = \"late\"\nprobability = 0.1", 6, "has no `effect`"),
             ("[[fault]]\nkind = \"kill-node\"\nat = { time = \"9s..1s\" }", 6, "ends before it starts"),
             ("[[fault]]\nkind = \"kill-node\"\nrestart_after = \"no\"\nprobability = 0.1", 6, "is no duration"),
@@ -259,8 +269,7 @@ mod tests {
     fn every_shipped_plan_is_valid_and_says_which_promise_it_attacks() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fault_plans");
         let mut struck = std::collections::BTreeSet::new();
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             let plan = Plan::load(&path).unwrap();
             assert_eq!(path.file_stem().and_then(|stem| stem.to_str()), Some(plan.name.as_str()));
             let text = std::fs::read_to_string(&path).unwrap();

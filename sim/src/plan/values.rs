@@ -39,6 +39,23 @@ pub fn range(text: &str) -> Result<Range<Duration>, String> {
     Ok(start..end)
 }
 
+/// Most steps that a plan may name.
+const COUNT_MAX: u64 = 1_000_000;
+
+/// `3..500`, or a single number: from the first to the last, both included.
+pub fn count(text: &str) -> Result<Range<u64>, String> {
+    let (start, end) = text.split_once("..").unwrap_or((text, text));
+    let number = |text: &str| {
+        let number = text.parse().ok().filter(|number| *number <= COUNT_MAX);
+        number.ok_or_else(|| format!("`{text}` is no number of steps up to {COUNT_MAX}"))
+    };
+    let (start, end): (u64, u64) = (number(start)?, number(end)?);
+    if start > end {
+        return Err(format!("`{text}` ends before it starts"));
+    }
+    Ok(start..end + 1)
+}
+
 /// A path pattern in which `*` stands for any characters, `/` included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob(Vec<String>);
@@ -78,6 +95,14 @@ mod tests {
             ("abc", "abcd", false),
         ] {
             assert_eq!(Glob::new(pattern).matches(path), matches, "{pattern} on {path}");
+        }
+    }
+
+    #[test]
+    fn counts() {
+        assert_eq!((count("3..500"), count("7")), (Ok(3..501), Ok(7..8)));
+        for wrong in ["", "a", "5..1", "-1", "1..", "1000001"] {
+            assert!(count(wrong).is_err(), "{wrong}");
         }
     }
 

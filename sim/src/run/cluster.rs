@@ -169,7 +169,8 @@ impl Cluster {
         let on = handle.clone();
         drop(handle.spawn(async move {
             let world = SimWorld::new(&run, &node, number, on, wall, disk);
-            program(Life { node, number, world, store, files, cache_dir }).await;
+            let stepping = world.clone();
+            stepping.step_by_step(program(Life { node, number, world, store, files, cache_dir })).await;
         }));
     }
 
@@ -232,7 +233,16 @@ impl Cluster {
         slot.up = false;
         self.run.count(|counters| counters.kills += 1);
         self.run.trace(name, format_args!("life {} ends", slot.lives));
-        slot.disk.crash(&mut slot.random);
+        let losses = slot.disk.crash(&mut slot.random);
+        for (key, did) in [
+            ("death of the process alone", losses.process_only),
+            ("power lost: torn write", losses.torn),
+            ("power lost: unsynced data", losses.data),
+            ("power lost: directory entries", losses.names),
+            ("power lost: writes reordered", losses.reordered),
+        ] {
+            self.run.happens(key, did);
+        }
         slot.files.iter_mut().for_each(Files::remember);
         for kind in FaultKind::ALL.iter().filter(|kind| kind.strikes_the_dead()) {
             let Some(strike) = self.run.fault_event(name, *kind) else { continue };
@@ -240,6 +250,16 @@ impl Cluster {
                 FaultKind::DiskRollback => {
                     slot.files.iter().for_each(|files| files.roll_back(strike.choice));
                     let changed = slot.disk.roll_back(strike.choice);
+                    if changed {
+                        self.run.roll_back(name);
+                    }
+                    changed
+                }
+                FaultKind::DiskRollbackFile | FaultKind::DiskRollbackPages => {
+                    let changed = match kind {
+                        FaultKind::DiskRollbackFile => slot.disk.roll_back_file(strike.choice),
+                        _ => slot.disk.roll_back_pages("journal/", strike.choice),
+                    };
                     if changed {
                         self.run.roll_back(name);
                     }

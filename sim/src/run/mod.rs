@@ -10,10 +10,12 @@ pub use execute::{Options, execute};
 pub use report::{Report, Verdict};
 
 use crate::faults::{Activation, FaultKind, Faults, Strike};
+use crate::model::Forgotten;
 use crate::plan::{Operation, Plan};
 use crate::trace::Trace;
 use crate::world::elapsed;
-use bettong_core::observe::Point;
+use bettong_core::observe::{Forgetting, Point, Reason, Step};
+use bettong_wire::PutId;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,6 +49,8 @@ struct Inner {
     index_lost: Mutex<BTreeMap<String, Vec<Duration>>>,
     rolled_back: Mutex<BTreeMap<String, Vec<Duration>>>,
     refreshes: Mutex<BTreeMap<String, Refreshes>>,
+    counts_steps: bool,
+    forgotten: Mutex<Arc<BTreeMap<PutId, Vec<Forgotten>>>>,
 }
 
 /// When a node's present life began, and read all dead marks of the others.
@@ -75,6 +79,7 @@ impl Run {
             seed,
             trace: Mutex::new(Trace::new(keep_trace)),
             faults: Mutex::new(Faults::new(seed, &plan)),
+            counts_steps: plan.counts_steps(),
             plan,
             reached: Mutex::default(),
             failure: Mutex::default(),
@@ -85,6 +90,7 @@ impl Run {
             index_lost: Mutex::default(),
             rolled_back: Mutex::default(),
             refreshes: Mutex::default(),
+            forgotten: Mutex::default(),
         };
         (Self(Arc::new(inner)), inbox)
     }
@@ -144,6 +150,46 @@ impl Run {
     /// The index of `node` is gone from the bucket.
     pub fn lose_index(&self, node: &str) {
         self.0.index_lost.lock().entry(node.to_owned()).or_default().push(elapsed());
+        self.forgotten_may_return(|_| true);
+    }
+
+    /// What was forgotten may be found again: whoever knew of it is gone.
+    fn forgotten_may_return(&self, by: impl Fn(&str) -> bool) {
+        let mut forgotten = self.0.forgotten.lock();
+        let all = Arc::make_mut(&mut forgotten).values_mut().flatten();
+        all.filter(|forgotten| by(&forgotten.daemon)).for_each(|forgotten| forgotten.may_return = true);
+    }
+
+    /// A salvage lost records of the journal of the daemon `name`: a put whose finished upload was among them is shown
+    /// and uploaded again.
+    pub fn lose_records(&self, name: &str) {
+        self.forgotten_may_return(|by| by == name);
+    }
+
+    /// The node forgets a version by itself. Of an eviction also when it was chosen.
+    pub fn forgets(&self, node: &str, what: &Forgetting, chosen: Duration) {
+        let (now, put_id) = (elapsed(), what.name.put_id);
+        let expired = matches!(what.why, Reason::Expired);
+        self.trace(node, format_args!("forgets {put_id} {:?} {:?}", what.step, what.name.kind));
+        let mut forgotten = self.0.forgotten.lock();
+        let known = Arc::make_mut(&mut forgotten).entry(put_id).or_default();
+        match what.step {
+            Step::Begins => known.push(Forgotten {
+                daemon: node.to_owned(),
+                name: what.name,
+                expired,
+                chosen,
+                began: now,
+                done: None,
+                may_return: false,
+            }),
+            Step::Done => known.last_mut().into_iter().for_each(|last| last.done = Some(now)),
+        }
+    }
+
+    /// Every version that a node forgot, or began to forget, by itself.
+    pub fn forgotten(&self) -> Arc<BTreeMap<PutId, Vec<Forgotten>>> {
+        self.0.forgotten.lock().clone()
     }
 
     /// When the index of `node` was lost.
@@ -154,6 +200,7 @@ impl Run {
     /// The data directory of the daemon `name` went back to an older state.
     pub fn roll_back(&self, name: &str) {
         self.0.rolled_back.lock().entry(name.to_owned()).or_default().push(elapsed());
+        self.forgotten_may_return(|_| true);
     }
 
     /// When the data directories of daemons went back to older states, by the daemon's name.
@@ -163,6 +210,7 @@ impl Run {
 
     /// A new life of `node` knows nothing yet of what others deleted.
     pub fn life_begins(&self, node: &str) {
+        self.0.faults.lock().life_begins(node);
         self.0.refreshes.lock().insert(node.to_owned(), Refreshes { life: elapsed(), ..Refreshes::default() });
     }
 
@@ -197,6 +245,11 @@ impl Run {
         self.0.faults.lock().stopped()
     }
 
+    /// Something that happens without a plan asking for it; see `Faults::happens`.
+    pub fn happens(&self, key: &str, did: bool) {
+        self.0.faults.lock().happens(key, did);
+    }
+
     pub fn activations(&self) -> BTreeMap<String, Activation> {
         self.0.faults.lock().counts().clone()
     }
@@ -205,9 +258,22 @@ impl Run {
     pub fn point_reached(&self, node: &str, point: Point) -> bool {
         self.state_reached(&format!("point {}", point.as_str()));
         let strikes = self.0.faults.lock().point(node, point, elapsed());
+        self.struck(node, strikes, point.as_str())
+    }
+
+    /// `node` takes one step: one of its tasks has its turn, or its disk does something. True where it dies of it.
+    pub fn step(&self, node: &str) -> bool {
+        if !self.0.counts_steps {
+            return false;
+        }
+        let strikes = self.0.faults.lock().step(node);
+        self.struck(node, strikes, "a step")
+    }
+
+    fn struck(&self, node: &str, strikes: Vec<Strike>, place: &str) -> bool {
         let mut dies = false;
         for strike in strikes {
-            self.trace(node, format_args!("fault {} strikes at {}", strike.key, point.as_str()));
+            self.trace(node, format_args!("fault {} strikes at {place}", strike.key));
             self.fault_changed(&strike.key);
             match strike.kind {
                 FaultKind::PauseNode => self.pause(node, strike.delay),

@@ -37,7 +37,15 @@ pub fn run(
     } else {
         println!("{}", table::sweep(&reports, wall));
     }
-    let uncovered = table::uncovered(&reports, COVERAGE_RUNS_MIN);
+    let mut uncovered = table::uncovered(&reports, COVERAGE_RUNS_MIN);
+    let unjudged = table::unjudged(&reports, &plans, COVERAGE_RUNS_MIN);
+    // Asked for enough runs and out of time before: what was not judged is not covered.
+    if seeds >= COVERAGE_RUNS_MIN * plans.len() as u64 {
+        uncovered.extend(unjudged);
+    } else if !unjudged.is_empty() {
+        let (few, all) = (unjudged.len(), plans.len());
+        eprintln!("coverage of {few} of {all} plans is not judged: fewer than {COVERAGE_RUNS_MIN} runs of each");
+    }
     for line in &uncovered {
         eprintln!("coverage: {line}");
     }

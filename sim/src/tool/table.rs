@@ -1,6 +1,7 @@
 //! Reports as text.
 
-use crate::faults::Activation;
+use crate::faults::{Activation, FaultKind};
+use crate::plan::Plan;
 use crate::run::Report;
 use bettong_core::observe::State;
 use std::collections::BTreeMap;
@@ -164,13 +165,22 @@ fn failures(text: &mut String, reports: &[Report]) {
     }
 }
 
-/// Faults that never struck in a plan that ran at least `runs_min` times.
+/// Faults of a plan that never struck, where it ran at least `runs_min` times.
 pub fn uncovered(reports: &[Report], runs_min: u64) -> Vec<String> {
     let mut lines = Vec::new();
     for (plan, row) in by_plan(reports).iter().filter(|(_, row)| row.runs >= runs_min) {
-        for (key, _) in row.faults.iter().filter(|(_, count)| count.did == 0) {
+        let asked_for = |key: &str| FaultKind::parse(key.split('/').next().unwrap_or(key)).is_some();
+        for (key, _) in row.faults.iter().filter(|(key, count)| count.did == 0 && asked_for(key)) {
             lines.push(format!("{plan}: {key} never struck in {} runs", row.runs));
         }
     }
     lines
+}
+
+/// Plans that ran too rarely to be judged by `uncovered`.
+pub fn unjudged(reports: &[Report], plans: &[Plan], runs_min: u64) -> Vec<String> {
+    let ran = by_plan(reports);
+    let runs = |plan: &Plan| ran.get(plan.name.as_str()).map_or(0, |row| row.runs);
+    let few = plans.iter().filter(|plan| runs(plan) < runs_min);
+    few.map(|plan| format!("{}: {} runs, {runs_min} are needed to judge its faults", plan.name, runs(plan))).collect()
 }

@@ -3,6 +3,7 @@
 use super::Shared;
 use super::client::Client;
 use super::hostile::CUT_OFF_WITHIN;
+use super::operator;
 use super::setup::{OPERATIONS_MIN, PREFIX};
 use crate::faults::FaultKind;
 use crate::model::{Daemon, Span, ValueKey};
@@ -22,6 +23,8 @@ use std::time::Duration;
 const BACK_WITHIN: Duration = Duration::from_secs(60);
 /// Removals that failed are tried again after pauses; by then they are done.
 const REMOVALS_WITHIN: Duration = Duration::from_secs(30);
+/// By then every write that was on its way has landed, and was written before the scrub's grace began.
+const LANDED_WITHIN: Duration = Duration::from_secs(1);
 /// A read that finds a tier not answering is asked again so often once faults are over.
 const READ_ATTEMPTS: u32 = 4;
 
@@ -49,8 +52,8 @@ pub async fn run(shared: Arc<Shared>) {
         }
         madsim::time::sleep(Duration::from_millis(100)).await;
     }
-    let daemons = newest(&shared);
-    while let Some(missing) = daemons.iter().find(|daemon| shared.doors.of(&daemon.name).is_none()) {
+    let mut daemons = newest(&shared);
+    while let Some(missing) = daemons.iter().find(|daemon| shared.doors.of(&daemon.name).is_none()).cloned() {
         if elapsed().saturating_sub(stopped) > BACK_WITHIN {
             return run.stuck(format!(
                 "O8: {} is not ready {} s after the last fault",
@@ -59,8 +62,18 @@ pub async fn run(shared: Arc<Shared>) {
             ));
         }
         madsim::time::sleep(Duration::from_millis(100)).await;
+        daemons = newest(&shared);
     }
-    madsim::time::sleep(shared.setup.peer_refresh * 3 + settling(&shared)).await;
+    loop {
+        operator::finish(&shared, &daemons).await;
+        madsim::time::sleep(shared.setup.peer_refresh * 3 + settling(&shared)).await;
+        // One that was there may have been retired since, by a request that was still on its way.
+        let there = newest(&shared);
+        if there == daemons || run.failure().is_some() {
+            break;
+        }
+        daemons = there;
+    }
     shared.settled.store(true, Ordering::Relaxed);
     run.trace("run", format_args!("settled"));
 
@@ -76,13 +89,25 @@ pub async fn run(shared: Arc<Shared>) {
             }
         }
     }
+    if let Some(daemon) = daemons.first() {
+        let whole = |daemon: &Daemon| run.index_lost(&daemon.node_id).is_empty();
+        let span = Span { invoked: elapsed(), ended: None };
+        client.judge(daemon, span, |seen| settled::check_batches(seen.model, &daemons, whole));
+    }
+    let scrubbed = match shared.setup.upkeep.scrubs {
+        true => {
+            madsim::time::sleep(shared.setup.scrub_grace + LANDED_WITHIN).await;
+            operator::scrub_all(&shared, &daemons).await
+        }
+        false => None,
+    };
     let mut listed = BTreeSet::new();
     for daemon in &daemons {
         list_and_read(&mut client, daemon, &mut listed).await;
         client.stats(daemon).await;
     }
     if run.failure().is_none() {
-        conserve(&shared, &client, &daemons, listed).await;
+        conserve(&shared, &client, &daemons, listed, scrubbed).await;
     }
 }
 
@@ -96,13 +121,15 @@ fn settling(shared: &Shared) -> Duration {
         + felt(FaultKind::HostileClient, CUT_OFF_WITHIN)
 }
 
-/// The daemons that must be up: of each node id the one that started last, without those that never return, and without
-/// those that are refused because the prefix is another node's.
+/// The daemons that must be up: of each node id the one that started last, without those that never return, those that are
+/// retired, and those that are refused because the prefix is another node's.
 fn newest(shared: &Shared) -> Vec<Daemon> {
     let owner = shared.owner.lock().clone();
     let allowed = |daemon: &Daemon| owner.as_ref().is_none_or(|owner| *owner == daemon.node_id);
     let mut daemons = last_started(shared);
-    daemons.retain(|daemon| allowed(daemon) && !shared.cluster.is_gone(&daemon.name));
+    let retired = shared.claims();
+    let there = |daemon: &Daemon| !shared.cluster.is_gone(&daemon.name) && !retired.contains_key(&daemon.node_id);
+    daemons.retain(|daemon| allowed(daemon) && there(daemon));
     daemons
 }
 
@@ -139,6 +166,28 @@ async fn audit(client: &mut Client, daemon: &Daemon, key: &ValueKey, owners: &[D
                 _ => Ok(()),
             }
         }),
+        // A plain key that only a retired node ever wrote is its heir's to serve.
+        Some(Err(reason)) => {
+            let claims = client.shared.claims();
+            client.judge(daemon, span, |seen| {
+                let is_heir = |owner: &Daemon| settled::descends(&claims, &owner.node_id, &daemon.node_id);
+                let alone =
+                    |owner: &Daemon| seen.model.possible(key).all(|attempt| attempt.daemon.node_id == owner.node_id);
+                let mut owners = owners.iter().filter(|owner| is_heir(owner) && alone(owner));
+                match owners.find(|owner| seen.model.surely_present(key, owner, &span).is_some()) {
+                    Some(owner) => oracle::no(
+                        "O2",
+                        format!(
+                            "{key} is acknowledged by {}, and on its heir {} it is a miss: {}",
+                            owner.name,
+                            daemon.name,
+                            reason.as_str()
+                        ),
+                    ),
+                    None => Ok(()),
+                }
+            });
+        }
         None => client.shared.cluster.run().stuck(format!("O8: {} does not answer a get of {key}", daemon.name)),
         _ => {}
     }
@@ -168,8 +217,10 @@ async fn list_and_read(client: &mut Client, daemon: &Daemon, listed: &mut BTreeS
 /// Nobody wrote under another's name. Asked first: whoever does keeps the other from coming back.
 fn check_owners(shared: &Shared) {
     let run = shared.cluster.run();
-    let verdict =
-        settled::check_owners(&shared.cluster.service().bucket().lock(), &Names::new(PREFIX), &node_ids(shared));
+    let claims = shared.claims();
+    let bucket = shared.cluster.service().bucket().lock();
+    let verdict = settled::check_owners(&bucket, &Names::new(PREFIX), &node_ids(shared), &claims);
+    drop(bucket);
     if let Err(no) = verdict {
         run.fail(no.oracle, no.what);
     }
@@ -181,32 +232,38 @@ fn node_ids(shared: &Shared) -> BTreeMap<String, String> {
 }
 
 /// O14: what is in the bucket is accounted for, once removals had their time.
-async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: BTreeSet<PutId>) {
+async fn conserve(
+    shared: &Shared,
+    client: &Client,
+    daemons: &[Daemon],
+    listed: BTreeSet<PutId>,
+    scrubbed: Option<Duration>,
+) {
     madsim::time::sleep(REMOVALS_WITHIN).await;
     let Some(daemon) = daemons.first() else { return };
     let names = Names::new(PREFIX);
-    let namespaces: Vec<NamespaceId> = (0..shared.setup.namespaces)
-        .map(|number| {
-            let (tenant, name) = shared.setup.namespace(number);
-            NamespaceId::derive(&tenant, &name)
-        })
-        .collect();
+    let namespaces: Vec<NamespaceId> = shared.setup.namespace_ids();
     let (mut objects, effects): (_, Vec<Effect>) = {
         let bucket = shared.cluster.service().bucket().lock();
         (settled::value_objects(&bucket, &names, &namespaces), bucket.effects().to_vec())
     };
     let now = elapsed();
+    let claims = shared.claims();
     let span = Span { invoked: now, ended: None };
     let ids = node_ids(shared);
     let node_of = |daemon: &str| ids.get(daemon).cloned().unwrap_or_else(|| daemon.to_owned());
     let writers = settled::writers(&effects, node_of);
     let left: Vec<(&str, PutId)> = objects.iter().map(|object| (object.path.as_str(), object.name.put_id)).collect();
     client.judge(daemon, span, |seen| {
+        settled::check_forgotten(seen.model, shared.setup.expiry_patience)?;
         settled::check_removals(&effects, &writers, node_of)?;
-        settled::check_legacy(seen.model, &left, now, |daemon| shared.cluster.is_gone(&daemon.name))
+        // Of what a node that was retired had, its heir removes what it has itself.
+        let gone = |daemon: &Daemon| shared.cluster.is_gone(&daemon.name) && !claims.contains_key(&daemon.node_id);
+        settled::check_legacy(seen.model, &left, now, gone)
     });
-    // Nobody lists what a node left behind that never returns, and nobody may remove it.
-    objects.retain(|object| !writers.get(object.path.as_str()).is_some_and(|writer| shared.cluster.is_gone(writer)));
+    // Nobody lists what a node left behind that never returns, and nobody but its heir may remove it.
+    let left_behind = |writer: &String| shared.cluster.is_gone(writer) || claims.contains_key(writer);
+    objects.retain(|object| !writers.get(object.path.as_str()).is_some_and(left_behind));
     // Of a pack as long as one member is listed: the rest of it may be dead.
     let named = objects.iter().filter(|object| listed.contains(&object.name.put_id));
     let named: BTreeSet<&str> = named.map(|object| object.path.as_str()).collect();
@@ -214,7 +271,8 @@ async fn conserve(shared: &Shared, client: &Client, daemons: &[Daemon], listed: 
     let run = shared.cluster.run();
     let index_lost = ids.iter().filter(|(_, node_id)| !run.index_lost(node_id).is_empty());
     let index_lost = index_lost.map(|(name, _)| name.clone()).collect();
-    let evidence = Evidence { namespaces: &namespaces, index_lost, now };
+    let scrubbed = scrubbed.map(|began| began.saturating_sub(shared.setup.scrub_grace));
+    let evidence = Evidence { namespaces: &namespaces, index_lost, scrubbed, now };
     let mut reasons = BTreeMap::new();
     client.judge(daemon, span, |seen| {
         reasons = settled::explain(seen.model, &orphans, &evidence)?;

@@ -33,7 +33,9 @@ impl Client {
         let mut daemons = self.shared.daemons.lock().clone();
         // Nobody goes on asking one that never returns, once in a while apart.
         if self.random.chance(0.95) {
-            daemons.retain(|daemon| !self.shared.cluster.is_gone(&daemon.name));
+            let retired = self.shared.retired();
+            let there = |daemon: &Daemon| !self.shared.cluster.is_gone(&daemon.name);
+            daemons.retain(|daemon| there(daemon) && !retired.contains(&daemon.node_id));
         }
         self.random.pick(&daemons).cloned()
     }
@@ -61,6 +63,9 @@ impl Client {
 
     fn len(&mut self) -> u64 {
         let max = self.shared.setup.len_max;
+        if self.random.chance(self.shared.setup.nameless_share) {
+            return self.random.below(3);
+        }
         if self.random.chance(0.2) { max } else { self.random.within(LEN_MIN..max) }
     }
 
@@ -80,6 +85,14 @@ impl Client {
             }
             _ => Target::Sidecar(sidecar(number, hashes.len())),
         }
+    }
+
+    /// The hashes, with one among them that nobody ever puts.
+    fn with_a_gap(&mut self, mut hashes: Vec<BlockHash>) -> Vec<BlockHash> {
+        let at = self.random.below(hashes.len() as u64) as usize;
+        let stranger = BlockHash([9; 32]).child(&self.random.draw().to_le_bytes());
+        hashes.get_mut(at).into_iter().for_each(|hash| *hash = stranger);
+        hashes
     }
 
     /// One step of the workload.
@@ -115,6 +128,7 @@ impl Client {
                 self.put_blocks(&daemon, namespace, &hashes, level, len).await;
             }
             Action::Lookup => {
+                let hashes = if self.random.chance(0.3) { self.with_a_gap(hashes) } else { hashes };
                 self.lookup(&daemon, namespace, &hashes).await;
             }
             Action::GetBlocks => {
@@ -136,6 +150,10 @@ impl Client {
                 self.clear(&daemon, namespace, tier).await;
             }
             Action::HeldLookup => self.read_late(&daemon, namespace, &hashes).await,
+            Action::AtOnce => {
+                let targets = (0..self.random.within(2..8)).map(|_| self.target()).collect();
+                self.get_at_once(&daemon, namespace, targets).await;
+            }
             Action::Contest => self.contest(&daemon).await,
             Action::Stats => self.stats(&daemon).await,
             Action::Hostile => match self.random.below(4) {

@@ -1,7 +1,8 @@
 //! What a store node runs: open the store, serve calls until it dies or is fenced.
 
-use super::Shared;
 use super::door::Call;
+use super::ledger::Audited;
+use super::{Shared, journal, recover};
 use crate::run::Life;
 use crate::world::SimWorld;
 use bettong_core::door::tcp::{TcpDoor, TcpLimits};
@@ -25,11 +26,20 @@ const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 /// Runs the daemon `life.node` under `node_id`.
 pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     let run = life.world.run().clone();
+    journal::strike(&life, &shared).await;
+    recover::check(&life, &node_id, &shared);
     let store = loop {
         match open(&life, &node_id, &shared).await {
             Ok(store) => break store,
             Err(OpenError::Fenced(_)) => {
                 run.trace(&life.node, format_args!("fenced while it opened"));
+                return;
+            }
+            Err(error @ OpenError::Retired { .. }) => {
+                run.trace(&life.node, format_args!("refused: {error}"));
+                if !shared.retired().contains(&node_id) {
+                    run.fail("retire", format!("{node_id} is refused as retired, and nobody asked for that"));
+                }
                 return;
             }
             Err(OpenError::Config(what)) => return run.fail("setup", what),
@@ -43,11 +53,18 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
             Err(error) => {
                 run.trace(&life.node, format_args!("did not open: {error}"));
                 run.state_reached("sim store did not open");
-                madsim::time::sleep(REOPEN_PAUSE).await;
+                let repaired = match &error {
+                    OpenError::Journal(error) => journal::repair(&life, &node_id, error, &shared).await,
+                    _ => false,
+                };
+                if !repaired {
+                    madsim::time::sleep(REOPEN_PAUSE).await;
+                }
             }
         }
     };
     run.trace(&life.node, format_args!("life {} is ready", life.number));
+    journal::opened(&life, &shared).await;
     if !run.plan().conditional_writes {
         let owner = shared.owner.lock().get_or_insert_with(|| node_id.clone()).clone();
         if owner != node_id {
@@ -56,7 +73,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     }
     let mut fate = store.fate();
     let mut calls = shared.doors.open(&life.node, life.number);
-    let service = StoreService::new(store);
+    let service = Audited::new(StoreService::new(store), &run, &life.node);
     life.world.spawn(listen(life.clone(), service.clone()));
     let mut peers: BTreeMap<(String, String), Arc<Peer>> = BTreeMap::new();
     loop {
@@ -67,7 +84,10 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
         };
         let key = (call.client.clone(), call.tenant.clone());
         let peer = peers.entry(key).or_insert_with(|| {
-            Arc::new(Peer::new(call.tenant.clone(), Rights::default(), format!("sim:{}", call.client)))
+            Arc::new({
+                let rights = Rights { admin: call.client == super::operator::NAME };
+                Peer::new(call.tenant.clone(), rights, format!("sim:{}", call.client))
+            })
         });
         life.world.spawn(answer(service.clone(), peer.clone(), call));
     }
@@ -80,7 +100,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
 }
 
 /// The TCP door: accepts connections, and drives each with the door's own state machine.
-async fn listen(life: Life, service: StoreService<SimWorld>) {
+async fn listen(life: Life, service: Audited<SimWorld>) {
     let run = life.world.run().clone();
     let listener = match TcpListener::bind(("0.0.0.0", super::remote::PORT)).await {
         Ok(listener) => listener,
@@ -99,7 +119,7 @@ async fn listen(life: Life, service: StoreService<SimWorld>) {
     }
 }
 
-async fn answer<W: World>(service: StoreService<W>, peer: Arc<Peer>, call: Call) {
+async fn answer<W: World>(service: Audited<W>, peer: Arc<Peer>, call: Call) {
     let deadline = Deadline(service.now().plus(call.deadline));
     let response = match receive(&service, &peer, &call.body) {
         Ok(body) => service.call(&peer, call.request, body, deadline).await,

@@ -54,6 +54,20 @@ impl Remote {
         }
     }
 
+    /// Asks several things at once.
+    pub async fn ask_at_once(
+        &mut self,
+        daemon: &Daemon,
+        address: &str,
+        place: Opening,
+        requests: Vec<Request>,
+    ) -> Vec<Heard> {
+        let Ok(namespace) = self.namespace(daemon, address, place).await else { return Vec::new() };
+        let asked = requests.into_iter().map(|request| answer(&namespace, request, Vec::new()));
+        let answers = futures::future::join_all(asked).await;
+        answers.into_iter().map(|answer| Heard::Answer(answer.unwrap_or_else(Response::error))).collect()
+    }
+
     async fn namespace(&mut self, daemon: &Daemon, address: &str, place: Opening) -> Result<Namespace, Error> {
         let slot = (daemon.name.clone(), place.number);
         if let Some(namespace) = self.namespaces.get(&slot) {

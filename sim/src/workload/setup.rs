@@ -4,8 +4,8 @@ use crate::plan::{Plan, Workload};
 use crate::random::Stream;
 use bettong_core::StoreConfig;
 use bettong_core::tiers::disk::DiskConfig;
-use bettong_wire::ModelIdentity;
 use bettong_wire::envelope::Algorithm;
+use bettong_wire::{ModelIdentity, NamespaceId};
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,6 +40,32 @@ pub enum Action {
     HeldLookup,
     /// Opens a namespace with one of two model identities.
     Contest,
+    /// Asks for several values at once over one connection.
+    AtOnce,
+}
+
+/// Which upkeep an operator does in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Upkeep {
+    pub scrubs: bool,
+    pub retires: bool,
+    pub prefetches: bool,
+}
+
+impl Upkeep {
+    fn draw(plan: &Plan, random: &mut Stream) -> Self {
+        let (scrubs, retires, prefetches) = (random.chance(0.3), random.chance(0.15), random.chance(0.2));
+        match plan.workload {
+            Workload::Upkeep => Self { scrubs: true, retires: true, prefetches: true },
+            // One node id: there is nobody to retire.
+            Workload::TwoDaemons => Self { scrubs, retires: false, prefetches },
+            _ => Self { scrubs, retires, prefetches },
+        }
+    }
+
+    pub fn is_some(self) -> bool {
+        self != Self::default()
+    }
 }
 
 /// One run's configuration.
@@ -59,10 +85,18 @@ pub struct Setup {
     /// How much of what is to be kept is journaled first.
     pub journal_share: f64,
     journal_segment_bytes: u64,
+    journal_batch_bytes: u64,
+    /// So many values are so short that they do not say whose they are.
+    pub nameless_share: f64,
     /// Of the puts of plain keys, so many expire.
     pub ttl_share: f64,
     pub weights: Vec<(Action, u64)>,
     pub peer_refresh: Duration,
+    pub upkeep: Upkeep,
+    /// What was written more lately is none of the scrubber's business.
+    pub scrub_grace: Duration,
+    pub expiry_patience: Duration,
+    budgets: Budgets,
     memory_bytes: u64,
     disk_bytes: u64,
     region_bytes: u64,
@@ -73,6 +107,33 @@ pub struct Setup {
     attempt_timeout: Duration,
     commit_wait: Duration,
     commit_batch: usize,
+}
+
+/// What a node may keep, and remember of what was used. Zero is no budget.
+#[derive(Debug, Clone, Copy)]
+struct Budgets {
+    object_bytes: u64,
+    namespace_bytes: u64,
+    evict_batch: usize,
+    signal_bytes: u64,
+}
+
+impl Budgets {
+    fn draw(plan: &Plan, len_max: u64, random: &mut Stream) -> Self {
+        let always = plan.workload == Workload::Eviction;
+        let some = always || random.chance(0.3);
+        let mut budget = |chance: f64| {
+            let bytes = len_max * random.within(2..16);
+            if some && random.chance(chance) { bytes } else { 0 }
+        };
+        let object_bytes = budget(if always { 1.0 } else { 0.8 });
+        Self {
+            object_bytes,
+            namespace_bytes: budget(0.4),
+            evict_batch: 1 << random.below(5),
+            signal_bytes: [0, 8 << 10, 64 << 20].get(random.below(3) as usize).copied().unwrap_or(0),
+        }
+    }
 }
 
 impl Setup {
@@ -87,14 +148,17 @@ impl Setup {
         };
         let nodes = match plan.workload {
             Workload::TwoDaemons => 1,
-            Workload::FewKeys => 2 + random.below(2) as u32,
+            Workload::FewKeys | Workload::Upkeep => 2 + random.below(2) as u32,
             _ => 1 + random.below(3) as u32,
         };
         let clients = 2 + random.below(4) as u32;
         let len_max = 1 << random.within(8..16);
+        // A stream of its own: what is drawn above stays as it is.
+        let mut more = Stream::new(seed, "setup/more");
         let journal_share = [0.0, 0.4, 0.9].get(random.below(3) as usize).copied().unwrap_or(0.0);
         // Region and buffer bound what the disk tier takes: mostly everything, sometimes not the largest.
         let region_bytes = 64 << 10 << random.below(2);
+        let mut upkeep = Stream::new(seed, "upkeep");
         let few = plan.workload == Workload::FewKeys;
         Self {
             nodes: plan.nodes.unwrap_or(nodes),
@@ -114,9 +178,19 @@ impl Setup {
                 _ => journal_share,
             },
             journal_segment_bytes: 4096 << random.below(6),
-            ttl_share: [0.0, 0.1].get(random.below(2) as usize).copied().unwrap_or(0.0),
+            // Often so little that a put of several blocks fills several batches.
+            journal_batch_bytes: *more.pick(&[16 << 20, len_max, 512]).unwrap_or(&512),
+            nameless_share: *more.pick(&[0.0, 0.05, 0.2]).unwrap_or(&0.05),
+            ttl_share: match plan.workload {
+                Workload::Eviction => 0.2,
+                _ => [0.0, 0.1].get(random.below(2) as usize).copied().unwrap_or(0.0),
+            },
             weights: weights(plan, &mut random),
             peer_refresh: Duration::from_millis(random.within(500..4_000)),
+            upkeep: Upkeep::draw(plan, &mut upkeep),
+            scrub_grace: Duration::from_millis(upkeep.below(3_000)),
+            expiry_patience: Duration::from_secs(1 + Stream::new(seed, "expiry").below(20)),
+            budgets: Budgets::draw(plan, len_max, &mut Stream::new(seed, "budgets")),
             memory_bytes: (len_max * 3).max(random.within(64 << 10..1 << 20)),
             disk_bytes: region_bytes * random.within(4..12),
             region_bytes,
@@ -143,7 +217,15 @@ impl Setup {
             commit_wait_max: self.commit_wait,
             commit_batch_max: self.commit_batch,
             peer_refresh: self.peer_refresh,
+            scrub_grace: self.scrub_grace,
             journal_segment_bytes: self.journal_segment_bytes,
+            journal_batch_bytes: self.journal_batch_bytes,
+            object_bytes_max: self.budgets.object_bytes,
+            namespace_bytes_max: self.budgets.namespace_bytes,
+            evict_batch_max: self.budgets.evict_batch,
+            expiry_walk_every: self.expiry_patience / 8,
+            expiry_patience: self.expiry_patience,
+            signal_bytes_max: self.budgets.signal_bytes,
             ..StoreConfig::new(node_id)
         }
     }
@@ -155,6 +237,12 @@ impl Setup {
             region_bytes: self.region_bytes,
             write_buffer_bytes: self.region_bytes * 2,
         }
+    }
+
+    /// The namespaces' ids, by number.
+    pub fn namespace_ids(&self) -> Vec<NamespaceId> {
+        let id = |(tenant, name): (String, String)| NamespaceId::derive(&tenant, &name);
+        (0..self.namespaces).map(|number| id(self.namespace(number))).collect()
     }
 
     /// The tenant and the name of a namespace. Two tenants use the same names.
@@ -197,6 +285,21 @@ fn weights(plan: &Plan, random: &mut Stream) -> Vec<(Action, u64)> {
             (Stats, 2),
             (Lookup, 5),
             (HeldLookup, 4),
+            (AtOnce, 3),
+        ],
+        Workload::Eviction => &[
+            (Put, 30),
+            (Get, 24),
+            (GetMany, 4),
+            (Exists, 4),
+            (Delete, 4),
+            (PutBlocks, 14),
+            (GetBlocks, 10),
+            (SaveChain, 6),
+            (RestoreChain, 6),
+            (List, 2),
+            (Clear, 3),
+            (Stats, 4),
         ],
         Workload::Packs => &[
             (PutBlocks, 30),
@@ -231,6 +334,7 @@ fn weights(plan: &Plan, random: &mut Stream) -> Vec<(Action, u64)> {
             (Hostile, 4),
             (HeldLookup, 2),
             (Contest, 3),
+            (AtOnce, 5),
         ],
     };
     // What keeps two identities apart is another mechanism there.

@@ -1,7 +1,7 @@
 //! Runs of the store: nodes, clients that work while faults strike, and the reckoning after them.
 
 use super::client::Client;
-use super::{Setup, Shared, finish, hostile, node};
+use super::{Setup, Shared, finish, hostile, node, operator};
 use crate::faults::FaultKind;
 use crate::model::{Daemon, Model};
 use crate::plan::Workload;
@@ -27,10 +27,13 @@ pub async fn run(cluster: Arc<Cluster>) {
     let shared = Arc::new(Shared {
         cluster: cluster.clone(),
         doors: Default::default(),
-        model: Mutex::new(Model::default()),
+        model: Mutex::new(Model::of(setup.namespace_ids())),
         daemons: Mutex::default(),
         contested: Mutex::default(),
         owner: Mutex::default(),
+        damages: Mutex::default(),
+        salvages: Mutex::default(),
+        retirements: Mutex::default(),
         settled: AtomicBool::new(false),
         setup,
     });
@@ -65,6 +68,10 @@ pub async fn run(cluster: Arc<Cluster>) {
         let home = madsim::runtime::Handle::current().create_node().name("hostile").ip(ip).build();
         home.spawn(hostile::run(shared.clone()))
     });
+    if shared.setup.upkeep.is_some() {
+        let home = madsim::runtime::Handle::current().create_node().name(operator::NAME).build();
+        drop(home.spawn(operator::run(shared.clone())));
+    }
     work(&shared, &mut random).await;
     if cluster.run().counters().kills == 0 {
         // The clients were done before anybody died.

@@ -67,6 +67,11 @@ pub struct SimClock {
 }
 
 impl SimClock {
+    /// The node's wall clock.
+    pub fn wall(&self) -> WallClock {
+        self.wall.clone()
+    }
+
     /// Monotone time begins now.
     pub fn start(wall: WallClock) -> Self {
         let drift_ppm = wall.state.lock().drift_ppm;

@@ -6,7 +6,7 @@
 use super::Verdict;
 use bettong_wire::request::{
     BlockPut, Clear, Delete, Exists, Get, GetBlocks, GetHead, GetMany, HeadValue, Level, List, ListKind,
-    LookupBlockPrefix, NsHandle, PartAsk, PublishHead, Put, PutBlocks, ReadLimits, Target, Tier,
+    LookupBlockPrefix, Maintain, NsHandle, PartAsk, PublishHead, Put, PutBlocks, ReadLimits, Target, Task, Tier,
 };
 use bettong_wire::response::{Answer, ItemOutcome, ListName, Outcome};
 use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, Part, Payload, Request, Response};
@@ -15,6 +15,8 @@ use std::future::Future;
 
 /// Keys are few, so that operations meet.
 const KEYS: u8 = 6;
+/// Slices of one scrub: far more than the few values need.
+const SLICES_MAX: usize = 1000;
 /// Parts of the namespace's identity that the suite expects: 0 and 1.
 pub const PARTS: [u16; 2] = [0, 1];
 
@@ -83,6 +85,11 @@ pub enum Operation {
     },
     GetHead {
         name: u8,
+    },
+    /// A whole scrub, slice by slice: it finds nothing to do.
+    Scrub {
+        dry_run: bool,
+        bound_ms: u8,
     },
     /// Close the store and open it again: what was not durable is gone.
     Restart,
@@ -221,6 +228,7 @@ impl Model {
                 self.publish(subject, name % 2, u64::from(expected % 3), blocks, tombstone).await
             }
             Operation::GetHead { name } => self.get_head(subject, name % 2).await,
+            Operation::Scrub { dry_run, bound_ms } => scrub(subject, dry_run, u32::from(bound_ms) + 1).await,
             Operation::Restart => {
                 subject.restart().await;
                 self.values.retain(|_, value| value.level > Level::Memory);
@@ -467,6 +475,29 @@ impl Model {
             (Some(held), other) => Err(format!("{other:?}, the model has {held:?}")),
         }
     }
+}
+
+/// Sequential and without faults nothing is an orphan and nothing is damaged.
+async fn scrub<S: Subject>(subject: &mut S, dry_run: bool, bound_ms: u32) -> Verdict {
+    let mut cursor = Vec::new();
+    for _ in 0..SLICES_MAX {
+        let maintain = Maintain { task: Task::Scrub, dry_run, cursor, argument: String::new(), bound_ms };
+        let response = subject.call(Request::Maintain(maintain), Vec::new()).await;
+        match response.outcome {
+            Outcome::Ok(Answer::Maintained { cursor: next }) if response.payloads.len() == 1 => cursor = next,
+            other => return Err(format!("{other:?}")),
+        }
+        let text = String::from_utf8_lossy(response.payloads[0].as_ref()).into_owned();
+        for found in ["orphans", "damaged", "quarantined"] {
+            if text.contains(&format!("\"{found}\":")) {
+                return Err(format!("a scrub found something: {text}"));
+            }
+        }
+        if cursor.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(format!("a scrub has not ended after {SLICES_MAX} slices"))
 }
 
 fn expect_removed(response: &Response) -> Verdict {

@@ -68,16 +68,26 @@ impl Policy {
     }
 
     /// Notes a block that is now there. One that was there already keeps its place in its chain and counts as used; its
-    /// length becomes the new one. Parents and children may come in any order; after a start, insert by last use, oldest
-    /// first.
+    /// length becomes the new one. Parents and children may come in any order.
     pub fn insert(&mut self, block: Block) {
+        let uses = self.ghosts.recall(block.name);
+        self.add(block, uses);
+    }
+
+    /// As [`Self::insert`], at a start, of a block that had been used `uses` times before its last use. By last use,
+    /// oldest first.
+    pub fn restore(&mut self, block: Block, uses: u8) {
+        self.add(block, uses.min(class::USES_MAX));
+    }
+
+    fn add(&mut self, block: Block, uses: u8) {
         if let Some(slot) = self.tree.resident(block.name) {
             self.tree.resize(slot, block.bytes);
             self.hit(block.name);
             return;
         }
         self.uses += 1;
-        let slot = self.tree.insert(&block, self.ghosts.recall(block.name), self.uses);
+        let slot = self.tree.insert(&block, uses, self.uses);
         if let Some(parent) = self.tree.parent(slot) {
             self.leaves.remove(self.tree.class(parent), self.leaf(parent));
             if self.tree.becomes_parent(parent) {
@@ -139,6 +149,22 @@ impl Policy {
     /// Sets another budget; what no longer fits is named by the next [`Self::victims`].
     pub fn set_budget_bytes(&mut self, budget_bytes: u64) {
         self.budget_bytes = budget_bytes;
+    }
+
+    /// The block before it in its chain, if it is there.
+    pub fn parent(&self, name: u64) -> Option<u64> {
+        let slot = self.tree.resident(name)?;
+        self.tree.parent(slot).map(|parent| self.tree.name(parent))
+    }
+
+    /// How many blocks that are there go on from it.
+    pub fn children(&self, name: u64) -> u32 {
+        self.tree.resident(name).map_or(0, |slot| self.tree.children(slot))
+    }
+
+    /// What it takes of the budget; zero where it is not there.
+    pub fn bytes_of(&self, name: u64) -> u64 {
+        self.tree.resident(name).map_or(0, |slot| u64::from(self.tree.bytes_of(slot)))
     }
 
     /// Bytes of all blocks that are there.

@@ -2,7 +2,8 @@
 
 use super::db::IndexHome;
 use super::rows::{
-    ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Mark, PackRow, QuarantineRow, STATE_KEY, StateRow, ValueKey, ValueRow,
+    ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Inheritance, InheritanceRow, Mark, PackRow, QuarantineRow, STATE_KEY,
+    StateRow, ValueKey, ValueRow,
 };
 use crate::observe::{Point, State};
 use crate::race::timeout;
@@ -36,6 +37,8 @@ pub enum IndexChange {
     Pack { pack: PutId, row: PackRow },
     /// A pack is gone from the bucket.
     PackGone { pack: PutId },
+    /// A retired node is taken over so far.
+    Inherit { node_id: String, state: Inheritance },
     /// Everything that a listing of the bucket showed is in the index: it need not be listed again.
     Complete,
     /// The bucket shows what the index lacks: until `Complete` it must be listed.
@@ -57,6 +60,9 @@ pub trait Visible: Send + Sync + 'static {
 pub trait Succession: Send + Sync + 'static {
     /// `Ok(true)` where no newer life exists; an error where it cannot be told now.
     fn is_newest(&self) -> impl Future<Output = Result<bool, String>> + Send;
+
+    /// Why a process that is not the newest life has to end.
+    fn why_superseded(&self) -> impl Future<Output = String> + Send;
 }
 
 /// Why changes were not committed.
@@ -313,6 +319,9 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                 }
                 IndexChange::Pack { pack, row } => batch.put_bytes(PackRow::key(*pack), row.encode()),
                 IndexChange::PackGone { pack } => batch.delete(PackRow::key(*pack)),
+                IndexChange::Inherit { node_id, state } => {
+                    batch.put_bytes(InheritanceRow::key(node_id), state.encode());
+                }
                 IndexChange::Complete => batch.put(FORMAT_KEY, FORMAT.to_le_bytes()),
                 IndexChange::Incomplete => batch.delete(FORMAT_KEY),
             }
@@ -360,9 +369,9 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                         }
                         Err(LookError::Superseded) => {
                             self.close_index().await;
-                            let why = "a newer life of this node id has started";
-                            self.visible.fenced(why);
-                            return Err(CommitError::Closed(why.to_owned()));
+                            let why = self.succession.why_superseded().await;
+                            self.visible.fenced(&why);
+                            return Err(CommitError::Closed(why));
                         }
                         Err(LookError::Unanswered(error)) => {
                             tracing::warn!(error, why, "the re-opened index does not answer");

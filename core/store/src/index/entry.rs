@@ -1,7 +1,7 @@
 //! One entry of the index, and its compact form in memory.
 
 use crate::keys::{Key, NsNum};
-use bettong_wire::envelope::Kind;
+use bettong_wire::envelope::{HEADER_LEN, Kind};
 use bettong_wire::request::Level;
 use bettong_wire::{Part, PutId};
 
@@ -46,6 +46,11 @@ impl NodeNum {
 impl Entry {
     pub fn is_expired(&self, wall_ms: u64) -> bool {
         self.expires_at_ms != 0 && self.expires_at_ms <= wall_ms
+    }
+
+    /// What it takes of a budget: header and stored payload.
+    pub fn object_bytes(&self) -> u64 {
+        HEADER_LEN as u64 + u64::from(self.stored_len)
     }
 }
 
@@ -151,6 +156,12 @@ impl Packed {
 
     pub(super) fn counter(&self) -> u64 {
         self.counter
+    }
+
+    /// What it takes of this node's part of the object store; zero where it is another node's, or not there yet.
+    pub(super) fn own_object_bytes(&self) -> u64 {
+        let entry = self.entry(0, None);
+        if entry.node == NodeNum::SELF && entry.level == Level::Object { entry.object_bytes() } else { 0 }
     }
 
     pub(super) fn present(&self, wall_ms: u64) -> bool {

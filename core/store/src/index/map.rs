@@ -10,7 +10,7 @@ use bettong_wire::PutId;
 use bettong_wire::envelope::Kind;
 use hashbrown::HashTable;
 use parking_lot::{RwLock, RwLockReadGuard};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const SHARDS: usize = 16;
 const CHUNK: usize = 1024;
@@ -23,6 +23,8 @@ pub struct IndexMap {
     seed: u64,
     /// Entries that other nodes' indexes name.
     foreign: AtomicUsize,
+    /// What this node's own entries take of the object store.
+    own_object_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +52,7 @@ impl Shard {
         self.table.find(hash, found).copied()
     }
 
-    /// What was there for the entry's node.
+    /// Answers the entry that it replaces.
     fn put(&mut self, hash: u64, packed: Packed, key: &Key, seed: u64) -> Option<Packed> {
         if let Some(slot) = self.find(hash, key, packed.node()) {
             return Some(std::mem::replace(self.packed_mut(slot), packed));
@@ -109,6 +111,7 @@ impl IndexMap {
             numbers: RwLock::default(),
             seed,
             foreign: AtomicUsize::new(0),
+            own_object_bytes: AtomicU64::new(0),
         }
     }
 
@@ -122,11 +125,28 @@ impl IndexMap {
         let hash = mix(key, self.seed);
         let packed = Packed::new(key, entry, life, pack, accessed);
         let old = self.shards[shard_of(hash)].write().put(hash, packed, key, self.seed);
-        match old {
+        match &old {
             Some(old) => self.leave(old.pack()),
             None if entry.node != NodeNum::SELF => drop(self.foreign.fetch_add(1, Ordering::Relaxed)),
             None => {}
         }
+        // Added first: the sum never passes below zero.
+        self.own_object_bytes.fetch_add(packed.own_object_bytes(), Ordering::Relaxed);
+        self.own_object_bytes.fetch_sub(old.map_or(0, |old| old.own_object_bytes()), Ordering::Relaxed);
+    }
+
+    /// A name of `key` in 64 bits, for this process: keyed, so that nobody can choose it.
+    pub fn name(&self, key: &Key) -> u64 {
+        mix(key, self.seed)
+    }
+
+    /// This node's entry that has the name; of two that share one, either.
+    pub fn named(&self, name: u64) -> Option<(Key, Entry)> {
+        let shard = self.shards[shard_of(name)].read();
+        let packed = shard.table.iter_hash(name).map(|slot| shard.packed(*slot));
+        let packed =
+            packed.into_iter().find(|held| held.node() == NodeNum::SELF && mix(&held.key(), self.seed) == name);
+        packed.map(|packed| (packed.key(), entry_of(packed, &self.numbers.read())))
     }
 
     /// An entry left the pack of this number: after its slot says so, for a number may name another pack then.
@@ -160,27 +180,40 @@ impl IndexMap {
         found
     }
 
-    /// Notes an access, for recency.
-    pub fn touch(&self, key: &Key, node: NodeNum, accessed: u32) {
+    /// Notes an access of this node's entry, for recency.
+    pub fn touch(&self, key: &Key, accessed: u32) {
         let hash = mix(key, self.seed);
         let mut shard = self.shards[shard_of(hash)].write();
-        if let Some(slot) = shard.find(hash, key, node) {
+        if let Some(slot) = shard.find(hash, key, NodeNum::SELF) {
             shard.packed_mut(slot).accessed = accessed;
         }
     }
 
+    /// When the entry was used last, as it was noted.
+    pub fn accessed(&self, key: &Key, node: NodeNum) -> Option<u32> {
+        let hash = mix(key, self.seed);
+        let shard = self.shards[shard_of(hash)].read();
+        shard.find(hash, key, node).map(|slot| shard.packed(slot).accessed)
+    }
+
     /// Removes the entry of `key` for `node` if it is still of `put_id`; says whether it was.
     pub fn remove(&self, key: &Key, node: NodeNum, put_id: PutId) -> bool {
-        let mut pack = 0;
+        let (mut pack, mut freed) = (0, 0);
         let removed = self.change(key, node, put_id, |shard, hash, slot| {
-            pack = shard.packed(slot).pack();
+            (pack, freed) = (shard.packed(slot).pack(), shard.packed(slot).own_object_bytes());
             shard.remove(hash, slot);
         });
         self.leave(pack);
+        self.own_object_bytes.fetch_sub(freed, Ordering::Relaxed);
         if removed && node != NodeNum::SELF {
             self.foreign.fetch_sub(1, Ordering::Relaxed);
         }
         removed
+    }
+
+    /// What this node's own entries take of the object store, as it is accounted for budgets. Bytes.
+    pub fn own_object_bytes(&self) -> u64 {
+        self.own_object_bytes.load(Ordering::Relaxed)
     }
 
     /// Entries that other nodes' indexes name.

@@ -9,6 +9,8 @@
 //!                                                  where it is in a pack, the pack's put id
 //! p / life u64 / counter u64                       a pack of this node: namespace 32, bytes u64, members u32
 //! q / life u64 / counter u64                       a put id that is quarantined: empty
+//! h / node id                                      a retired node whose names this one takes over: how far it is, u8,
+//!                                                  and behind which row key or object name
 //! m / format                                       format version u32; there once the index is complete
 //! m / state                                        clock u64, life u64, change sequence u64, journaled u64
 //! ```
@@ -342,6 +344,52 @@ impl QuarantineRow {
     }
 }
 
+/// How far a retired node is taken over.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Inheritance {
+    #[default]
+    Nothing,
+    /// The rows of its index up to this key.
+    Index(Vec<u8>),
+    /// Its objects up to this name.
+    Listing(String),
+    Done,
+}
+
+impl Inheritance {
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::from_static(&[0]),
+            Self::Index(key) => [&[1], key.as_slice()].concat().into(),
+            Self::Listing(name) => [&[2], name.as_bytes()].concat().into(),
+            Self::Done => Bytes::from_static(&[3]),
+        }
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (0, []) => Some(Self::Nothing),
+            (1, key) => Some(Self::Index(key.to_vec())),
+            (2, name) => Some(Self::Listing(std::str::from_utf8(name).ok()?.to_owned())),
+            (3, []) => Some(Self::Done),
+            _ => None,
+        }
+    }
+}
+
+/// Row keys of retired nodes.
+pub struct InheritanceRow;
+
+impl InheritanceRow {
+    pub fn key(node_id: &str) -> Bytes {
+        [b"h", node_id.as_bytes()].concat().into()
+    }
+
+    pub fn node_id(key: &[u8]) -> Option<&str> {
+        std::str::from_utf8(key.strip_prefix(b"h")?).ok().filter(|node_id| !node_id.is_empty())
+    }
+}
+
 pub const FORMAT_KEY: &[u8] = b"m/format";
 pub const STATE_KEY: &[u8] = b"m/state";
 
@@ -400,6 +448,10 @@ mod tests {
             let _ = DeadRow::decode(&bytes);
             let _ = DeadRow::put_id(&bytes);
             let _ = StateRow::decode(&bytes);
+            let _ = InheritanceRow::node_id(&bytes);
+            if let Some(state) = Inheritance::decode(&bytes) {
+                prop_assert_eq!(state.encode(), bytes);
+            }
         }
 
         #[test]

@@ -1,14 +1,14 @@
 //! Looking at a journal without changing it, while a daemon writes it or when none does.
 
 use super::record::Record;
-use super::recovery::{Cut, survey};
+use super::recovery::{Cut, Survey, survey};
 use super::state::{Backlog, JournalState, Place};
 use super::walk::{Seen, walk};
 use crate::world::{DiskError, World};
 use serde_json::{Value, json};
 
 /// Looks at a directory whose segments die while it is looked at.
-const ATTEMPTS_MAX: u32 = 5;
+const ATTEMPTS_MAX: u32 = 100;
 
 /// What `check` found.
 #[derive(Clone, Debug, Default)]
@@ -33,21 +33,22 @@ pub struct CheckReport {
     pub problems: Vec<String>,
 }
 
-/// Reads the journal in `dir` and says what is in it and what is wrong. Writes nothing.
-pub async fn check<W: World>(world: &W, dir: &str) -> Result<CheckReport, DiskError> {
+/// What is in the directory. Nothing was said yet of a segment that dies meanwhile, so that it can be looked at again.
+async fn surveyed<W: World>(world: &W, dir: &str) -> Result<Survey, DiskError> {
     let mut attempts = 0;
     loop {
         attempts += 1;
-        match check_once(world, dir).await {
-            // Its segment died meanwhile.
+        match survey(world, dir).await {
             Err(DiskError::NotFound { .. }) if attempts < ATTEMPTS_MAX => {}
             done => return done,
         }
     }
 }
 
-async fn check_once<W: World>(world: &W, dir: &str) -> Result<CheckReport, DiskError> {
-    let survey = survey(world, dir).await?;
+/// Reads the journal in `dir` and says what is in it and what is wrong. Writes nothing. Beside a daemon that writes, it
+/// tells of the moment when it began, and leaves out what dies meanwhile.
+pub async fn check<W: World>(world: &W, dir: &str) -> Result<CheckReport, DiskError> {
+    let survey = surveyed(world, dir).await?;
     let mut report = CheckReport {
         segments: survey.segments.iter().filter(|segment| !segment.skipped).count() as u64,
         passed_over: survey.passed_over.clone(),
@@ -74,6 +75,8 @@ async fn check_once<W: World>(world: &W, dir: &str) -> Result<CheckReport, DiskE
             }
             tail = faults.len();
         }
+        // Nothing that came so far is pending any more.
+        Seen::Died => state = JournalState::default(),
         Seen::Fault { segment, offset, fault, sequence } => {
             let cut = Cut { segment: segment.number, offset, sequence };
             faults.push((cut, format!("{}: offset {offset}: {fault}", segment.path)));
@@ -81,7 +84,8 @@ async fn check_once<W: World>(world: &W, dir: &str) -> Result<CheckReport, DiskE
     })
     .await?;
     state.abandon_groups();
-    let torn = |cut: &Cut| Some(cut.segment) == last && walked.synced_through < cut.sequence;
+    // A segment that cannot be read at all was more than begun: a start does not take that for a torn tail.
+    let torn = |cut: &Cut| Some(cut.segment) == last && walked.synced_through < cut.sequence && !walked.unreadable;
     report.torn = faults.get(tail).map(|(cut, _)| *cut).filter(torn);
     if report.torn.is_some() {
         faults.truncate(tail);
@@ -112,7 +116,7 @@ pub async fn dump<W: World>(
     dir: &str,
     each: &mut (dyn FnMut(DumpLine) + Send + '_),
 ) -> Result<(), DiskError> {
-    let survey = survey(world, dir).await?;
+    let survey = surveyed(world, dir).await?;
     let mut visit = |seen: Seen<'_>| match seen {
         Seen::Batch { segment, offset, batch, bodies } => {
             let mut bodies = bodies.iter();
@@ -124,6 +128,7 @@ pub async fn dump<W: World>(
         Seen::Fault { segment, offset, fault, .. } => {
             each(DumpLine::Fault { segment: segment.number, offset, what: fault.to_string() });
         }
+        Seen::Died => {}
     };
     walk(world, &survey, &mut visit).await.map(drop)
 }

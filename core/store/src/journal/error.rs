@@ -30,6 +30,16 @@ pub enum OpenError {
     SalvageUnfinished { file: String },
 }
 
+impl OpenError {
+    /// The directory is damaged: `salvage` goes on without what is lost. Everything else wants another remedy.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::Corrupt(_) | Self::LowWater { .. } | Self::SalvageUnfinished { .. } => true,
+            Self::Config(_) | Self::Disk(_) | Self::Foreign { .. } | Self::Newer { .. } => false,
+        }
+    }
+}
+
 /// Bytes that were synced and do not verify.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(

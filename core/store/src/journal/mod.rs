@@ -40,7 +40,7 @@ pub use header::{BATCH_COUNT_MAX, BatchHeader, HEADER_LEN, MAGIC};
 pub use queue::{Appended, Write};
 pub use record::{HeadRecord, PutRecord, Record, Version};
 pub use recovery::{Cut, Progress, Recovered};
-pub use salvage::{Salvaged, salvage};
+pub use salvage::{Salvaged, reports, salvage};
 pub use state::{Backlog, JournalState, Pending, PendingPut, Place};
 pub use stats::JournalStats;
 
@@ -64,13 +64,35 @@ impl<W: World> Clone for Journal<W> {
     }
 }
 
+/// A journal that was read and can be gone on from. Nothing has been changed.
+pub struct Read(recovery::Found);
+
+impl Read {
+    /// Reads and verifies what the directory holds; an empty or missing directory is an empty journal. `progress` is
+    /// called with the bytes read and the bytes to read in all.
+    ///
+    /// # Errors
+    /// Whatever could put acknowledged data at risk.
+    pub async fn all<W: World>(world: &W, dir: &str, progress: &mut Progress<'_>) -> Result<Self, OpenError> {
+        Ok(Self(recovery::recover(world, dir, progress).await?))
+    }
+
+    /// What is not in the object store.
+    pub fn backlog(&self) -> Backlog {
+        self.0.state.backlog()
+    }
+
+    pub fn recovered(&self) -> &Recovered {
+        &self.0.recovered
+    }
+}
+
 impl<W: World> Journal<W> {
     /// Recovers what the directory holds and begins a new segment behind it. May be killed anywhere and called again.
     /// Existing segments are read, synced and, where the low-water mark says that they are dead, removed; they are
     /// never changed.
     ///
-    /// One process at a time: the caller holds the directory's lock. `progress` is called with the bytes read and the
-    /// bytes to read in all.
+    /// One process at a time: the caller holds the directory's lock.
     ///
     /// # Errors
     /// Whatever could put acknowledged data at risk: nothing has been changed then.
@@ -80,8 +102,14 @@ impl<W: World> Journal<W> {
         progress: &mut Progress<'_>,
     ) -> Result<(Recovered, Self), OpenError> {
         config.check().map_err(OpenError::Config)?;
-        let found = recovery::recover(&world, &config.dir, progress).await?;
-        let (recovered, shared) = writer::start(world, config, found).await?;
+        let read = Read::all(&world, &config.dir, progress).await?;
+        Self::go_on(world, config, read).await
+    }
+
+    /// The second half of `open`: begins a new segment behind what was read, which nobody has written since.
+    pub async fn go_on(world: W, config: JournalConfig, read: Read) -> Result<(Recovered, Self), OpenError> {
+        config.check().map_err(OpenError::Config)?;
+        let (recovered, shared) = writer::start(world, config, read.0).await?;
         Ok((recovered, Self { shared }))
     }
 

@@ -61,7 +61,7 @@ pub(super) struct Found {
 
 /// Longest file of a segment that was only begun: its first batch, a segment record and a void, which holds no client's
 /// bytes and is synced before anything follows it.
-const BEGINNING_BYTES_MAX: u64 = FIXED_LEN as u64 + 2 * (RECORD_HEAD_LEN as u64 + 32);
+pub(super) const BEGINNING_BYTES_MAX: u64 = FIXED_LEN as u64 + 2 * (RECORD_HEAD_LEN as u64 + 32);
 
 /// One segment as the survey saw it.
 pub(super) struct Surveyed {
@@ -78,6 +78,7 @@ pub(super) struct Surveyed {
 
 /// The files of a journal.
 pub(super) struct Survey {
+    pub(super) dir: String,
     /// The first segment that is not dead.
     pub(super) low: u64,
     pub(super) segments: Vec<Surveyed>,
@@ -96,7 +97,8 @@ pub(super) struct Survey {
 pub(super) async fn survey<W: World>(world: &W, dir: &str) -> Result<Survey, DiskError> {
     let disk = world.disk();
     let (mut numbers, mut problems) = (Vec::new(), Vec::new());
-    for name in disk.list(dir).await? {
+    let (names, marked) = listed(disk, dir).await?;
+    for name in names {
         let file = || format!("{dir}/{name}");
         match names::file(&name) {
             FileName::Segment(number) => numbers.push(number),
@@ -106,9 +108,8 @@ pub(super) async fn survey<W: World>(world: &W, dir: &str) -> Result<Survey, Dis
         }
     }
     numbers.sort_unstable();
-    let marked = match low_water::read(disk, dir).await {
+    let marked = match marked {
         Ok(marked) => marked,
-        Err(OpenError::Disk(error)) => return Err(error),
         Err(damaged) => {
             problems.push(damaged);
             numbers.first().copied()
@@ -137,7 +138,37 @@ pub(super) async fn survey<W: World>(world: &W, dir: &str) -> Result<Survey, Dis
     let synced_through = void(&mut segments);
     let passed_over = pass_over(&mut segments);
     problems.extend(missing(dir, &segments));
-    Ok(Survey { low, segments, dead, passed_over, synced_through, problems })
+    Ok(Survey { dir: dir.to_owned(), low, segments, dead, passed_over, synced_through, problems })
+}
+
+/// Listings of a directory whose low-water mark moves meanwhile.
+const LISTINGS_MAX: u32 = 100;
+
+/// The names in the directory and the low-water mark, of one moment: a daemon may be writing it.
+async fn listed<D: Disk>(disk: &D, dir: &str) -> Result<(Vec<String>, Result<Option<u64>, OpenError>), DiskError> {
+    let mut before = mark(disk, dir).await?;
+    for _ in 1..LISTINGS_MAX {
+        let names = disk.list(dir).await?;
+        let after = mark(disk, dir).await?;
+        if after == before {
+            return Ok((names, after));
+        }
+        before = after;
+    }
+    Ok((disk.list(dir).await?, before))
+}
+
+/// The low-water mark; the inner error where it is damaged.
+async fn mark<D: Disk>(disk: &D, dir: &str) -> Result<Result<Option<u64>, OpenError>, DiskError> {
+    match low_water::read(disk, dir).await {
+        Err(OpenError::Disk(error)) => Err(error),
+        read => Ok(read),
+    }
+}
+
+/// Whether a segment that is not there may be so: it has died since the directory was looked at.
+pub(super) async fn has_died<D: Disk>(disk: &D, dir: &str, segment: u64) -> Result<bool, DiskError> {
+    Ok(mark(disk, dir).await?.ok().flatten().is_some_and(|low| low > segment))
 }
 
 /// Marks what later segments say is void. Returns the highest `synced_through` of the beginnings that count.

@@ -2,7 +2,11 @@
 //! chain of their own, the damaged segments are put aside, and what is lost is said.
 //!
 //! Killed anywhere it is run again: the plan names the first fresh segment before there is one; until the low-water mark
-//! names it too, the fresh segments are thrown away and written anew.
+//! names it too, the fresh segments are thrown away and written anew. From then on the plan also says what is lost, so
+//! that the run that ends the salvage can say it.
+//!
+//! Where the record that an upload has ended is among what is lost, its put is shown and uploaded once more; a value that
+//! was evicted meanwhile comes back so, one that was deleted does not.
 
 use super::batch::{Link, seal};
 use super::header::BATCH_COUNT_MAX;
@@ -14,19 +18,70 @@ use super::state::{JournalState, Pending, Place};
 use super::walk::{Seen, walk};
 use super::{JournalConfig, OpenError};
 use crate::life::Life;
+use crate::observe::State;
 use crate::world::{Clock, Disk, DiskError, World};
 use bettong_wire::PutId;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where damaged segments go, below the journal's directory.
+/// Where damaged segments go, and what was said of them, below the journal's directory.
 const QUARANTINE: &str = "quarantine";
+/// Ending of the reports in the quarantine.
+const REPORT: &str = ".report";
 
+/// What of a report is remembered until the salvage has ended: losses, and texts of problems. The bytes themselves are in
+/// the quarantine.
+const REMEMBERED_MAX: usize = 2048;
+
+/// What the file `salvage` holds.
 #[derive(Serialize, Deserialize)]
 struct Plan {
     /// The first fresh segment.
     first: u64,
+    /// Once the fresh segments are whole: what is lost. Where the salvage is killed after that, nobody could tell again.
+    said: Option<Said>,
+}
+
+/// A report on its way to whoever asks.
+#[derive(Serialize, Deserialize)]
+struct Said {
+    puts: u64,
+    heads: u64,
+    lost: Vec<(u64, u64)>,
+    /// Hash of the key, part, put id: life and counter.
+    lost_puts: Vec<(String, u16, u64, u64)>,
+    quarantined: Vec<u64>,
+    problems: Vec<String>,
+}
+
+impl Said {
+    fn of(salvaged: &Salvaged) -> Self {
+        let hex = |hash: &[u8; 32]| blake3::Hash::from_bytes(*hash).to_hex().to_string();
+        let lost_puts = salvaged.lost_puts.iter().take(REMEMBERED_MAX);
+        Self {
+            puts: salvaged.puts,
+            heads: salvaged.heads,
+            lost: salvaged.lost.iter().take(REMEMBERED_MAX).copied().collect(),
+            lost_puts: lost_puts.map(|(hash, part, id)| (hex(hash), *part, id.life, id.counter)).collect(),
+            quarantined: salvaged.quarantined.clone(),
+            problems: salvaged.problems.iter().take(REMEMBERED_MAX).cloned().collect(),
+        }
+    }
+
+    fn again(self) -> Salvaged {
+        let put = |(hash, part, life, counter): (String, u16, u64, u64)| {
+            Some((*blake3::Hash::from_hex(hash).ok()?.as_bytes(), part, PutId { life, counter }))
+        };
+        Salvaged {
+            puts: self.puts,
+            heads: self.heads,
+            lost: self.lost,
+            lost_puts: self.lost_puts.into_iter().filter_map(put).collect(),
+            quarantined: self.quarantined,
+            problems: self.problems,
+        }
+    }
 }
 
 /// What a salvage kept and what is lost.
@@ -34,7 +89,8 @@ struct Plan {
 pub struct Salvaged {
     pub puts: u64,
     pub heads: u64,
-    /// Ranges of sequence numbers that were synced and are lost, the ends exclusive.
+    /// Ranges of sequence numbers that were synced and are lost, the ends exclusive: from 1 on where nothing says where a
+    /// gap begins, up to `u64::MAX` where nothing says where it ends. Some may have been used by nothing.
     pub lost: Vec<(u64, u64)>,
     /// Puts whose records are there and whose bytes, or whose group, are not: hash of the key, part and put id.
     pub lost_puts: Vec<([u8; 32], u16, PutId)>,
@@ -58,11 +114,13 @@ pub async fn salvage<W: World>(world: &W, config: &JournalConfig) -> Result<Salv
     if let Some(fatal) = found.problems.iter().find(fatal) {
         return Err(fatal.clone());
     }
-    if let Some(Plan { first }) = plan {
+    if let Some(Plan { first, said }) = plan {
         if found.low >= first {
-            let old = found.dead.clone();
-            put_aside(world, dir, &old, &old).await?;
-            return Ok(Salvaged { quarantined: old, ..Salvaged::default() });
+            let nothing_said = || Salvaged { quarantined: found.dead.clone(), ..Salvaged::default() };
+            let salvaged = said.map_or_else(nothing_said, Said::again);
+            put_aside(world, dir, &found.dead, &salvaged.quarantined, first).await?;
+            world.reached(State::JournalSalvaged);
+            return Ok(salvaged);
         }
         for segment in found.segments.iter().rev().filter(|segment| segment.number >= first) {
             low_water::remove(disk, &segment.path).await?;
@@ -73,20 +131,34 @@ pub async fn salvage<W: World>(world: &W, config: &JournalConfig) -> Result<Salv
     }
     let (state, mut salvaged, damaged, end) = read(world, &found).await?;
     let first = found.segments.last().map_or(found.low, |last| last.number + 1);
-    write_record(disk, dir, SALVAGE_PLAN, &Plan { first }).await?;
+    write_record(disk, dir, SALVAGE_PLAN, &Plan { first, said: None }).await?;
     let mut fresh = Fresh::new(world, config, first, end + 4 * u64::from(BATCH_COUNT_MAX));
     fresh.write(&state).await?;
-    low_water::write(disk, dir, first).await?;
     let old: Vec<u64> = found.dead.iter().copied().chain(found.segments.iter().map(|segment| segment.number)).collect();
     salvaged.quarantined = old.iter().copied().filter(|number| damaged.contains(number)).collect();
-    put_aside(world, dir, &old, &salvaged.quarantined).await?;
     let backlog = state.backlog();
     (salvaged.puts, salvaged.heads) = (backlog.puts, backlog.heads);
+    write_record(disk, dir, SALVAGE_PLAN, &Plan { first, said: Some(Said::of(&salvaged)) }).await?;
+    low_water::write(disk, dir, first).await?;
+    put_aside(world, dir, &old, &salvaged.quarantined, first).await?;
+    world.reached(State::JournalSalvaged);
     Ok(salvaged)
 }
 
-/// Moves the damaged ones of the old segments into the quarantine, removes the others, and ends the plan.
-async fn put_aside<W: World>(world: &W, dir: &str, old: &[u64], damaged: &[u64]) -> Result<(), DiskError> {
+/// What the salvages of the journal in `dir` said, oldest first: also of one that was killed before it could be heard.
+pub async fn reports<W: World>(world: &W, dir: &str) -> Result<Vec<Salvaged>, DiskError> {
+    let (disk, quarantine) = (world.disk(), format!("{dir}/{QUARANTINE}"));
+    let mut reports = Vec::new();
+    for name in disk.list(&quarantine).await?.into_iter().filter(|name| name.ends_with(REPORT)) {
+        let plan: Option<Plan> = read_record(disk, &quarantine, &name).await?.ok().flatten();
+        reports.extend(plan.and_then(|plan| plan.said).map(Said::again));
+    }
+    Ok(reports)
+}
+
+/// Moves the damaged ones of the old segments into the quarantine, removes the others, and ends the plan: what it says is
+/// kept in the quarantine.
+async fn put_aside<W: World>(world: &W, dir: &str, old: &[u64], damaged: &[u64], first: u64) -> Result<(), DiskError> {
     let disk = world.disk();
     for number in old {
         let name = names::segment(*number);
@@ -96,11 +168,14 @@ async fn put_aside<W: World>(world: &W, dir: &str, old: &[u64], damaged: &[u64])
             low_water::remove(disk, &format!("{dir}/{name}")).await?;
         }
     }
+    let quarantine = format!("{dir}/{QUARANTINE}");
     if !damaged.is_empty() {
-        disk.sync_dir(&format!("{dir}/{QUARANTINE}")).await?;
+        disk.sync_dir(&quarantine).await?;
     }
     disk.sync_dir(dir).await?;
-    low_water::remove(disk, &format!("{dir}/{SALVAGE_PLAN}")).await?;
+    disk.rename(&format!("{dir}/{SALVAGE_PLAN}"), &format!("{quarantine}/{first:020}{REPORT}")).await?;
+    // The new name before the old one is gone: killed in between, it is only said again.
+    disk.sync_dir(&quarantine).await?;
     disk.sync_dir(dir).await
 }
 
@@ -111,12 +186,20 @@ async fn read<W: World>(world: &W, found: &Survey) -> Result<(JournalState, Salv
         Salvaged { problems: found.problems.iter().map(ToString::to_string).collect(), ..Salvaged::default() };
     let mut damaged = BTreeSet::new();
     let mut groups: BTreeMap<u64, Vec<PutRecord>> = BTreeMap::new();
-    let (mut next, mut highest) = (None, 1);
+    let mut uploaded = BTreeSet::new();
+    // Where the first segment is missing, what was before the second is lost.
+    let begins_late = found.segments.first().is_some_and(|first| first.number != found.low);
+    let mut life = None;
+    let (mut next, mut highest) = (begins_late.then_some(1), 1);
     let walked = walk(world, found, &mut |seen| match seen {
         Seen::Fault { segment, offset, fault, .. } => {
+            // Before anything that verifies: nothing says where what it held began.
+            next.get_or_insert(1);
             damaged.insert(segment.number);
             salvaged.problems.push(format!("{}: offset {offset}: {fault}", segment.path));
         }
+        // Nobody writes beside a salvage.
+        Seen::Died => {}
         Seen::Batch { segment, offset, batch, bodies } => {
             let first = batch.header.first;
             // Seen before: a repetition adds nothing.
@@ -151,8 +234,14 @@ async fn read<W: World>(world: &W, found: &Survey) -> Result<(JournalState, Salv
                         state.apply(place, record);
                     }
                     // Numbers of groups are a life's own.
-                    Record::Segment { .. } => {
-                        groups.clear();
+                    Record::Segment { life: begun, .. } => {
+                        if life.replace(*begun) != Some(*begun) {
+                            abandon(&mut groups, &mut salvaged);
+                        }
+                        state.apply(place, record);
+                    }
+                    Record::UploadDone { put_id } => {
+                        uploaded.insert(*put_id);
                         state.apply(place, record);
                     }
                     _ => state.apply(place, record),
@@ -163,10 +252,22 @@ async fn read<W: World>(world: &W, found: &Survey) -> Result<(JournalState, Salv
     .await?;
     state.abandon_groups();
     let end = next.unwrap_or(1);
-    if walked.synced_through >= end {
+    if walked.unreadable {
+        salvaged.lost.push((end, u64::MAX));
+    } else if walked.synced_through >= end {
         salvaged.lost.push((end, walked.synced_through + 1));
     }
+    abandon(&mut groups, &mut salvaged);
+    salvaged.lost_puts.retain(|(_, _, put_id)| !uploaded.contains(put_id));
     Ok((state, salvaged, damaged, highest.max(walked.synced_through + 1)))
+}
+
+/// Groups without a commit: it may be among what is lost.
+fn abandon(groups: &mut BTreeMap<u64, Vec<PutRecord>>, salvaged: &mut Salvaged) {
+    let puts: Vec<PutRecord> = std::mem::take(groups).into_values().flatten().collect();
+    if !salvaged.lost.is_empty() {
+        salvaged.lost_puts.extend(puts.iter().map(lost));
+    }
 }
 
 fn lost(put: &PutRecord) -> ([u8; 32], u16, PutId) {

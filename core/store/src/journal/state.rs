@@ -64,7 +64,8 @@ pub struct Backlog {
 /// One segment that is on disk.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 struct Segment {
-    /// Pending puts and heads, and puts of groups that are not committed.
+    /// Pending puts and heads, puts of groups that are not committed, and groups that begin here, end in a later segment
+    /// and are pending.
     live: u64,
     /// Put and head records, dead or alive.
     records: u64,
@@ -89,6 +90,8 @@ pub struct JournalState {
     keys: BTreeMap<ValueKey, Held>,
     /// Puts of the groups that are not committed.
     groups: BTreeMap<u64, Vec<PendingPut>>,
+    /// Committed groups of several segments of which something is pending, by the sequence number of their commit.
+    spans: BTreeMap<u64, Span>,
     segments: BTreeMap<u64, Segment>,
     backlog: Backlog,
     records: u64,
@@ -101,6 +104,16 @@ pub struct JournalState {
 struct Item {
     segment: u64,
     what: Pending,
+    /// The span that it belongs to.
+    span: Option<u64>,
+}
+
+/// A commit counts its puts: a recovery must find all of them as long as one is pending.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Span {
+    /// The segment of its first put, which stays.
+    first: u64,
+    pending: u64,
 }
 
 impl JournalState {
@@ -108,7 +121,7 @@ impl JournalState {
     pub fn apply(&mut self, place: Place, record: &Record) {
         match record {
             Record::Put(put) => self.put(PendingPut { place, record: put.clone() }),
-            Record::Commit { group, puts } => self.commit(*group, *puts),
+            Record::Commit { group, puts } => self.commit(place, *group, *puts),
             Record::Delete { key, horizon, .. } => self.supersede(key, *horizon, Reach::UpTo),
             Record::Overwrite { key, version, .. } => self.supersede(key, *version, Reach::Before),
             Record::Head(head) => self.head(place, head),
@@ -128,27 +141,43 @@ impl JournalState {
     }
 
     fn put(&mut self, put: PendingPut) {
-        let segment = self.segments.entry(put.place.segment).or_default();
-        segment.live += 1;
-        segment.records += 1;
-        self.records += 1;
+        self.record_in(put.place.segment);
         match put.record.group {
-            0 => self.show(put),
+            0 => self.show(put, None),
             group => self.groups.entry(group).or_default().push(put),
         }
     }
 
-    fn commit(&mut self, group: u64, count: u32) {
+    fn commit(&mut self, place: Place, group: u64, count: u32) {
         let puts = self.groups.remove(&group).unwrap_or_default();
-        if puts.len() as u64 == u64::from(count) {
-            puts.into_iter().for_each(|put| self.show(put));
-        } else {
+        if puts.len() as u64 != u64::from(count) {
             puts.into_iter().for_each(|put| self.release(put.place.segment));
+            return;
+        }
+        let first = puts.first().map_or(place.segment, |put| put.place.segment);
+        let span = (first != place.segment).then_some(place.sequence);
+        if let Some(span) = span {
+            self.hold(first);
+            // Held by one put that is none until all are shown: they may supersede one another.
+            self.spans.insert(span, Span { first, pending: 1 });
+        }
+        puts.into_iter().for_each(|put| self.show(put, span));
+        self.leave(span);
+    }
+
+    /// One put of a span less is pending.
+    fn leave(&mut self, span: Option<u64>) {
+        let Some((number, span)) = span.and_then(|number| Some((number, self.spans.get_mut(&number)?))) else { return };
+        span.pending -= 1;
+        if span.pending == 0 {
+            let first = span.first;
+            self.spans.remove(&number);
+            self.release(first);
         }
     }
 
     /// Makes a put visible: it supersedes what the journal held of its key.
-    fn show(&mut self, put: PendingPut) {
+    fn show(&mut self, put: PendingPut, span: Option<u64>) {
         let (key, version) = (put.record.key(), put.record.version());
         let Place { sequence, segment, .. } = put.place;
         if self.keys.get(&key).is_some_and(|held| held.version >= version) || sequence == 0 {
@@ -162,21 +191,28 @@ impl JournalState {
         self.keys.insert(key, Held { segment, version, sequence });
         self.backlog.puts += 1;
         self.backlog.bytes += put.record.header.stored_len;
-        self.insert(segment, sequence, Pending::Put(Arc::new(put)));
+        if let Some(span) = span.and_then(|span| self.spans.get_mut(&span)) {
+            span.pending += 1;
+        }
+        self.insert(sequence, Item { segment, what: Pending::Put(Arc::new(put)), span });
     }
 
     fn head(&mut self, place: Place, head: &HeadRecord) {
-        let segment = self.segments.entry(place.segment).or_default();
-        segment.live += 1;
-        segment.records += 1;
-        self.records += 1;
+        self.record_in(place.segment);
         self.backlog.heads += 1;
-        self.insert(place.segment, place.sequence, Pending::Head(Arc::new(head.clone())));
+        let what = Pending::Head(Arc::new(head.clone()));
+        self.insert(place.sequence, Item { segment: place.segment, what, span: None });
     }
 
-    fn insert(&mut self, segment: u64, sequence: u64, what: Pending) {
-        self.by_put.insert(what.version().put_id, sequence);
-        self.pending.insert(sequence, Item { segment, what });
+    fn record_in(&mut self, segment: u64) {
+        self.hold(segment);
+        self.segments.entry(segment).or_default().records += 1;
+        self.records += 1;
+    }
+
+    fn insert(&mut self, sequence: u64, item: Item) {
+        self.by_put.insert(item.what.version().put_id, sequence);
+        self.pending.insert(sequence, item);
     }
 
     fn supersede(&mut self, key: &ValueKey, version: Version, reach: Reach) {
@@ -203,15 +239,20 @@ impl JournalState {
 
     /// What was pending at `sequence` is so no more.
     fn take(&mut self, sequence: u64) -> Option<Pending> {
-        let Item { segment, what } = self.pending.remove(&sequence)?;
+        let Item { segment, what, span } = self.pending.remove(&sequence)?;
         self.by_put.remove(&what.version().put_id);
         self.release(segment);
+        self.leave(span);
         match what {
             Pending::Put(_) => self.backlog.puts -= 1,
             Pending::Head(_) => self.backlog.heads -= 1,
         }
         self.backlog.bytes -= what.len();
         Some(what)
+    }
+
+    fn hold(&mut self, segment: u64) {
+        self.segments.entry(segment).or_default().live += 1;
     }
 
     fn release(&mut self, segment: u64) {
@@ -250,6 +291,13 @@ impl JournalState {
     /// Whether a run of the process with these random bits began one of the segments on disk.
     pub fn knows(&self, life: u64) -> bool {
         self.lives.values().any(|known| known.life == life)
+    }
+
+    /// Where a salvage wrote the oldest segments on disk: the ordinal of the first life that went on from them.
+    pub fn salvaged_before(&self) -> Option<u64> {
+        let salvaged = self.lives.values().any(|life| life.ordinal == 0);
+        let first = self.lives.values().map(|life| life.ordinal).filter(|ordinal| *ordinal > 0).min();
+        salvaged.then(|| first.unwrap_or(u64::MAX))
     }
 
     /// Whether a segment on disk holds a put of the key: a write or a delete of it must then be journaled before it is

@@ -38,11 +38,18 @@ pub enum ObjectError {
     TooLong { got: u64, limit: u64 },
 }
 
+/// Names that one walk over an unordered object store gathers: some 20 MB of memory.
+const WALK_PAGE: usize = 65_536;
+/// A request that carries bytes gets so much more time for them: a slow link is not a dead one. Bytes a second.
+const BYTES_A_SECOND_MIN: u64 = 2 << 20;
+
 /// Who goes first under pressure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Urgency {
-    /// Somebody waits for the bytes.
+    /// Somebody waits for the bytes, and can turn elsewhere.
     Load,
+    /// Somebody needs the answer, however long it takes.
+    Ask,
     /// May take a part of the places only.
     Store,
 }
@@ -89,11 +96,16 @@ impl<W: World> Objects<W> {
 
     /// Writes an object whose name is used for these bytes only, so that a repeated attempt is harmless.
     pub async fn put_unique(&self, path: &Path, payload: PutPayload) -> Result<(), ObjectError> {
-        self.attempt(Urgency::Store, || {
+        self.attempt_within(Urgency::Store, self.bound(payload.content_length() as u64), || {
             let put = self.store.put(path, payload.clone());
             async move { put.await.map(|_| ()) }
         })
         .await
+    }
+
+    /// The time of one attempt that carries `bytes`.
+    fn bound(&self, bytes: u64) -> Duration {
+        self.attempt_timeout + Duration::from_millis(bytes.saturating_mul(1000) / BYTES_A_SECOND_MIN)
     }
 
     /// Creates an object unless the name is taken. After an unknown outcome the next attempt may find its own work:
@@ -113,13 +125,17 @@ impl<W: World> Objects<W> {
             self.world.reached(State::BreakerRefused);
             return Err(not_asked());
         }
-        self.get(path, limit).await
+        self.read(Urgency::Load, path, limit).await
     }
 
     /// The object's bytes, at most `limit`; a longer object is refused before its body is read.
     pub async fn get(&self, path: &Path, limit: u64) -> Result<Bytes, ObjectError> {
+        self.read(Urgency::Ask, path, limit).await
+    }
+
+    async fn read(&self, urgency: Urgency, path: &Path, limit: u64) -> Result<Bytes, ObjectError> {
         let body = self
-            .attempt(Urgency::Load, || async move {
+            .attempt_within(urgency, self.bound(limit), || async move {
                 let answer = self.store.get_opts(path, GetOptions::default()).await?;
                 if answer.meta.size > limit {
                     return Ok(Err(answer.meta.size));
@@ -147,7 +163,12 @@ impl<W: World> Objects<W> {
 
     /// The first `len` bytes of the object, or fewer where it is shorter.
     pub async fn get_head(&self, path: &Path, len: u64) -> Result<Bytes, ObjectError> {
-        self.attempt(Urgency::Load, || self.store.get_range(path, 0..len)).await
+        self.attempt(Urgency::Ask, || self.store.get_range(path, 0..len)).await
+    }
+
+    /// What the object store says of the object besides its bytes.
+    pub async fn meta(&self, path: &Path) -> Result<ObjectMeta, ObjectError> {
+        self.attempt(Urgency::Load, || self.store.head(path)).await
     }
 
     /// Removes the object. An object that is not there counts as removed.
@@ -158,12 +179,13 @@ impl<W: World> Objects<W> {
         }
     }
 
-    /// All objects under `prefix` whose names sort after `offset`, at most `limit`, ascending by name. `more` says
-    /// whether the listing went on.
+    /// The objects under `prefix` whose names sort after `offset`, ascending by name: a page of `limit`, or a larger one
+    /// where each page costs a walk over everything. `more` says whether the listing went on.
     pub async fn list(&self, prefix: &Path, offset: Option<&Path>, limit: usize) -> Result<Page, ObjectError> {
+        let limit = if self.ordered_listing { limit } else { limit.max(WALK_PAGE) };
         // A long listing may take long, as long as it moves: the time-out is for each object.
         let mut objects = self
-            .attempt_within(Urgency::Load, Duration::MAX, || async {
+            .attempt_within(Urgency::Ask, Duration::MAX, || async {
                 let mut stream = match offset {
                     Some(offset) => self.store.list_with_offset(Some(prefix), offset),
                     None => self.store.list(Some(prefix)),
@@ -189,7 +211,7 @@ impl<W: World> Objects<W> {
 
     /// The names of the folders directly under `prefix`.
     pub async fn folders(&self, prefix: &Path) -> Result<Vec<String>, ObjectError> {
-        let listing = self.attempt(Urgency::Load, || self.store.list_with_delimiter(Some(prefix))).await?;
+        let listing = self.attempt(Urgency::Ask, || self.store.list_with_delimiter(Some(prefix))).await?;
         let mut names: Vec<String> =
             listing.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
         names.sort();
@@ -224,7 +246,7 @@ impl<W: World> Objects<W> {
             // A place for each attempt: one that pauses holds up nobody.
             let _share = match urgency {
                 Urgency::Store => Some(self.writes.acquire().await.map_err(|_| closing())?),
-                Urgency::Load => None,
+                Urgency::Load | Urgency::Ask => None,
             };
             let Ok(_place) = self.inflight.acquire().await else { return Err(closing()) };
             let outcome = timeout(&self.world, bound, request()).await;
@@ -245,6 +267,10 @@ impl<W: World> Objects<W> {
                 None => last = ObjectError::Unknown(format!("no answer within {bound:?}")),
             }
             self.count_failure();
+            // Others wait for its place.
+            if urgency == Urgency::Load && self.health.is_open() {
+                break;
+            }
         }
         Err(last)
     }

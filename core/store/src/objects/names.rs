@@ -165,13 +165,45 @@ impl Names {
         self.dead_marks(node_id).join(put_id.to_string())
     }
 
+    /// Says who retired the node; there once somebody did.
+    pub fn retired(&self, node_id: &str) -> Path {
+        self.path(&format!("node/{node_id}/retired"))
+    }
+
+    pub fn heirs(&self, node_id: &str) -> Path {
+        self.path(&format!("node/{node_id}/heir"))
+    }
+
+    /// Says that `node_id` answers for what the retired node `of` had.
+    pub fn heir(&self, node_id: &str, of: &str) -> Path {
+        self.heirs(node_id).join(of)
+    }
+
     pub fn index(&self, node_id: &str) -> Path {
         self.path(&format!("node/{node_id}/index"))
     }
 
+    pub fn probes(&self) -> Path {
+        self.path("probe")
+    }
+
     /// Written and removed to learn what the store can do; never read by anybody else.
-    pub fn probe(&self, number: u64) -> Path {
-        self.path(&format!("probe/{number:016x}"))
+    pub fn probe(&self, node_id: &str, number: u64) -> Path {
+        self.probes().join(format!("{node_id}.{number:016x}"))
+    }
+
+    pub fn is_probe_of(&self, path: &Path, node_id: &str) -> bool {
+        let of = path.filename().and_then(|name| name.split_once('.')).map(|(of, _)| of);
+        of == Some(node_id) && path.prefix_matches(&self.probes())
+    }
+
+    /// What the generations of one head have in common; `None` for every other name.
+    pub fn head_folder<'a>(&self, path: &'a Path) -> Option<&'a str> {
+        let rest = path.as_ref().strip_prefix(self.prefix.as_str())?.strip_prefix("ns/")?;
+        let mut segments = rest.split('/');
+        let (_, kind, _, _) = (segments.next()?, segments.next()?, segments.next()?, segments.next()?);
+        let is_head = kind == "head" && segments.next().is_none();
+        is_head.then(|| path.as_ref().rsplit_once('/').map(|(folder, _)| folder)).flatten()
     }
 }
 

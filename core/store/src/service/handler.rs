@@ -1,14 +1,15 @@
 //! The service loop: one request in, one answer out, the same for every door.
 
+use super::half_sent::HalfSent;
 use super::{Deadline, OpenNamespace, Peer, Service};
 use crate::index::Entry;
 use crate::keys::{Key, NsNum};
-use crate::store::{Fate, Patience, PutSpec, ReadOutcome, Store};
+use crate::store::{Fate, Patience, PutSpec, ReadOutcome, Slice, Store};
 use crate::world::{Mono, World};
 use bettong_wire::limits::{BATCH_ITEMS_MAX, FRAME_BYTES_MAX, LOOKUP_HASHES_MAX, OPEN_NAMESPACES_MAX};
 use bettong_wire::request::{
-    Clear, Exists, Get, GetBlocks, GetMany, GetSidecar, LookupBlockPrefix, NsHandle, Open, PartAsk, PublishHead, Put,
-    PutBlocks, PutSidecar, ReadLimits, Restore, Target, Tier,
+    Clear, Exists, Get, GetBlocks, GetMany, GetSidecar, LookupBlockPrefix, Maintain, NsHandle, Open, PartAsk,
+    PublishHead, Put, PutBlocks, PutSidecar, ReadLimits, Restore, Target, Tier,
 };
 use bettong_wire::response::{Answer, Hit, ItemOutcome, Opened, Outcome, SessionLimits, Stored};
 use bettong_wire::{BlockKey, ErrorKind, MissReason, Payload, Request, Response, ServiceError, SidecarKey, WriteBuf};
@@ -31,6 +32,7 @@ const REQUESTS_INFLIGHT_MAX: u32 = 256;
 #[derive(Clone)]
 pub struct StoreService<W: World> {
     store: Store<W>,
+    half_sent: HalfSent,
 }
 
 type Answered = Result<Response, ServiceError>;
@@ -41,7 +43,8 @@ fn invalid(message: impl Into<String>) -> ServiceError {
 
 impl<W: World> StoreService<W> {
     pub fn new(store: Store<W>) -> Self {
-        Self { store }
+        let half_sent = HalfSent::new(store.half_sent_bytes_max());
+        Self { store, half_sent }
     }
 
     pub fn store(&self) -> &Store<W> {
@@ -83,8 +86,9 @@ impl<W: World> StoreService<W> {
             Request::Clear(clear) => self.clear(peer, &clear, deadline).await,
             Request::PublishHead(publish) => self.publish(peer, publish, deadline).await,
             Request::GetHead(get) => {
-                let (ns, _) = self.namespace(peer, get.ns)?;
-                let head = self.bounded(deadline, self.store.get_head(ns, &get.name)).await??;
+                let (ns, open) = self.namespace(peer, get.ns)?;
+                let parts = open.parts.as_deref().unwrap_or_default();
+                let head = self.bounded(deadline, self.store.get_head(ns, parts, &get.name)).await??;
                 Ok(head.map_or_else(Response::miss, |head| Response::ok(Answer::Head(head))))
             }
             Request::Stats => {
@@ -92,6 +96,7 @@ impl<W: World> StoreService<W> {
                     .map_err(|error| ServiceError::new(ErrorKind::Internal, error.to_string()))?;
                 Ok(Response::with_payloads(Answer::Stats, vec![text.into()]))
             }
+            Request::Maintain(maintain) => self.maintain(peer, maintain, deadline).await,
             // A door that keeps requests in flight cancels them itself; here nothing is.
             Request::Cancel { .. } => Ok(Response::ok(Answer::Cancelled)),
         }
@@ -391,6 +396,24 @@ impl<W: World> StoreService<W> {
         Ok(Response::ok(Answer::Removed { count }))
     }
 
+    async fn maintain(&self, peer: &Peer, maintain: Maintain, deadline: Deadline) -> Answered {
+        let Maintain { task, dry_run, cursor, argument, bound_ms } = maintain;
+        if !peer.rights.admin {
+            let message = format!("task {} concerns the whole node and needs the admin right", task.as_str());
+            return Err(ServiceError::new(ErrorKind::Denied, message));
+        }
+        let now = self.now();
+        let until = now.plus(Duration::from_millis(bound_ms.into()).min(deadline.0.since(now) / 2));
+        let slice = Slice { until, dry_run };
+        // Of a slice that a deadline cuts, the work goes on: it is repeated from the cursor that it began with.
+        let store = self.store.clone();
+        let work = async move { store.maintain(task, &argument, &cursor, slice).await };
+        let (cursor, report) = self.bounded(deadline, self.store.detached(work)).await???;
+        let text = serde_json::to_vec(&report.to_json())
+            .map_err(|error| ServiceError::new(ErrorKind::Internal, error.to_string()))?;
+        Ok(Response::with_payloads(Answer::Maintained { cursor }, vec![text.into()]))
+    }
+
     async fn publish(&self, peer: &Peer, publish: PublishHead, deadline: Deadline) -> Answered {
         let (ns, parts) = self.blocks(peer, publish.ns)?;
         let PublishHead { name, expected, value, chain, .. } = publish;
@@ -409,7 +432,7 @@ impl<W: World> StoreService<W> {
 
 impl<W: World> Service for StoreService<W> {
     fn reserve(&self, _peer: &Peer, len: u64) -> Result<Box<dyn WriteBuf>, ServiceError> {
-        Ok(self.store.reserve(len)?)
+        self.half_sent.reserve(len, |len| self.store.reserve(len))
     }
 
     async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {

@@ -3,12 +3,12 @@
 use super::shared::Shared;
 use crate::index::NodeNum;
 use crate::index::rows::{
-    ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, PackRow, QuarantineRow, STATE_KEY, StateRow, ValueKey, ValueRow,
+    ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Inheritance, InheritanceRow, PackRow, QuarantineRow, STATE_KEY, StateRow,
+    ValueKey, ValueRow,
 };
 use crate::observe::Point;
 use crate::world::World;
 use bettong_wire::PutId;
-use bettong_wire::envelope::HEADER_LEN;
 use slatedb::Db;
 use slatedb::config::ScanOptions;
 use std::collections::BTreeSet;
@@ -52,6 +52,11 @@ pub(super) async fn from_index<W: World>(shared: &Shared<W>, db: &Db) -> Result<
                 let dead = DeadRow::decode(&row.value).ok_or_else(damaged)?;
                 shared.dead.lock().insert(put_id, dead);
             }
+            Some(b'h') => {
+                let node_id = InheritanceRow::node_id(&row.key).ok_or_else(damaged)?;
+                let state = Inheritance::decode(&row.value).ok_or_else(damaged)?;
+                shared.lives.write().set_state(node_id, state);
+            }
             Some(b'm') if row.key == FORMAT_KEY => {
                 let bytes = row.value.as_ref().try_into().map_err(|_| damaged())?;
                 let format = u32::from_le_bytes(bytes);
@@ -77,8 +82,7 @@ pub(super) async fn from_index<W: World>(shared: &Shared<W>, db: &Db) -> Result<
                 let namespace = key.namespace;
                 let key = shared.key(&key).ok_or_else(|| "it names too many namespaces".to_owned())?;
                 if let Some(place) = row.entry.in_pack {
-                    let bytes = HEADER_LEN as u64 + u64::from(row.entry.stored_len);
-                    shared.packs.lock().enter(place.pack, namespace, bytes);
+                    shared.packs.lock().enter(place.pack, namespace, row.entry.object_bytes());
                 }
                 shared.show_entry(&key, &row.entry, &row.plain_key);
             }

@@ -1,5 +1,6 @@
 //! Deleting by name, clearing tiers, and removing the objects of what is dead.
 
+use super::lives::Owner;
 use super::shared::Owed;
 use super::{OpenError, Store};
 use crate::index::committer::IndexChange;
@@ -38,6 +39,10 @@ struct DeadRecord {
 const PAGE: usize = 1000;
 /// Marks that are read and applied at once.
 const MARKS_AT_ONCE: usize = 32;
+/// Objects that are removed at once.
+const REMOVALS_AT_ONCE: usize = 16;
+/// Rows of dead put ids that go from the index at once.
+const ROWS_AT_ONCE: usize = 64;
 /// Pause before the removal of an object is tried again.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(5);
 /// Old marks of this node that one refresh looks at.
@@ -48,7 +53,7 @@ const CLOCK_BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 const REMOVAL_ATTEMPTS_MAX: u32 = 20;
 
 impl<W: World> Store<W> {
-    /// Deletes every version of `key` that this node knows; true where there was one. Work that has begun goes on when
+    /// Deletes every version of `key`, also such as this node does not know; true where there was one that it knows. Work that has begun goes on when
     /// the returned future is dropped; work that still waits for the key's lock does not begin.
     pub async fn delete(&self, key: &Key) -> Result<bool, ServiceError> {
         let began = self.shared.world.clock().mono();
@@ -74,7 +79,9 @@ impl<W: World> Store<W> {
         shared.ghosts.lock().remove(key);
         let mut durable: Vec<Entry> = versions.iter().filter(|entry| entry.level > Level::Memory).copied().collect();
         durable.extend(shared.shadowed.lock().get(key).copied());
-        let doubtful = shared.unresolved.lock().contains(key);
+        // An earlier life may have ended between an object and its entry: nothing here knows of it, and a listing of the
+        // bucket would find it.
+        let doubtful = shared.lives.read().has_earlier() || shared.unresolved.lock().contains(key);
         let lingers = !shared.dead.lock().lingering(&shared.value_key(key)).is_empty();
         if !durable.is_empty() || doubtful || lingers {
             self.index_takes_writes()?;
@@ -191,20 +198,27 @@ impl<W: World> Store<W> {
     /// in a pack goes with the pack, which is rewritten or removed when enough of it is dead.
     pub(super) fn remove_objects(&self, objects: Vec<(ValueKey, PutId, Mark)>) {
         let store = self.clone();
-        self.shared.world.spawn(async move {
-            store.shared.world.at(Point::BeforeObjectDelete).await;
-            for (key, put_id, mark) in objects {
-                if store.shared.dead.lock().get(put_id).is_some_and(|row| row.pack.is_some()) {
-                    continue;
-                }
-                // A delete that came meanwhile named it: its row is the mark's then.
-                let unnamed = || store.shared.dead.lock().get(put_id).is_some_and(|row| row.mark == Mark::None);
-                if store.remove_object(&key, put_id).await && mark == Mark::None && unnamed() {
-                    let coming = store.commits.announce();
-                    let _ = store.commits.commit(vec![IndexChange::Forget { put_id }], coming).await;
-                }
-            }
+        self.shared.world.spawn(async move { store.remove_objects_now(objects).await });
+    }
+
+    /// As `remove_objects`; ends when they are gone, or were tried long enough.
+    pub(super) async fn remove_objects_now(&self, mut objects: Vec<(ValueKey, PutId, Mark)>) {
+        let shared = &self.shared;
+        shared.world.at(Point::BeforeObjectDelete).await;
+        objects.retain(|(_, put_id, _)| shared.dead.lock().get(*put_id).is_none_or(|row| row.pack.is_none()));
+        let removed = objects.into_iter().map(|(key, put_id, mark)| async move {
+            (self.remove_object(&key, put_id).await && mark == Mark::None).then_some(put_id)
         });
+        let removed = stream::iter(removed.collect::<Vec<_>>()).buffer_unordered(REMOVALS_AT_ONCE);
+        // The rows of a batch go together: what is slow holds up no object, only rows.
+        let mut removed = removed.filter_map(std::future::ready).chunks(ROWS_AT_ONCE);
+        while let Some(mut forgotten) = removed.next().await {
+            // A delete that came meanwhile named it: its row is the mark's then.
+            forgotten.retain(|put_id| shared.dead.lock().get(*put_id).is_some_and(|row| row.mark == Mark::None));
+            let changes = forgotten.into_iter().map(|put_id| IndexChange::Forget { put_id }).collect();
+            let coming = self.commits.announce();
+            let _ = self.commits.commit(changes, coming).await;
+        }
     }
 
     /// Removes, in the background, an object of this node that no index entry ever named.
@@ -258,7 +272,7 @@ impl<W: World> Store<W> {
     /// version that a listing shows. Marks that this node owes are written.
     pub(super) async fn apply_all_dead_marks(&self, horizons: bool) -> Result<(), OpenError> {
         let shared = &self.shared;
-        let own = self.apply_dead_marks(&shared.config.node_id, horizons).await?;
+        let own = self.apply_dead_marks(&shared.config.node_id, horizons.then_some(Owner::SELF)).await?;
         let owed: Vec<(ValueKey, PutId, u64)> = {
             let dead = shared.dead.lock();
             let owed = dead.all().filter(|(put_id, row)| row.mark == Mark::Own && !own.contains(put_id));
@@ -270,8 +284,9 @@ impl<W: World> Store<W> {
             self.owe_mark(put_id);
         }
         for node_id in shared.objects.folders(&shared.names.nodes()).await? {
+            let retired = shared.lives.read().owner(&node_id).filter(|_| horizons);
             if node_id != shared.config.node_id
-                && let Err(error) = self.apply_dead_marks(&node_id, false).await
+                && let Err(error) = self.apply_dead_marks(&node_id, retired).await
             {
                 tracing::warn!(%error, node_id, "a node's dead marks cannot all be read; they are read again later");
             }
@@ -279,9 +294,14 @@ impl<W: World> Store<W> {
         Ok(())
     }
 
-    /// Applies the dead marks that `node_id` left in the bucket and that this node has not seen; answers all of them.
+    /// Applies the dead marks that `node_id` left in the bucket and that this node has not seen; answers all of them. With
+    /// `horizons`, which says who `node_id` is, all of them also bury what is older.
     /// Entries of this node that they name go from its index, and their objects from the bucket.
-    pub(super) async fn apply_dead_marks(&self, node_id: &str, horizons: bool) -> Result<BTreeSet<PutId>, OpenError> {
+    pub(super) async fn apply_dead_marks(
+        &self,
+        node_id: &str,
+        horizons: Option<Owner>,
+    ) -> Result<BTreeSet<PutId>, OpenError> {
         let shared = &self.shared;
         let mark = if node_id == shared.config.node_id { Mark::Own } else { Mark::Foreign };
         let prefix = shared.names.dead_marks(node_id);
@@ -297,7 +317,8 @@ impl<W: World> Store<W> {
             });
             let named: Vec<(PutId, Path)> = named.collect();
             listed.extend(named.iter().map(|(put_id, _)| *put_id));
-            let unseen = named.into_iter().filter(|(put_id, _)| horizons || !shared.dead.lock().contains(*put_id));
+            let unseen =
+                named.into_iter().filter(|(put_id, _)| horizons.is_some() || !shared.dead.lock().contains(*put_id));
             let applied = unseen.map(|(put_id, path)| self.apply_dead_mark(put_id, path, mark, horizons));
             let mut applied = stream::iter(applied.collect::<Vec<_>>()).buffered(MARKS_AT_ONCE);
             // One mark that does not verify holds up no other.
@@ -310,16 +331,26 @@ impl<W: World> Store<W> {
         }
     }
 
-    async fn apply_dead_mark(&self, put_id: PutId, path: Path, mark: Mark, horizons: bool) -> Result<(), OpenError> {
+    async fn apply_dead_mark(
+        &self,
+        put_id: PutId,
+        path: Path,
+        mark: Mark,
+        horizons: Option<Owner>,
+    ) -> Result<(), OpenError> {
         let shared = &self.shared;
         let Some(held) = self.read_mark(&path).await? else { return Ok(()) };
         let Some(key) = held.key() else {
             return Err(ObjectError::Denied(format!("{path} is not a dead mark")).into());
         };
-        if horizons {
+        if let Some(owner) = horizons {
+            // What the marking node wrote before its delete, and what is older than the version that the mark names.
+            let named = shared.lives.read().place(put_id);
             let mut horizons = shared.horizons.lock();
-            let horizon = horizons.entry(key).or_default();
-            *horizon = (*horizon).max((held.ordinal, held.counter));
+            for (owner, order) in [(owner, (held.ordinal, held.counter))].into_iter().chain(named) {
+                let horizon = horizons.entry((owner, key)).or_default();
+                *horizon = (*horizon).max(order);
+            }
         }
         let Some(map_key) = shared.key(&key) else { return Ok(()) };
         let _guard = self.locks.lock([map_key]).await;
@@ -428,7 +459,7 @@ impl<W: World> Store<W> {
                     cleared += u64::from(shared.memory.contains(entry.put_id));
                     shared.memory.remove(entry.put_id);
                     if entry.level == Level::Memory && shared.hide_entry(&key, entry.node, entry.put_id) {
-                        shared.ghosts.lock().insert(key, shared.config.ghosts_max);
+                        shared.ghosts.lock().insert(key, Level::Memory, shared.config.ghosts_max);
                     }
                 }
                 Ok(cleared)

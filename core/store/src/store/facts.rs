@@ -4,10 +4,13 @@ use super::Store;
 use crate::keys::{NamespaceTable, NsNum};
 use crate::race::timeout;
 use crate::world::{Clock, Mono, World};
-use bettong_wire::{NamespaceId, ReserveError, ServiceError, WriteBuf};
+use bettong_wire::{ErrorKind, NamespaceId, ReserveError, ServiceError, WriteBuf};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
+/// Namespaces with budgets that the statistics show.
+const NAMESPACES_SHOWN: usize = 64;
 /// When to come again where the index takes no writes: about as often as it is tried.
 const INDEX_PAUSE_MS: u32 = 1000;
 
@@ -15,6 +18,12 @@ impl<W: World> Store<W> {
     /// Reserves a destination for payload bytes.
     pub fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError> {
         self.shared.block_memory.reserve(len)
+    }
+
+    /// What payloads that are announced and not yet here may hold of payload memory, all peers together: half of what is
+    /// kept for payloads on their way, so that reads have the other. Bytes.
+    pub fn half_sent_bytes_max(&self) -> u64 {
+        self.shared.config.in_flight_bytes() / 2
     }
 
     pub fn payload_bytes_max(&self) -> u64 {
@@ -43,6 +52,18 @@ impl<W: World> Store<W> {
         timeout(&self.shared.world, bound, work).await
     }
 
+    /// Runs `work` to its end even where the caller leaves.
+    pub async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let (answer, result) = oneshot::channel();
+        self.shared.world.spawn(async move {
+            let _ = answer.send(work.await);
+        });
+        result.await.map_err(|_| ServiceError::new(ErrorKind::Retry, "the store is closing: the outcome is not known"))
+    }
+
     /// What the journal holds; null without one.
     fn journal_facts(&self) -> Value {
         let Some(journal) = &self.shared.journal else { return Value::Null };
@@ -61,6 +82,29 @@ impl<W: World> Store<W> {
             "segments_begun": stats.segments_begun,
             "segments_removed": stats.segments_removed,
             "waiting": stats.waiting,
+        })
+    }
+
+    /// What this node keeps in the object store, and the budgets; a budget of zero is none.
+    fn object_facts(&self) -> Value {
+        let shared = &self.shared;
+        let accounts = shared.accounts.lock();
+        let namespaces: Vec<Value> = accounts
+            .namespaces()
+            .take(NAMESPACES_SHOWN)
+            .map(|(ns, policy)| {
+                json!({
+                    "namespace": shared.namespace_id(ns).to_hex(),
+                    "bytes": policy.used_bytes(),
+                    "bytes_max": policy.budget_bytes(),
+                })
+            })
+            .collect();
+        json!({
+            "bytes": shared.map.own_object_bytes(),
+            "bytes_max": shared.config.object_bytes_max,
+            "namespace_bytes_max": shared.config.namespace_bytes_max,
+            "namespaces": namespaces,
         })
     }
 
@@ -88,6 +132,7 @@ impl<W: World> Store<W> {
         let own = json!({
             "node": {
                 "id": shared.config.node_id,
+                "uptime_ms": self.mono().0 / 1_000_000,
                 "life_ordinal": shared.life.ordinal,
                 "life": format!("{:016x}", shared.life.life),
                 "conditional_create": shared.conditional_create,
@@ -99,6 +144,7 @@ impl<W: World> Store<W> {
                 "tier_bytes": shared.memory.bytes(),
                 "tier_bytes_max": shared.memory.capacity(),
             },
+            "object": self.object_facts(),
             "disk": { "bytes_max": shared.disk.as_ref().map_or(0, |disk| disk.bytes()) },
             "index": {
                 "values": shared.map.len(),
@@ -131,6 +177,7 @@ impl<W: World> Store<W> {
                 "replayed": recovery.replayed,
             },
             "journal": self.journal_facts(),
+            "signals": shared.signals.get().map(|signals| signals.facts()),
             "formats": {
                 "envelope": bettong_wire::envelope::VERSION,
                 "pack": bettong_wire::pack::VERSION,

@@ -14,7 +14,7 @@ use crate::service::Deadline;
 use crate::stats::{Event, Timed};
 use crate::store::put::PutSpec;
 use crate::world::{Clock, Mono, World};
-use bettong_wire::envelope::{HEADER_LEN, Kind};
+use bettong_wire::envelope::{HEADER_LEN, Header, Kind};
 use bettong_wire::limits::PLAIN_KEY_BYTES_MAX;
 use bettong_wire::request::{Level, Target, Tier};
 use bettong_wire::{BlockHash, BlockKey, MissReason, Payload, PutId, SidecarKey};
@@ -46,7 +46,7 @@ impl From<Deadline> for Patience {
 /// How a flight ended.
 #[derive(Clone, Debug)]
 pub(super) enum Fetched {
-    Good(Payload, Tier),
+    Good(Good),
     /// No tier has a copy that verifies.
     Corrupt,
     /// A newer release's format.
@@ -57,7 +57,25 @@ pub(super) enum Fetched {
     Down,
 }
 
+/// A copy that verified.
+#[derive(Clone, Debug)]
+pub(super) struct Good {
+    pub payload: Payload,
+    pub tier: Tier,
+    pub parent: Option<BlockHash>,
+}
+
+impl Good {
+    pub fn new(header: &Header, payload: Payload, tier: Tier) -> Self {
+        Self { payload, tier, parent: header.parent }
+    }
+}
+
 impl Fetched {
+    fn good(header: &Header, payload: Payload, tier: Tier) -> Self {
+        Self::Good(Good::new(header, payload, tier))
+    }
+
     fn reason(&self) -> MissReason {
         match self {
             Self::Good(..) | Self::Gone => MissReason::Absent,
@@ -68,31 +86,40 @@ impl Fetched {
     }
 }
 
+/// What reading the object of one version gave.
+pub(super) enum ObjectRead {
+    /// The copy, and the envelope that it was in.
+    Good(Good, Bytes),
+    /// A newer release's format.
+    Newer,
+    /// It is no longer what the index names.
+    Gone,
+    /// The object store does not answer, or there is no room.
+    Down,
+    /// Two independent reads did not verify, and the index still names it.
+    Bad,
+}
+
 /// Times that one read follows its version from one place to the next.
 const MOVES_MAX: u32 = 8;
-/// Reads of one object before its put id is quarantined: one corrupted response is not a bad object.
-const OBJECT_READS: u32 = 2;
+/// Reads of one object, or of one journaled put, before it is believed to be damaged: one corrupted answer is not.
+const READS: u32 = 2;
+/// The disk tier is given up for one read after this long, and the next tier asked.
+const DISK_READ_MAX: Duration = Duration::from_secs(5);
 /// Pause between them where the first found nothing.
 const READ_PAUSE: Duration = Duration::from_millis(50);
-/// What reads under way are counted in. Bytes.
-pub(super) const LOAD_UNIT: u64 = 4096;
-
-/// Room for the envelope and for the payload where it is unpacked.
-fn load_units(entry: &Entry) -> u32 {
-    let packed = if entry.stored_len == entry.raw_len { 0 } else { u64::from(entry.raw_len) };
-    let bytes = u64::from(entry.stored_len) + packed;
-    u32::try_from(bytes.div_ceil(LOAD_UNIT)).unwrap_or(u32::MAX).max(1)
-}
 
 impl<W: World> Store<W> {
     /// Reads one value, whole, before its caller's patience ends.
     pub async fn get(&self, key: &Key, patience: impl Into<Patience>) -> ReadOutcome {
         let shared = &self.shared;
         let began = shared.world.clock().mono();
+        shared.set_active(key.ns);
         let outcome = self.read(key, patience.into()).await;
         let elapsed = shared.world.clock().mono().since(began);
         match &outcome {
             ReadOutcome::Hit { payload, tier, .. } => {
+                shared.used(key);
                 shared.stats.hit(*tier, payload.len() as u64);
                 let (what, state) = match tier {
                     Tier::Memory => (Timed::GetMemory, State::HitMemory),
@@ -124,7 +151,6 @@ impl<W: World> Store<W> {
                 Err(reason) => return ReadOutcome::Miss(failed.unwrap_or(reason)),
             };
             if let Some(payload) = shared.memory.get(entry.put_id) {
-                shared.map.touch(key, entry.node, shared.stamp());
                 return ReadOutcome::Hit { payload, entry, tier: Tier::Memory };
             }
             if self.declines(key, &entry, patience.decline_over) {
@@ -136,11 +162,12 @@ impl<W: World> Store<W> {
                     shared.world.reached(State::DeadlineDetached);
                     return ReadOutcome::Miss(MissReason::Deadline);
                 }
-                Some(Fetched::Good(payload, tier)) => {
+                Some(Fetched::Good(good)) => {
                     shared.world.reached_if(entry.node != NodeNum::SELF, State::HitPeer);
                     if entry.node != NodeNum::SELF {
-                        self.heal_own(key, &entry, &payload);
+                        self.heal_own(key, &entry, &good);
                     }
+                    let Good { payload, tier, .. } = good;
                     return ReadOutcome::Hit { payload, entry, tier };
                 }
                 Some(Fetched::Gone) => {}
@@ -178,8 +205,7 @@ impl<W: World> Store<W> {
     fn declines(&self, key: &Key, entry: &Entry, decline_over: Option<Duration>) -> bool {
         let shared = &self.shared;
         let Some(limit) = decline_over.filter(|_| entry.level > Level::Memory) else { return false };
-        let on_disk = shared.disk.as_ref().is_some_and(|disk| disk.may_contain(&shared.disk_key(key)));
-        let tier = if on_disk { Tier::Disk } else { Tier::Object };
+        let tier = if self.local_copy(key, entry) { Tier::Disk } else { Tier::Object };
         shared.estimates.declines(tier, entry.stored_len.into(), limit, shared.world.clock().mono())
     }
 
@@ -196,7 +222,7 @@ impl<W: World> Store<W> {
             Some(pilot) => {
                 let (store, key, entry) = (self.clone(), *key, *entry);
                 world.spawn(async move {
-                    let fetched = store.fetch(&key, &entry, || pilot.has_passengers()).await;
+                    let fetched = store.fetch(&key, &entry, || pilot.goes_on()).await;
                     store.shared.world.reached_if(!pilot.has_passengers(), State::FlightOutlivedWaiter);
                     pilot.land(fetched);
                 });
@@ -214,49 +240,61 @@ impl<W: World> Store<W> {
         if entry.level == Level::Memory {
             // Memory was its only place.
             if shared.hide_entry(key, entry.node, entry.put_id) {
-                shared.ghosts.lock().insert(*key, shared.config.ghosts_max);
+                shared.ghosts.lock().insert(*key, Level::Memory, shared.config.ghosts_max);
             }
             return Fetched::Gone;
         }
-        // Room first, then bytes: however many read, what is under way stays within the budget.
-        let units = load_units(entry).min(shared.loads_max);
-        let Ok(_room) = shared.loads.acquire_many(units).await else { return Fetched::Down };
-        if !wanted() {
-            // Everybody left while it waited for room: reading now would keep others waiting for nobody.
-            return Fetched::Down;
-        }
+        // Room first, then bytes: however many read, what is under way stays within the budget. Each tier has its own, so
+        // that a tier that hangs holds up the reads of no other.
         let expected = self.expected(key, entry);
         let clock = shared.world.clock();
         let learn = |tier, began: Mono| {
             let now = clock.mono();
             shared.estimates.record(tier, entry.stored_len.into(), now.since(began), now);
         };
-        let began = clock.mono();
-        if let Some(payload) = self.fetch_from_disk(key, &expected).await {
-            learn(Tier::Disk, began);
-            self.promote(key, entry, &payload, None).await;
-            return Fetched::Good(payload, Tier::Disk);
+        if self.local_copy(key, entry) {
+            let Some(_room) = shared.loads.disk(entry).await else { return Fetched::Down };
+            // Everybody left while it waited for room: reading now would keep others waiting for nobody.
+            if !wanted() {
+                return Fetched::Down;
+            }
+            let began = clock.mono();
+            if let Some((header, payload)) = self.fetch_from_disk(key, &expected).await {
+                learn(Tier::Disk, began);
+                self.promote(key, entry, &payload, None).await;
+                return Fetched::good(&header, payload, Tier::Disk);
+            }
+            if entry.level == Level::Journal
+                && let Some(fetched) = self.fetch_from_journal(key, entry, &expected).await
+            {
+                return fetched;
+            }
         }
-        if entry.level == Level::Journal
-            && let Some(fetched) = self.fetch_from_journal(key, entry, &expected).await
-        {
-            return fetched;
+        let Some(_room) = shared.loads.object(entry).await else { return Fetched::Down };
+        if !wanted() {
+            return Fetched::Down;
         }
         let began = clock.mono();
-        let fetched = self.fetch_from_object(key, entry, &expected).await;
+        let fetched = self.fetch_from_object(key, entry).await;
         // A tier that is not asked while its breaker is open has taught nothing.
-        if matches!(fetched, Fetched::Good(..)) || !shared.objects.health.is_open() {
+        if matches!(fetched, Fetched::Good(_)) || !shared.objects.health.is_open() {
             learn(Tier::Object, began);
         }
         fetched
     }
 
-    fn expected(&self, key: &Key, entry: &Entry) -> Expected {
+    /// Whether this host may have the bytes: on the disk tier, or in the journal.
+    fn local_copy(&self, key: &Key, entry: &Entry) -> bool {
+        let on_disk = || self.shared.disk.as_ref().is_some_and(|disk| disk.may_contain(&self.shared.disk_key(key)));
+        entry.level == Level::Journal || on_disk()
+    }
+
+    pub(super) fn expected(&self, key: &Key, entry: &Entry) -> Expected {
         let namespace = self.shared.namespace_id(key.ns);
         Expected { kind: key.kind, namespace, hash: key.hash, part: key.part, put_id: entry.put_id }
     }
 
-    async fn fetch_from_disk(&self, key: &Key, expected: &Expected) -> Option<Payload> {
+    pub(super) async fn fetch_from_disk(&self, key: &Key, expected: &Expected) -> Option<(Header, Payload)> {
         let shared = &self.shared;
         let disk = shared.disk.as_ref()?;
         let disk_key = shared.disk_key(key);
@@ -264,7 +302,8 @@ impl<W: World> Store<W> {
         if !shared.disk_health.admits(now()) {
             return None;
         }
-        let bytes = match disk.load(&disk_key).await {
+        let loaded = timeout(&shared.world, DISK_READ_MAX, disk.load(&disk_key)).await;
+        let bytes = match loaded.unwrap_or_else(|| Err(format!("no answer within {DISK_READ_MAX:?}"))) {
             Ok(bytes) => {
                 shared.disk_health.answered();
                 bytes?
@@ -276,9 +315,9 @@ impl<W: World> Store<W> {
             }
         };
         match open(&bytes, expected, shared.block_memory.as_ref()) {
-            Ok((_, payload)) => {
+            Ok(verified) => {
                 shared.stats.count(Event::Verified);
-                return Some(payload);
+                return Some(verified);
             }
             Err(OpenError::OtherPut { .. }) => {
                 shared.stats.count(Event::StaleDisk);
@@ -301,39 +340,64 @@ impl<W: World> Store<W> {
         let shared = &self.shared;
         let journal = shared.journal.as_ref()?;
         let Some(Pending::Put(put)) = journal.state(|state| state.pending(entry.put_id)) else { return None };
-        let body = match journal.read_body(&put).await {
-            Ok(body) => body,
-            // Uploaded meanwhile, its segment may be gone.
-            Err(_) if journal.state(|state| state.pending(entry.put_id).is_none()) => return None,
-            Err(error) => {
-                tracing::warn!(%error, "the journal could not be read");
-                return Some(Fetched::Down);
+        // One bad read is not bad bytes. What stays damaged is hidden, not given up: the journal keeps it, the uploader
+        // reads it again, and the next start refuses it.
+        for read in 0..READS {
+            let body = match journal.read_body(&put).await {
+                Ok(body) => body,
+                // Uploaded meanwhile, its segment may be gone.
+                Err(_) if journal.state(|state| state.pending(entry.put_id).is_none()) => return None,
+                Err(error) => {
+                    tracing::warn!(%error, "the journal could not be read");
+                    return Some(Fetched::Down);
+                }
+            };
+            let envelope = Bytes::from([put.record.head.clone(), body].concat());
+            match open(&envelope, expected, shared.block_memory.as_ref()) {
+                Ok((header, payload)) => {
+                    shared.stats.count(Event::Verified);
+                    shared.world.reached(State::HitJournal);
+                    self.promote(key, entry, &payload, Some(envelope)).await;
+                    return Some(Fetched::good(&header, payload, Tier::Disk));
+                }
+                Err(OpenError::Memory(_)) => return Some(Fetched::Down),
+                Err(error) => {
+                    tracing::error!(%error, put_id = %entry.put_id, read, "a journaled put does not verify");
+                    shared.stats.count(Event::CorruptJournal);
+                }
             }
-        };
-        let envelope = Bytes::from([put.record.head.clone(), body].concat());
-        Some(match open(&envelope, expected, shared.block_memory.as_ref()) {
-            Ok((_, payload)) => {
-                shared.stats.count(Event::Verified);
-                shared.world.reached(State::HitJournal);
-                self.promote(key, entry, &payload, Some(envelope)).await;
-                Fetched::Good(payload, Tier::Disk)
+        }
+        if journal.state(|state| state.pending(entry.put_id).is_none()) {
+            return None;
+        }
+        self.quarantine(key, entry);
+        Some(Fetched::Corrupt)
+    }
+
+    async fn fetch_from_object(&self, key: &Key, entry: &Entry) -> Fetched {
+        match self.read_object(key, entry).await {
+            ObjectRead::Good(good, envelope) => {
+                self.promote(key, entry, &good.payload, Some(envelope)).await;
+                Fetched::Good(good)
             }
-            Err(OpenError::Memory(_)) => Fetched::Down,
-            Err(error) => {
-                tracing::error!(%error, put_id = %entry.put_id, "a journaled put does not verify");
-                shared.stats.count(Event::CorruptJournal);
+            ObjectRead::Newer => Fetched::Newer,
+            ObjectRead::Gone => Fetched::Gone,
+            ObjectRead::Down => Fetched::Down,
+            ObjectRead::Bad => {
                 self.quarantine(key, entry);
                 Fetched::Corrupt
             }
-        })
+        }
     }
 
-    async fn fetch_from_object(&self, key: &Key, entry: &Entry, expected: &Expected) -> Fetched {
+    /// Reads the object of one version until a copy verifies, twice at most.
+    pub(super) async fn read_object(&self, key: &Key, entry: &Entry) -> ObjectRead {
         let shared = &self.shared;
+        let expected = &self.expected(key, entry);
         let value_key = shared.value_key(key);
         let (mut read, mut moves) = (0, 0);
         let mut place = entry.in_pack;
-        while read < OBJECT_READS {
+        while read < READS {
             let path = match place {
                 Some(place) => shared.names.pack(value_key.namespace, place.pack),
                 None => shared.object_path(&value_key, entry.put_id),
@@ -349,8 +413,10 @@ impl<W: World> Store<W> {
                 Err(ObjectError::NotFound) if entry.node != NodeNum::SELF => {
                     shared.world.reached(State::PeerEntryStale);
                     shared.hide_entry(key, entry.node, entry.put_id);
-                    return Fetched::Gone;
+                    return ObjectRead::Gone;
                 }
+                // Evicted, overwritten or deleted while it was being read.
+                Err(ObjectError::NotFound) if !self.is_current(key, entry) => return ObjectRead::Gone,
                 Err(error @ (ObjectError::NotFound | ObjectError::TooLong { .. })) => {
                     tracing::warn!(%error, %path, read, "an object is not what the index says");
                     shared.stats.count(Event::CorruptObject);
@@ -360,19 +426,19 @@ impl<W: World> Store<W> {
                 }
                 Err(error) => {
                     tracing::debug!(%error, %path, "the object store does not answer a get");
-                    return Fetched::Down;
+                    return ObjectRead::Down;
                 }
             };
             match open(&bytes, expected, shared.block_memory.as_ref()) {
-                Ok((_, payload)) => {
+                Ok((header, payload)) => {
                     shared.stats.count(Event::Verified);
                     shared.world.reached_if(read > 0, State::SecondReadHealed);
                     shared.world.reached_if(place.is_some(), State::HitFromPack);
-                    self.promote(key, entry, &payload, Some(bytes)).await;
-                    return Fetched::Good(payload, Tier::Object);
+                    let good = Good::new(&header, payload, Tier::Object);
+                    return ObjectRead::Good(good, bytes);
                 }
-                Err(OpenError::Newer(_)) => return Fetched::Newer,
-                Err(OpenError::Memory(_)) => return Fetched::Down,
+                Err(OpenError::Newer(_)) => return ObjectRead::Newer,
+                Err(OpenError::Memory(_)) => return ObjectRead::Down,
                 Err(error @ (OpenError::Damaged(_) | OpenError::OtherPut { .. })) => {
                     shared.stats.count(Event::CorruptObject);
                     tracing::warn!(%error, %path, read, "an object does not verify");
@@ -381,16 +447,14 @@ impl<W: World> Store<W> {
             read += 1;
         }
         // Overwritten or deleted meanwhile, its object may be gone by right.
-        let current = shared.map.get(key, entry.node).is_some_and(|held| held.put_id == entry.put_id);
-        if !current {
-            return Fetched::Gone;
+        if !self.is_current(key, entry) {
+            return ObjectRead::Gone;
         }
         // Where the bucket's own format record is missing too, it is the bucket that is gone.
         if shared.objects.get(&shared.names.format(), RECORD_BYTES_MAX).await.is_err() {
-            return Fetched::Down;
+            return ObjectRead::Down;
         }
-        self.quarantine(key, entry);
-        Fetched::Corrupt
+        ObjectRead::Bad
     }
 
     /// The stored copy of an entry: a whole object, or a member of a pack, which no byte beside it can change.
@@ -410,8 +474,14 @@ impl<W: World> Store<W> {
         std::mem::replace(place, now) != now
     }
 
-    /// Never read this version again: at once in this process, and durably as soon as the index takes it.
-    fn quarantine(&self, key: &Key, entry: &Entry) {
+    /// Whether the map still names this version.
+    fn is_current(&self, key: &Key, entry: &Entry) -> bool {
+        self.shared.map.get(key, entry.node).is_some_and(|held| held.put_id == entry.put_id)
+    }
+
+    /// Never read this version again: at once in this process, and durably as soon as the index takes it, where the index
+    /// names it.
+    pub(super) fn quarantine(&self, key: &Key, entry: &Entry) {
         let shared = &self.shared;
         let (node, put_id) = (entry.node, entry.put_id);
         if !shared.map.quarantine(key, node, put_id) {
@@ -419,7 +489,8 @@ impl<W: World> Store<W> {
         }
         shared.stats.count(Event::Quarantined);
         shared.world.reached(State::Quarantined);
-        if node != NodeNum::SELF {
+        // Another node's is its own affair; a journaled put is found good by its upload, or refused by the next start.
+        if node != NodeNum::SELF || entry.level == Level::Journal {
             return;
         }
         let (store, key) = (self.clone(), shared.value_key(key));
@@ -449,13 +520,12 @@ impl<W: World> Store<W> {
         shared.settle_losses();
     }
 
-    /// This node's own copy is quarantined and another node's is good: put it again under a new put id.
-    fn heal_own(&self, key: &Key, entry: &Entry, payload: &Payload) {
+    /// This node's own copy is quarantined and another node's is good: put it again under a new put id, unless the own
+    /// entry is replaced or deleted first.
+    fn heal_own(&self, key: &Key, entry: &Entry, good: &Good) {
         let shared = &self.shared;
-        let own = shared.map.get(key, NodeNum::SELF);
-        if !own.is_some_and(|own| own.quarantined && !own.is_expired(shared.wall_ms())) {
-            return;
-        }
+        let damaged = |own: &Entry| own.quarantined && !own.is_expired(shared.wall_ms());
+        let Some(own) = shared.map.get(key, NodeNum::SELF).filter(damaged) else { return };
         let target = match key.kind {
             Kind::Block => Target::Block(BlockKey { hash: BlockHash(key.hash), part: key.part }),
             Kind::Sidecar => Target::Sidecar(SidecarKey(key.hash)),
@@ -466,12 +536,12 @@ impl<W: World> Store<W> {
             target,
             level: Level::Object,
             expires_at_ms: entry.expires_at_ms,
-            parent: None,
+            parent: good.parent,
             sequence: entry.sequence,
         };
-        let (store, payload) = (self.clone(), payload.clone());
+        let (store, payload) = (self.clone(), good.payload.clone());
         shared.world.spawn(async move {
-            if store.put(spec, payload).await.is_ok_and(|stored| !stored.already) {
+            if store.put_in_place_of(own.put_id, spec, payload).await.is_ok_and(|stored| stored.is_some()) {
                 store.shared.stats.count(Event::Healed);
                 store.shared.world.reached(State::Healed);
             }

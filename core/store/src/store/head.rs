@@ -105,8 +105,15 @@ impl<W: World> Store<W> {
         Ok(generation)
     }
 
-    /// The newest generation of a head.
-    pub async fn get_head(&self, ns: NsNum, name: &str) -> Result<Result<Head, MissReason>, ServiceError> {
+    /// The newest generation of a head. Where the end of its chain was evicted here, and no other node is known to have
+    /// it, the generation is answered without its value, as a deleted head's: a chain is not promised that is not there,
+    /// and a save goes on from the generation. The head itself stays: other nodes may have the chain.
+    pub async fn get_head(
+        &self,
+        ns: NsNum,
+        parts: &[u16],
+        name: &str,
+    ) -> Result<Result<Head, MissReason>, ServiceError> {
         self.heads_available()?;
         let Some(generation) = self.newest_generation(ns, name).await.map_err(not_readable)? else {
             return Ok(Err(MissReason::Absent));
@@ -132,7 +139,19 @@ impl<W: World> Store<W> {
                 },
             }),
         };
-        Ok(Ok(Head { generation, value }))
+        let evicted = value.as_ref().is_some_and(|value| self.lost_its_end(ns, parts, value));
+        self.shared.world.reached_if(evicted, State::HeadWithoutChain);
+        Ok(Ok(Head { generation, value: value.filter(|_| !evicted) }))
+    }
+
+    /// Whether the tip or the sidecar of a head was evicted here, and is not known to be anywhere else. Of a chain the
+    /// end goes first: the blocks before the tip are there as long as it is. Where another node has stored the chain anew,
+    /// this one learns of it with the next look at that node's index.
+    fn lost_its_end(&self, ns: NsNum, parts: &[u16], value: &HeadValue) -> bool {
+        let tip = parts.iter().map(|part| Key::block(ns, BlockKey { hash: value.tip, part: Part(*part) }));
+        let sidecar = value.sidecar.map(|key| Key::of(ns, &Target::Sidecar(key)));
+        let was_kept = |key: &Key| self.shared.ghosts.lock().level(key) == Some(Level::Object);
+        tip.chain(sidecar).any(|key| self.exists(&key) == Err(MissReason::Evicted) && was_kept(&key))
     }
 
     /// Other nodes must find the chain of a head: what of it only the journal has is uploaded first.

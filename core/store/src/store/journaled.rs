@@ -37,6 +37,7 @@ impl<W: World> Store<W> {
                 }
             }
             shared.show_entry(key, &put.row.entry, &put.row.plain_key);
+            self.account(put);
             if let (Some(disk), Some(sealed)) = (&shared.disk, &put.sealed) {
                 disk.store(shared.disk_key(key), sealed);
             }
@@ -87,9 +88,10 @@ impl<W: World> Store<W> {
         shown.filter(|entry| entry.level == Level::Object).or_else(hidden)
     }
 
-    /// Whether the map shows this put: it was neither overwritten nor deleted.
+    /// Whether this put is still the key's: it was neither overwritten nor deleted. One that did not verify when it was
+    /// read stays so, until its bytes are found good or a start refuses them.
     pub(super) fn shows(&self, key: &Key, put_id: PutId) -> bool {
-        self.shared.map.get(key, NodeNum::SELF).is_some_and(|entry| entry.put_id == put_id && !entry.quarantined)
+        self.shared.map.get(key, NodeNum::SELF).is_some_and(|entry| entry.put_id == put_id)
     }
 }
 

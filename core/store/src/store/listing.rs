@@ -24,7 +24,7 @@ const PAGE: usize = 1000;
 /// Headers that are read at once.
 const HEADERS_AT_ONCE: usize = 32;
 /// Tables of packs that are read at once: each may have hundreds of kilobytes.
-const TABLES_AT_ONCE: usize = 8;
+pub(super) const TABLES_AT_ONCE: usize = 8;
 /// Bytes of a pack that are read at first: the table of some 740 members is in them.
 const TABLE_GUESS: u64 = 64 << 10;
 /// Changes that are committed together, at least: a page of packs may name millions of values.
@@ -129,22 +129,16 @@ async fn read_packs<W: World>(
             });
             continue;
         };
-        let members = u32::try_from(table.members.len()).unwrap_or(u32::MAX);
-        let row = PackRow { namespace: table.namespace, bytes: table.object_len(), members };
-        batch.changes.push(IndexChange::Pack { pack, row });
-        for member in table.members.iter().filter(|member| shared.is_own_life(member.put_id.life)) {
-            let Member { kind, part, put_id, key: hash, .. } = *member;
-            let name = PayloadName { namespace: table.namespace, kind, hash, part, put_id };
-            let place = InPack { pack, offset: member.offset };
-            there.iter_mut().for_each(|there| there.note(put_id, Some(place)));
-            if let Some(row) = shared.dead.lock().get(put_id).filter(|row| row.pack.is_none()).copied() {
+        batch.changes.push(IndexChange::Pack { pack, row: pack_row(&table) });
+        for (name, entry) in named_in(&table).filter(|(name, _)| shared.is_own_life(name.put_id.life)) {
+            let put_id = name.put_id;
+            there.iter_mut().for_each(|there| there.note(put_id, entry.in_pack));
+            if let Some(row) = shared.dead.lock().get(put_id).filter(|row| row.pack.is_none()) {
                 let (wall_ms, mark) = (row.wall_ms, row.mark);
                 batch.changes.push(IndexChange::Dead { key: row.key, put_id, wall_ms, mark, pack: Some(pack) });
             }
             if !is_buried(shared, &name) {
-                batch
-                    .values
-                    .push((name.value_key(), ValueRow { entry: entry_of(member, place), plain_key: String::new() }));
+                batch.values.push((name.value_key(), ValueRow { entry, plain_key: String::new() }));
             }
         }
         if batch.values.len() + batch.changes.len() >= CHANGES {
@@ -184,7 +178,7 @@ impl Batch {
 
 /// Orders the versions of a key, and the places of one version: where it was packed again the younger pack is the one
 /// that the lost index named, or one that was written and then not used; the older one may be on its way out.
-fn rank<W: World>(shared: &Shared<W>, entry: &Entry) -> ((u64, u64), (u64, u64)) {
+pub(super) fn rank<W: World>(shared: &Shared<W>, entry: &Entry) -> ((u64, u64), (u64, u64)) {
     (shared.order(entry.put_id), entry.in_pack.map_or((0, 0), |place| shared.order(place.pack)))
 }
 
@@ -231,6 +225,21 @@ impl There {
     }
 }
 
+/// What the index knows of a pack.
+pub(super) fn pack_row(table: &Pack) -> PackRow {
+    let members = u32::try_from(table.members.len()).unwrap_or(u32::MAX);
+    PackRow { namespace: table.namespace, bytes: table.object_len(), members }
+}
+
+/// The values in a pack, and their entries.
+pub(super) fn named_in(table: &Pack) -> impl Iterator<Item = (PayloadName, Entry)> {
+    table.members.iter().map(|member| {
+        let Member { kind, part, put_id, key: hash, .. } = *member;
+        let place = InPack { pack: table.put_id, offset: member.offset };
+        (PayloadName { namespace: table.namespace, kind, hash, part, put_id }, entry_of(member, place))
+    })
+}
+
 fn entry_of(member: &Member, place: InPack) -> Entry {
     Entry {
         put_id: member.put_id,
@@ -247,7 +256,7 @@ fn entry_of(member: &Member, place: InPack) -> Entry {
 }
 
 /// The table of a pack. `None` for one that is damaged, cut short or newer: it is left alone.
-async fn read_table<W: World>(
+pub(super) async fn read_table<W: World>(
     shared: &Shared<W>,
     namespace: NamespaceId,
     pack: PutId,
@@ -278,14 +287,17 @@ async fn read_table<W: World>(
     Ok(None)
 }
 
-/// Whether a dead mark names this write, or a delete of this node came after it.
-fn is_buried<W: World>(shared: &Shared<W>, name: &PayloadName) -> bool {
-    let horizon = shared.horizons.lock().get(&name.value_key()).copied();
-    shared.dead.lock().contains(name.put_id) || horizon.is_some_and(|horizon| shared.order(name.put_id) <= horizon)
+/// Whether a dead mark names this write, or a delete of the node that wrote it came after it.
+pub(super) fn is_buried<W: World>(shared: &Shared<W>, name: &PayloadName) -> bool {
+    let place = shared.lives.read().place(name.put_id);
+    let later = place.is_some_and(|(owner, order)| {
+        shared.horizons.lock().get(&(owner, name.value_key())).is_some_and(|horizon| order <= *horizon)
+    });
+    later || shared.dead.lock().contains(name.put_id)
 }
 
 /// The row that an object's header gives. `None` for an object that is damaged, cut short or newer: it is left alone.
-async fn read_header<W: World>(
+pub(super) async fn read_header<W: World>(
     shared: &Shared<W>,
     name: PayloadName,
     size: u64,

@@ -3,25 +3,34 @@
 mod bootstrap;
 mod claim;
 mod delete;
+mod evict;
+mod expire;
 mod facts;
+mod forget;
 mod get;
 mod head;
 mod journaled;
 mod list;
 mod listing;
+mod lives;
+mod loads;
 mod namespace;
 mod open;
 mod packs;
 mod peers;
 mod put;
+mod recency;
 mod replay;
 mod shared;
+mod signals;
+mod upkeep;
 mod upload;
 
 pub use get::{Patience, ReadOutcome};
 pub use open::{OpenError, StoreParts};
-pub use packs::Standing;
 pub use put::{PutError, PutSpec};
+pub use upkeep::retire::{RetiredRecord, retired_by};
+pub use upkeep::{Report, Slice};
 
 use crate::index::committer::CommitQueue;
 use crate::life::LifeWatch;

@@ -85,10 +85,8 @@ impl<W: World> Store<W> {
     ) -> Result<(NsNum, NamespaceId), ServiceError> {
         let shared = &self.shared;
         let id = NamespaceId::derive(tenant, name);
-        let number = shared.namespaces.write().number(id).ok_or_else(|| {
-            let limit = NamespaceTable::MAX;
-            ServiceError::busy(format!("this node holds {limit} namespaces, which is the limit"), 60_000)
-        })?;
+        let known = shared.namespaces.read().get(id);
+        let number = known.map_or_else(|| self.number_for(tenant, id), Ok)?;
         if let Some(offered) = identity {
             check(offered)?;
             let held = self.identity(id, offered).await?;
@@ -99,6 +97,24 @@ impl<W: World> Store<W> {
             }
         }
         Ok((number, id))
+    }
+
+    /// A number for a namespace that this process meets for the first time.
+    fn number_for(&self, tenant: &str, id: NamespaceId) -> Result<NsNum, ServiceError> {
+        let full = |message| ServiceError::busy(message, 60_000);
+        let mut added = self.shared.namespaces_added.lock();
+        let of_tenant = added.get(tenant).copied().unwrap_or(0);
+        let limit = NamespaceTable::MAX_OF_TENANT;
+        if of_tenant >= limit {
+            return Err(full(format!(
+                "tenant `{tenant}` has opened {limit} namespaces on this node, which is the limit"
+            )));
+        }
+        let limit = NamespaceTable::MAX;
+        let number = self.shared.namespaces.write().number(id);
+        let number = number.ok_or_else(|| full(format!("this node holds {limit} namespaces, which is the limit")))?;
+        added.insert(tenant.to_owned(), of_tenant + 1);
+        Ok(number)
     }
 
     /// The identity that the namespace holds: written by the first open.

@@ -1,15 +1,18 @@
 //! Opening and closing a store: format, capabilities, life, index, tiers, in this order.
 
-use super::shared::{DeadBook, Ghosts, Recovery, Shared};
+use super::lives::Lives;
+use super::shared::{DeadBook, Ghosts, NO_NAMESPACE, Recovery, Shared};
+use super::upkeep::retire::{check_not_retired, inherited};
 use super::{Fate, Store, bootstrap, claim, listing};
 use crate::config::StoreConfig;
+use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
 use crate::health::{Breaker, Estimates};
 use crate::index::IndexMap;
 use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession};
 use crate::index::db::{Floor, IndexHome};
 use crate::index::rows::StateRow;
-use crate::journal::{Journal, JournalConfig, Recovered};
+use crate::journal::{self, Backlog, Journal, Recovered};
 use crate::keys::NamespaceTable;
 use crate::life::{self, Exclusive, Life, LifeError, LifeWatch};
 use crate::locks::KeyLocks;
@@ -20,7 +23,7 @@ use crate::observe::{Point, State};
 use crate::race::timeout;
 use crate::record::{self, RECORD_BYTES_MAX};
 use crate::stats::Stats;
-use crate::store::get::LOAD_UNIT;
+use crate::store::loads::Loads;
 use crate::tiers::disk::{DiskConfig, DiskTier};
 use crate::tiers::memory::MemoryTier;
 use crate::world::{Clock, World};
@@ -28,9 +31,9 @@ use bettong_wire::BlockMemory;
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -78,9 +81,22 @@ pub enum OpenError {
     #[error("the disk tier: {0}")]
     Disk(String),
     #[error("the journal: {0}")]
-    Journal(String),
+    Journal(#[from] journal::OpenError),
+    /// What it holds could not be settled.
+    #[error("the journal: {0}")]
+    JournalWrite(#[from] journal::AppendError),
+    #[error(
+        "this node is to run without a journal, and its directory has one that holds {puts} puts ({bytes} bytes) that \
+         are not in the object store: start it with a journal once more, which uploads them"
+    )]
+    JournalHolds { puts: u64, bytes: u64 },
     #[error("a newer life of node `{0}` has started")]
     Fenced(String),
+    #[error(
+        "node `{node_id}` was retired by node `{by}`, which answers for what it had: start this daemon under another \
+         node id, with an empty data directory"
+    )]
+    Retired { node_id: String, by: String },
 }
 
 /// What `{prefix}/format` holds.
@@ -104,23 +120,20 @@ enum Source {
     Nothing,
 }
 
-/// Payload memory that the tier leaves to what is on its way in or out: a quarter, and at least two largest payloads.
-fn memory_in_flight(config: &StoreConfig) -> u64 {
-    (config.memory_bytes / 4).max(config.payload_bytes_max.saturating_mul(2))
-}
-
 impl<W: World> Store<W> {
     /// Opens the store. Ends when it is ready: every value that was acknowledged is found.
     pub async fn open(world: W, config: StoreConfig, parts: StoreParts) -> Result<Self, OpenError> {
         config.check().map_err(OpenError::Config)?;
         let began = world.clock().mono();
+        // Before a life begins: a directory remembers a bounded number of lives, however often a start is refused.
+        let read = read_journal(&world, &config).await?;
         let names = Names::new(&config.prefix);
         let counts = Arc::new(RequestCounts::default());
         let counted: Arc<dyn ObjectStore> = Arc::new(CountingStore::new(parts.objects, counts.clone()));
         let objects = Objects::new(world.clone(), counted.clone(), counts.clone(), &config, parts.ordered_listing);
 
         check_format(&objects, &names).await?;
-        let conditional_create = probe(&world, &objects, &names).await?;
+        let conditional_create = probe(&world, &objects, &names, &config.node_id).await?;
         let index_store = if conditional_create {
             counted
         } else {
@@ -129,8 +142,16 @@ impl<W: World> Store<W> {
             local_index
         };
         let exclusive = if conditional_create { Exclusive::Yes } else { Exclusive::No };
+        check_not_retired(&world, &objects, &names, &config.node_id).await?;
         let begun = life::begin(&world, &objects, &names, &config.node_id, exclusive).await?;
-        let journal = open_journal(&world, &config, begun.life).await?;
+        // Again, now that the life is there: whoever retires the node meanwhile has said so before it looked for lives.
+        check_not_retired(&world, &objects, &names, &config.node_id).await?;
+        let mut lives = Lives::new(begun.lives.clone());
+        inherited(&objects, &names, &config.node_id, &mut lives).await?;
+        let journal = match read {
+            Some(read) => Some(Journal::go_on(world.clone(), config.journal(begun.life), read).await?),
+            None => None,
+        };
         world.at(Point::BeforeIndexOpen).await;
 
         let floor = Arc::new(Floor::default());
@@ -140,6 +161,7 @@ impl<W: World> Store<W> {
         let path = names.index(&config.node_id);
         let db = home.open(path.clone()).await.map_err(|error| OpenError::Index(error.to_string()))?;
         let watch = LifeWatch {
+            world: world.clone(),
             objects: objects.clone(),
             names: names.clone(),
             node_id: config.node_id.clone(),
@@ -167,25 +189,32 @@ impl<W: World> Store<W> {
             },
             None => None,
         };
-        let in_flight = memory_in_flight(&config);
-        let loads_max = u32::try_from(in_flight / 2 / LOAD_UNIT).unwrap_or(u32::MAX).max(1);
+        let in_flight = config.in_flight_bytes();
         let tier_bytes = config.memory_bytes.saturating_sub(in_flight);
         let shared = Arc::new(Shared {
             map: IndexMap::new(world.random_u64()),
             namespaces: RwLock::new(NamespaceTable::default()),
+            namespaces_added: Mutex::default(),
             identities: Mutex::default(),
             identities_chosen: Mutex::default(),
             plain: Mutex::default(),
             generations: Mutex::default(),
             dead: Mutex::new(DeadBook::default()),
             ghosts: Mutex::new(Ghosts::default()),
+            uses: Uses::default(),
+            accounts: Mutex::new(Accounts::new(config.object_bytes_max)),
+            has_budgets: config.has_budgets(),
+            removals: Arc::new(Semaphore::new(REMOVALS_MAX)),
+            signals: OnceLock::new(),
+            housekeeping: Notify::new(),
             nodes: Mutex::new(vec![config.node_id.clone()]),
             unresolved: Mutex::default(),
             owed: Mutex::default(),
             horizons: Mutex::default(),
+            upkeep_turn: tokio::sync::Mutex::new(()),
+            active: AtomicU64::new(NO_NAMESPACE),
             identity_turn: tokio::sync::Mutex::new(()),
-            loads: Semaphore::new(loads_max as usize),
-            loads_max,
+            loads: Loads::new(in_flight / 2),
             block_memory: parts.memory,
             memory: MemoryTier::new(tier_bytes),
             disk,
@@ -202,7 +231,7 @@ impl<W: World> Store<W> {
             packs: Mutex::default(),
             repacks: Notify::new(),
             counter: AtomicU64::new(0),
-            own_lives: begun.lives.clone(),
+            lives: RwLock::new(lives),
             life: begun.life,
             conditional_create,
             home: home.clone(),
@@ -221,8 +250,9 @@ impl<W: World> Store<W> {
         };
         let last = found.state.filter(|state| state.life != 0);
         // The journal answers for itself: a damaged record of the directory is no reason to drop it.
-        let stale_journal =
-            last.is_some_and(|last| journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last)));
+        let stale_journal = last.is_some_and(|last| {
+            journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last, &begun.lives))
+        });
         let stale_directory = stale_journal || last.is_some_and(|last| !begun.directory.knows(last.life));
         // An index on the local disk goes back in time with it: what the bucket knows of lives tells.
         let stale_index = !conditional_create
@@ -286,6 +316,7 @@ impl<W: World> Store<W> {
                 return Err(error);
             }
         };
+        store.recall().await;
         *store.shared.recovery.lock() = Recovery {
             from,
             values: store.shared.map.len() as u64,
@@ -295,8 +326,11 @@ impl<W: World> Store<W> {
         };
         store.resume_removals();
         store.start_uploads();
+        store.start_housekeeping();
+        store.start_expiry();
         store.start_repacking();
         store.start_refresh();
+        store.start_prefetch();
         Ok(store)
     }
 
@@ -322,8 +356,13 @@ impl<W: World> Store<W> {
             Source::Nothing => "nothing",
         };
         shared.horizons.lock().clear();
+        let mut found = Vec::new();
+        if source != Source::Index {
+            found = self.all_taken_over();
+            found.push(IndexChange::Complete);
+        }
         // Also tells the next start which life was the last.
-        self.write(if source == Source::Index { Vec::new() } else { vec![IndexChange::Complete] }).await?;
+        self.write(found).await?;
         Ok(from)
     }
 
@@ -350,6 +389,12 @@ impl<W: World> Store<W> {
             {
                 tracing::warn!(?left, "the journal did not close cleanly");
             }
+            self.collect_uses();
+            if let Some(signals) = self.shared.signals.get()
+                && !signals.journal.close(&self.shared.world, bound).await
+            {
+                tracing::warn!("the signal journal did not close cleanly");
+            }
             if let Some(disk) = &self.shared.disk
                 && let Err(error) = disk.close().await
             {
@@ -365,6 +410,9 @@ impl<W: World> Store<W> {
     }
 }
 
+/// Batches of evicted or expired values whose objects may be on their way out of the object store.
+const REMOVALS_MAX: usize = 4;
+
 /// A store that does not open gives its index this long to close.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
@@ -374,37 +422,45 @@ async fn close_index<W: World>(world: &W, db: &slatedb::Db) {
     }
 }
 
-/// Whether the journal lacks something that it held when the index was last written.
-fn lacks<W: World>(found: &Recovered, journal: &Journal<W>, last: &StateRow) -> bool {
-    found.end <= last.journaled || !journal.state(|state| state.knows(last.life))
+/// Whether the journal lacks something that it held when the index was last written. `lives` are this node's, with their
+/// ordinals.
+fn lacks<W: World>(found: &Recovered, journal: &Journal<W>, last: &StateRow, lives: &BTreeMap<u64, u64>) -> bool {
+    let (knows, salvaged_before) = journal.state(|state| (state.knows(last.life), state.salvaged_before()));
+    // What a salvage left, an operator has the say over; an index that was last written before it cannot know.
+    let index_is_older = salvaged_before.is_some_and(|first| lives.get(&last.life).is_none_or(|last| *last < first));
+    // A life that ran without a journal wrote nothing that one could lack.
+    last.journaled > 0 && !index_is_older && (found.end <= last.journaled || !knows)
 }
 
-/// Opens the journal, with progress in the log: a large backlog takes a while to verify.
-async fn open_journal<W: World>(
-    world: &W,
-    config: &StoreConfig,
-    life: Life,
-) -> Result<Option<(Recovered, Journal<W>)>, OpenError> {
-    if config.journal_bytes_max == 0 {
-        return Ok(None);
-    }
-    let limits = JournalConfig {
-        bytes_max: config.journal_bytes_max,
-        segment_bytes: config.journal_segment_bytes,
-        ..JournalConfig::new(life)
-    };
-    let mut tenth = 0;
+/// How often a start tells how much of the journal it has verified.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Reads the journal, with progress in the log: a large backlog takes a while to verify. A start that is to run without
+/// one is refused where one is there that holds something.
+async fn read_journal<W: World>(world: &W, config: &StoreConfig) -> Result<Option<journal::Read>, OpenError> {
+    let mut said = world.clock().mono();
     let mut progress = |read: u64, total: u64| {
-        let now = read.saturating_mul(10).checked_div(total).unwrap_or(10);
-        if std::mem::replace(&mut tenth, now) < now {
+        let now = world.clock().mono();
+        if now.since(said) >= PROGRESS {
+            said = now;
             tracing::info!(read, total, "verifying the journal");
         }
     };
-    let (found, journal) = Journal::open(world.clone(), limits, &mut progress)
-        .await
-        .map_err(|error| OpenError::Journal(error.to_string()))?;
+    let dir = config.journal(Life { ordinal: 0, life: 0 }).dir;
+    let read = journal::Read::all(world, &dir, &mut progress).await;
+    world.reached_if(read.as_ref().is_err_and(journal::OpenError::is_damage), State::DamagedJournalRefused);
+    let read = read?;
+    let (backlog, found) = (read.backlog(), read.recovered());
+    if found.cut.is_some() || backlog.puts > 0 {
+        let Recovered { records, bytes, cut, .. } = found;
+        tracing::info!(records, bytes, torn_tail = ?cut, to_upload = backlog.puts, "the journal is verified");
+    }
     world.reached_if(found.cut.is_some(), State::TornTailCut);
-    Ok(Some((found, journal)))
+    match backlog {
+        _ if config.journal_bytes_max > 0 => Ok(Some(read)),
+        Backlog { puts: 0, heads: 0, .. } => Ok(None),
+        Backlog { puts, bytes, .. } => Err(OpenError::JournalHolds { puts, bytes }),
+    }
 }
 
 async fn check_format<W: World>(objects: &Objects<W>, names: &Names) -> Result<(), OpenError> {
@@ -429,8 +485,8 @@ async fn check_format<W: World>(objects: &Objects<W>, names: &Names) -> Result<(
 }
 
 /// Whether the object store really creates an object only if it is absent: asked twice, the second must be refused.
-async fn probe<W: World>(world: &W, objects: &Objects<W>, names: &Names) -> Result<bool, OpenError> {
-    let path = names.probe(world.random_u64());
+async fn probe<W: World>(world: &W, objects: &Objects<W>, names: &Names, node_id: &str) -> Result<bool, OpenError> {
+    let path = names.probe(node_id, world.random_u64());
     let create = || objects.create(&path, bytes::Bytes::from_static(b"probe").into());
     let able = match create().await {
         Err(ObjectError::Unsupported(_)) => return Ok(false),

@@ -124,7 +124,7 @@ impl<W: World> Store<W> {
     async fn watch_life(&self) {
         match self.watch.is_newest().await {
             Ok(true) => {}
-            Ok(false) => self.shared.fenced("a newer life of this node id has started"),
+            Ok(false) => self.shared.fenced(&self.watch.why_superseded().await),
             Err(error) => tracing::warn!(error, "cannot tell whether a newer life of this node exists"),
         }
     }
@@ -141,7 +141,7 @@ impl<W: World> Store<W> {
         // All marks before any index: what is dead must not come back as a hint.
         let mut listed = Some(BTreeSet::new());
         for node_id in &others {
-            match self.apply_dead_marks(node_id, false).await {
+            match self.apply_dead_marks(node_id, None).await {
                 Ok(marks) => listed.iter_mut().for_each(|listed| listed.extend(&marks)),
                 Err(error) => {
                     tracing::warn!(%error, node_id, "a node's dead marks cannot be read");
@@ -150,7 +150,7 @@ impl<W: World> Store<W> {
             }
         }
         shared.world.reached_if(listed.is_some(), State::PeersRefreshed);
-        for node_id in &others {
+        for node_id in others.iter().filter(|node_id| !shared.lives.read().is_taken_over(node_id)) {
             if let Err(error) = self.read_index(node_id, &mut refresh.progress).await {
                 tracing::debug!(error, node_id, "a node's index cannot be read now");
             }
@@ -164,6 +164,12 @@ impl<W: World> Store<W> {
             nodes.push(node_id.to_owned());
             nodes.len() - 1
         });
+        u16::try_from(at).ok().map(NodeNum)
+    }
+
+    /// The number of a node that this process has met.
+    pub(super) fn known_number(&self, node_id: &str) -> Option<NodeNum> {
+        let at = self.shared.nodes.lock().iter().position(|known| known == node_id)?;
         u16::try_from(at).ok().map(NodeNum)
     }
 
@@ -271,6 +277,10 @@ impl<W: World> Store<W> {
             return Hint::Dropped;
         }
         shared.map.set(&map_key, &row.entry, shared.stamp());
+        // Asked again after it is shown: whoever names it dead in between hides what is shown by then, or is seen here.
+        if shared.dead.lock().contains(row.entry.put_id) {
+            shared.hide_entry(&map_key, node, row.entry.put_id);
+        }
         Hint::Settled
     }
 
@@ -283,8 +293,7 @@ impl<W: World> Store<W> {
             let (lives, _) = crate::life::list(&shared.objects, &shared.names, &node_id)
                 .await
                 .map_err(|error| format!("the lives of node `{node_id}`: {error}"))?;
-            let number = shared.nodes.lock().iter().position(|known| *known == node_id);
-            let known = number.and_then(|number| u16::try_from(number).ok()).map(NodeNum);
+            let known = self.known_number(&node_id);
             let hints = shared.map.collect(|_, entry| Some(entry.node) == known).len() as u64;
             let this_node = node_id == shared.config.node_id;
             nodes.push(NodeInfo { this_node, newest_life: lives.values().copied().max(), hints, node_id });

@@ -99,6 +99,7 @@ impl<W: World> Store<W> {
         let (answer, result) = oneshot::channel();
         let store = self.clone();
         let level = puts.first().map_or(Level::Memory, |(spec, _)| spec.level);
+        puts.first().iter().for_each(|(spec, _)| self.shared.set_active(spec.ns));
         self.shared.world.spawn(async move {
             let keys: Vec<Key> = puts.iter().map(|(spec, _)| Key::of(spec.ns, &spec.target)).collect();
             let _guard = store.locks.lock(keys.iter().copied()).await;
@@ -120,6 +121,26 @@ impl<W: World> Store<W> {
         };
         self.shared.stats.timed(what, self.shared.world.clock().mono().since(began));
         result
+    }
+
+    /// Puts a value in the place of this node's own damaged version `damaged`; `None` where that was replaced or deleted
+    /// meanwhile, and nothing is put.
+    pub(super) async fn put_in_place_of(
+        &self,
+        damaged: PutId,
+        spec: PutSpec,
+        payload: Payload,
+    ) -> Result<Option<Stored>, PutError> {
+        let puts = vec![(spec, payload)];
+        self.admit(&puts)?;
+        let keys: Vec<Key> = puts.iter().map(|(spec, _)| Key::of(spec.ns, &spec.target)).collect();
+        let _guard = self.locks.lock(keys.iter().copied()).await;
+        let held = keys.first().and_then(|key| self.shared.map.get(key, NodeNum::SELF));
+        if !held.is_some_and(|held| held.put_id == damaged && held.quarantined) {
+            return Ok(None);
+        }
+        let until = self.mono().plus(self.shared.config.read_deadline_default);
+        Ok(self.put_locked(puts, keys, until).await?.pop())
     }
 
     /// Everything that can be refused before an attempt.
@@ -152,7 +173,8 @@ impl<W: World> Store<W> {
         Ok(())
     }
 
-    async fn put_locked(
+    /// Needs the locks of all `keys`.
+    pub(super) async fn put_locked(
         &self,
         puts: Vec<(PutSpec, Payload)>,
         keys: Vec<Key>,
@@ -165,6 +187,7 @@ impl<W: World> Store<W> {
         for ((spec, payload), key) in puts.into_iter().zip(keys) {
             let held = shared.map.get(&key, NodeNum::SELF);
             if let Some(put_id) = held.as_ref().and_then(|held| self.satisfies(&key, held, level)) {
+                shared.used(&key);
                 stored.push(Stored { put_id, already: true });
                 continue;
             }
@@ -318,6 +341,7 @@ impl<W: World> Store<W> {
             return Err(PutError::Unknown(error.to_string()));
         }
         for put in fresh {
+            self.account(put);
             if let (Some(disk), Some(sealed)) = (&shared.disk, &put.sealed) {
                 disk.store(shared.disk_key(&put.key), sealed);
             }

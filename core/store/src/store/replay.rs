@@ -43,7 +43,7 @@ impl<W: World> Store<W> {
         if distrust && !settled.is_empty() {
             tracing::warn!(puts = settled.len(), "journaled puts of a rolled-back directory are not served");
         }
-        journal.upload_done(&settled).await.map_err(|error| OpenError::Journal(error.to_string()))?;
+        journal.upload_done(&settled).await?;
         if let Err(error) = journal.trim().await {
             tracing::warn!(%error, "dead segments of the journal could not be removed");
         }

@@ -1,7 +1,9 @@
 //! What the parts of an open store share.
 
 use super::Fate;
+use super::lives::{Lives, Owner};
 use crate::config::StoreConfig;
+use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
 use crate::health::{Breaker, Estimates};
 use crate::index::committer::{IndexChange, Visible};
@@ -16,20 +18,25 @@ use crate::objects::names::{Names, PayloadName};
 use crate::observe::State;
 use crate::stats::Stats;
 use crate::store::get::Fetched;
+use crate::store::loads::Loads;
 use crate::store::packs::PackBook;
+use crate::store::signals::Signals;
 use crate::tiers::disk::{DiskKey, DiskTier};
 use crate::tiers::memory::MemoryTier;
 use crate::world::{Clock, World};
-use bettong_wire::envelope::{HEADER_LEN, Kind};
+use bettong_wire::envelope::Kind;
 use bettong_wire::request::Level;
 use bettong_wire::{BlockMemory, ModelIdentity, NamespaceId, PutId};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, Semaphore, watch};
+
+/// The stamp of a process's first second: earlier uses, which the signal journal remembers, lie before it.
+const STAMP_ZERO: u32 = 1 << 31;
 
 pub(super) struct Shared<W: World> {
     pub world: W,
@@ -38,13 +45,15 @@ pub(super) struct Shared<W: World> {
     pub objects: Objects<W>,
     pub home: IndexHome<W>,
     pub life: Life,
-    /// Life to ordinal, of this node's lives.
-    pub own_lives: BTreeMap<u64, u64>,
+    /// This node's lives, and those of the nodes that it retired.
+    pub lives: RwLock<Lives>,
     pub counter: AtomicU64,
     /// Whether the object store can create an object only if it is absent.
     pub conditional_create: bool,
     pub map: IndexMap,
     pub namespaces: RwLock<NamespaceTable>,
+    /// How many namespaces each tenant's opens have added to them.
+    pub namespaces_added: Mutex<BTreeMap<String, u32>>,
     pub identities: Mutex<BTreeMap<NamespaceId, Arc<ModelIdentity>>>,
     /// Identities that this life has decided on and may not yet have written down.
     pub identities_chosen: Mutex<BTreeMap<NamespaceId, Bytes>>,
@@ -54,17 +63,30 @@ pub(super) struct Shared<W: World> {
     pub generations: Mutex<BTreeMap<(NsNum, [u8; 32]), u64>>,
     pub dead: Mutex<DeadBook>,
     pub ghosts: Mutex<Ghosts>,
+    /// What was used, on its way to the accounts.
+    pub uses: Uses,
+    pub accounts: Mutex<Accounts>,
+    /// Whether there is any budget to keep accounts for.
+    pub has_budgets: bool,
+    /// Batches whose objects are being removed: who forgets waits for the object store rather than run away from it.
+    pub removals: Arc<Semaphore>,
+    /// Set while the store opens; empty where accesses are not remembered.
+    pub signals: OnceLock<Signals>,
+    /// Tells whoever keeps the accounts that there is something to do.
+    pub housekeeping: Notify,
     pub nodes: Mutex<Vec<String>>,
     pub unresolved: Mutex<Unresolved>,
     /// Dead marks that are not confirmed yet: a delete of their key is not acknowledged before they are.
     pub owed: Mutex<BTreeMap<PutId, Owed>>,
-    /// While the bucket is listed: deletes of this node bury every version of the key up to this order.
-    pub horizons: Mutex<BTreeMap<ValueKey, (u64, u64)>>,
+    /// While the bucket is listed: deletes bury every version of the key that the same node wrote up to this order.
+    pub horizons: Mutex<BTreeMap<(Owner, ValueKey), (u64, u64)>>,
+    /// One task of upkeep at a time.
+    pub upkeep_turn: tokio::sync::Mutex<()>,
+    /// The namespace that was used last, by number; `NO_NAMESPACE` before the first use.
+    pub active: AtomicU64,
     /// One open of a new namespace at a time, so that its identity is written once.
     pub identity_turn: tokio::sync::Mutex<()>,
-    /// Payload bytes that reads may have under way, in units of `LOAD_UNIT`.
-    pub loads: Semaphore,
-    pub loads_max: u32,
+    pub loads: Loads,
     pub block_memory: Arc<dyn BlockMemory>,
     pub memory: MemoryTier,
     pub disk: Option<DiskTier>,
@@ -86,6 +108,9 @@ pub(super) struct Shared<W: World> {
     /// Tells the task that tends the packs that there is something to do.
     pub repacks: Notify,
 }
+
+/// Stands for no namespace; numbers have 32 bits.
+pub(super) const NO_NAMESPACE: u64 = u64::MAX;
 
 /// What the last start found.
 #[derive(Clone, Debug, Default)]
@@ -123,6 +148,11 @@ impl PlainNames {
         let from = from.map(|name| (ns, Arc::from(name)));
         let all = self.ordered.range((from, Bound::Unbounded));
         all.take_while(move |((held, _), _)| *held == ns).map(|((_, name), key)| (name, key))
+    }
+
+    /// The name of a key.
+    pub fn name(&self, key: &Key) -> Option<Arc<str>> {
+        self.names.get(key).cloned()
     }
 
     pub fn len(&self) -> usize {
@@ -168,8 +198,8 @@ impl DeadBook {
         self.rows.contains_key(&put_id)
     }
 
-    pub fn get(&self, put_id: PutId) -> Option<&DeadRow> {
-        self.rows.get(&put_id)
+    pub fn get(&self, put_id: PutId) -> Option<DeadRow> {
+        self.rows.get(&put_id).copied()
     }
 
     pub fn all(&self) -> impl Iterator<Item = (PutId, &DeadRow)> {
@@ -216,32 +246,41 @@ pub(super) struct Owed {
 /// Names of values that were evicted, bounded, oldest forgotten first.
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
-    order: VecDeque<Key>,
-    names: BTreeSet<Key>,
+    /// Each name with the number of its eviction, and the level that it had.
+    names: BTreeMap<Key, (u64, Level)>,
+    /// Evictions in order; those of names that have come back since are passed over.
+    order: VecDeque<(Key, u64)>,
+    evictions: u64,
 }
 
 impl Ghosts {
-    pub fn insert(&mut self, key: Key, max: usize) {
-        if max == 0 || !self.names.insert(key) {
+    pub fn insert(&mut self, key: Key, level: Level, max: usize) {
+        if max == 0 {
             return;
         }
-        self.order.push_back(key);
-        while self.order.len() > max {
-            if let Some(oldest) = self.order.pop_front() {
+        self.evictions += 1;
+        self.names.insert(key, (self.evictions, level));
+        self.order.push_back((key, self.evictions));
+        while self.names.len() > max || self.order.len() > max.saturating_mul(2) {
+            let Some((oldest, eviction)) = self.order.pop_front() else { return };
+            if self.names.get(&oldest).is_some_and(|(newest, _)| *newest == eviction) {
                 self.names.remove(&oldest);
             }
         }
     }
 
-    /// Forgets a name: the value is there again, or was deleted by name.
-    pub fn remove(&mut self, key: &Key) {
-        if self.names.remove(key) {
-            self.order.retain(|held| held != key);
-        }
+    /// Forgets a name: the value is there again, or was deleted by name. Says whether it was known.
+    pub fn remove(&mut self, key: &Key) -> bool {
+        self.names.remove(key).is_some()
     }
 
     pub fn contains(&self, key: &Key) -> bool {
-        self.names.contains(key)
+        self.names.contains_key(key)
+    }
+
+    /// The level that an evicted value had.
+    pub fn level(&self, key: &Key) -> Option<Level> {
+        self.names.get(key).map(|(_, level)| *level)
     }
 }
 
@@ -253,6 +292,16 @@ impl<W: World> Shared<W> {
     /// The put id of the next write.
     pub fn draw_put_id(&self) -> PutId {
         PutId { life: self.life.life, counter: self.counter.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    /// The namespace was used.
+    pub fn set_active(&self, ns: NsNum) {
+        self.active.store(ns.0.into(), Ordering::Relaxed);
+    }
+
+    /// The namespace that was used last.
+    pub fn active(&self) -> Option<NsNum> {
+        u32::try_from(self.active.load(Ordering::Relaxed)).ok().map(NsNum)
     }
 
     pub fn namespace_id(&self, ns: NsNum) -> NamespaceId {
@@ -279,24 +328,27 @@ impl<W: World> Shared<W> {
         DiskKey::new(&self.namespace_id(key.ns), key)
     }
 
-    /// A coarse stamp for recency: seconds of monotone time.
+    /// A coarse stamp for recency: seconds of monotone time, from `STAMP_ZERO` on.
     pub fn stamp(&self) -> u32 {
-        u32::try_from(self.world.clock().mono().0 / 1_000_000_000).unwrap_or(u32::MAX)
+        let seconds = self.world.clock().mono().0 / 1_000_000_000;
+        STAMP_ZERO.saturating_add(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 
+    /// Whether this node, or one that it retired, wrote what this life wrote.
     pub fn is_own_life(&self, life: u64) -> bool {
-        self.own_lives.contains_key(&life)
+        self.lives.read().contains(life)
     }
 
-    /// Orders two versions of one key that this node wrote: by life, then by counter.
+    /// Orders two versions of one key that this node wrote: by life, then by counter. Inherited ones are older.
     pub fn order(&self, put_id: PutId) -> (u64, u64) {
-        (self.own_lives.get(&put_id.life).copied().unwrap_or(0), put_id.counter)
+        self.lives.read().order(put_id)
     }
 
     /// Shows an entry of this node.
     pub fn show_entry(&self, key: &Key, entry: &Entry, plain_key: &str) {
         self.map.set(key, entry, self.stamp());
-        self.ghosts.lock().remove(key);
+        let again = self.ghosts.lock().remove(key);
+        self.world.reached_if(again && entry.level > Level::Memory, State::EvictedPutAgain);
         if key.kind == Kind::Plain {
             self.plain.lock().insert(*key, plain_key);
         }
@@ -306,17 +358,38 @@ impl<W: World> Shared<W> {
     pub fn hide_entry(&self, key: &Key, node: NodeNum, put_id: PutId) -> bool {
         let hidden = self.map.remove(key, node, put_id);
         self.memory.remove(put_id);
-        if hidden && node == NodeNum::SELF && key.kind == Kind::Plain {
-            self.plain.lock().remove(key);
+        if hidden && node == NodeNum::SELF {
+            if key.kind == Kind::Plain {
+                let mut plain = self.plain.lock();
+                // Another version may have been shown since: whoever shows one names it after it is in the map.
+                if self.map.get(key, NodeNum::SELF).is_none() {
+                    plain.remove(key);
+                }
+            }
+            self.account_gone(key, put_id);
         }
         hidden
+    }
+
+    /// Notes a use, for recency. Costs nanoseconds.
+    pub fn used(&self, key: &Key) {
+        if self.uses.note(self.map.name(key)) {
+            self.housekeeping.notify_one();
+        }
+    }
+
+    /// This version takes nothing of any budget any more.
+    fn account_gone(&self, key: &Key, put_id: PutId) {
+        if self.has_budgets {
+            self.accounts.lock().gone(key.ns, self.map.name(key), put_id);
+        }
     }
 
     /// Notes the volatile values that memory evicted since the last call: they are nowhere now.
     pub fn settle_losses(&self) {
         for (key, put_id) in self.memory.take_losses() {
             if self.hide_entry(&key, NodeNum::SELF, put_id) {
-                self.ghosts.lock().insert(key, self.config.ghosts_max);
+                self.ghosts.lock().insert(key, Level::Memory, self.config.ghosts_max);
             }
         }
     }
@@ -331,19 +404,18 @@ impl<W: World> Shared<W> {
 
     /// Keeps the account of packs when the row of `key` becomes `new`, or goes. Before the map shows it: what was there
     /// is taken from the map. Every change that writes or removes a row comes by here.
-    fn account(&self, key: &Key, new: Option<&Entry>) {
-        let old = self.durable(key).and_then(|old| Some((old.in_pack?, old.stored_len)));
-        let new = new.and_then(|new| Some((new.in_pack?, new.stored_len)));
+    fn account_in_packs(&self, key: &Key, new: Option<&Entry>) {
+        let old = self.durable(key).and_then(|old| Some((old.in_pack?, old.object_bytes())));
+        let new = new.and_then(|new| Some((new.in_pack?, new.object_bytes())));
         if old == new {
             return;
         }
-        let bytes = |stored_len: u32| HEADER_LEN as u64 + u64::from(stored_len);
         let mut packs = self.packs.lock();
-        if let Some((place, stored_len)) = new {
-            packs.enter(place.pack, self.namespace_id(key.ns), bytes(stored_len));
+        if let Some((place, bytes)) = new {
+            packs.enter(place.pack, self.namespace_id(key.ns), bytes);
         }
-        if let Some((place, stored_len)) = old
-            && packs.leave(place.pack, bytes(stored_len))
+        if let Some((place, bytes)) = old
+            && packs.leave(place.pack, bytes)
         {
             self.repacks.notify_one();
         }
@@ -356,7 +428,7 @@ impl<W: World> Visible for Shared<W> {
             IndexChange::Put { key, row } => {
                 if let Some(map_key) = self.key(key) {
                     let ValueRow { entry, plain_key } = row;
-                    self.account(&map_key, Some(entry));
+                    self.account_in_packs(&map_key, Some(entry));
                     // A journaled put that reaches the index keeps its bytes.
                     if let Some(old) = self.map.get(&map_key, NodeNum::SELF)
                         && old.put_id != entry.put_id
@@ -368,19 +440,26 @@ impl<W: World> Visible for Shared<W> {
             }
             IndexChange::Remove { key, put_id } => {
                 if let Some(map_key) = self.key(key) {
-                    self.account(&map_key, None);
+                    self.account_in_packs(&map_key, None);
                     match self.replacing.lock().remove(&map_key) {
                         Some(ValueRow { entry, plain_key }) => {
                             self.memory.remove(*put_id);
+                            self.account_gone(&map_key, *put_id);
                             self.show_entry(&map_key, &entry, &plain_key);
                         }
-                        None => drop(self.hide_entry(&map_key, NodeNum::SELF, *put_id)),
+                        None => {
+                            // First, so that nobody finds an evicted value absent.
+                            if self.has_budgets && self.accounts.lock().is_going(*put_id) {
+                                self.ghosts.lock().insert(map_key, Level::Object, self.config.ghosts_max);
+                            }
+                            self.hide_entry(&map_key, NodeNum::SELF, *put_id);
+                        }
                     }
                 }
             }
             IndexChange::Move { key, row } => {
                 if let Some(map_key) = self.key(key) {
-                    self.account(&map_key, Some(&row.entry));
+                    self.account_in_packs(&map_key, Some(&row.entry));
                     self.map.relocate(&map_key, &row.entry);
                 }
             }
@@ -402,6 +481,7 @@ impl<W: World> Visible for Shared<W> {
             }
             IndexChange::Pack { pack, row } => self.packs.lock().add(*pack, *row),
             IndexChange::PackGone { pack } => self.packs.lock().remove(*pack),
+            IndexChange::Inherit { node_id, state } => self.lives.write().set_state(node_id, state.clone()),
             IndexChange::Complete | IndexChange::Incomplete => {}
         }
     }
@@ -417,5 +497,31 @@ impl<W: World> Visible for Shared<W> {
             fate.get_or_insert_with(|| Fate::Fenced(why.to_owned()));
             first
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bettong_wire::Part;
+
+    #[test]
+    fn the_newest_ghosts_are_remembered_and_their_number_is_bounded() {
+        let key = |n: u8| Key { ns: NsNum(0), kind: Kind::Block, part: Part(0), hash: [n; 32] };
+        let mut ghosts = Ghosts::default();
+        (0..9).for_each(|n| ghosts.insert(key(n), Level::Object, 4));
+        assert!((0..9).all(|n| ghosts.contains(&key(n)) == (n >= 5)));
+        assert!(ghosts.remove(&key(5)) && !ghosts.remove(&key(5)));
+        ghosts.insert(key(5), Level::Memory, 4);
+        ghosts.insert(key(9), Level::Object, 4);
+        assert!((5..10).all(|n| ghosts.contains(&key(n)) == (n != 6)), "{ghosts:?}");
+        assert_eq!((ghosts.level(&key(5)), ghosts.level(&key(6))), (Some(Level::Memory), None));
+        for _ in 0..100 {
+            ghosts.insert(key(1), Level::Object, 4);
+            ghosts.remove(&key(1));
+        }
+        assert!(ghosts.order.len() <= 8 && ghosts.names.len() <= 4, "{ghosts:?}");
+        ghosts.insert(key(1), Level::Object, 0);
+        assert!(!ghosts.contains(&key(1)));
     }
 }

@@ -5,7 +5,7 @@ use super::journaled::{entry_of, plain_key_of};
 use super::packs::{Item, Packing, groups};
 use crate::index::committer::IndexChange;
 use crate::index::rows::{Mark, ValueRow};
-use crate::index::{Entry, InPack};
+use crate::index::{Entry, InPack, NodeNum};
 use crate::journal::{Backlog, Journal, Pending, PendingPut};
 use crate::keys::{Key, NsNum};
 use crate::observe::{Point, State};
@@ -236,19 +236,26 @@ impl<W: World> Store<W> {
 
     /// What is to be written of a pending put; or how its upload ended before it began.
     async fn load_pending<'a>(&self, journal: &Journal<W>, put: &'a PendingPut) -> Result<Upload<'a>, Uploaded> {
+        let shared = &self.shared;
         let (value_key, put_id) = (put.record.key(), put.record.header.put_id);
         // The namespace table is full only where this namespace is not in it, and then nobody reads it here.
-        let key = self.shared.key(&value_key).ok_or(Uploaded::Failed)?;
+        let key = shared.key(&value_key).ok_or(Uploaded::Failed)?;
         // Its put holds the key's lock from before the journal has it until the map shows it.
         if !self.shows(&key, put_id) && !self.shows_locked(&key, put_id).await {
             self.remove_unindexed(value_key, put_id);
             return Err(Uploaded::Settled);
         }
+        // Indexed before, though the journal could not be told: once is enough.
+        if shared.map.get(&key, NodeNum::SELF).is_some_and(|entry| entry.level == Level::Object) {
+            return Err(Uploaded::Settled);
+        }
         match self.pending_body(journal, put).await {
             Ok(Some(body)) => Ok(Upload { put, key, body }),
             Ok(None) => {
-                self.give_up(&key, put_id);
-                Err(Uploaded::Settled)
+                // Kept, with its segment: it may be a bad read, and a start must refuse what is really damaged.
+                tracing::error!(%put_id, "a journaled put does not verify and memory has none: `bettong journal check`");
+                shared.stats.count(Event::CorruptJournal);
+                Err(Uploaded::Failed)
             }
             Err(error) => {
                 tracing::warn!(%error, %put_id, "a journaled put cannot be read for its upload");
@@ -277,13 +284,5 @@ impl<W: World> Store<W> {
         }
         let body = journal.read_body(put).await?;
         Ok((*blake3::hash(&body).as_bytes() == put.record.body_hash()).then_some(body))
-    }
-
-    /// The journal's bytes of a put are damaged and memory has none: it is lost, and says so.
-    fn give_up(&self, key: &Key, put_id: PutId) {
-        let shared = &self.shared;
-        tracing::error!(%put_id, "a journaled put does not verify any more and is nowhere else: it is lost");
-        shared.stats.count(Event::CorruptJournal);
-        shared.map.quarantine(key, crate::index::NodeNum::SELF, put_id);
     }
 }

@@ -44,6 +44,30 @@ fn a_large_append_becomes_visible_with_its_last_batch() {
 }
 
 #[test]
+fn a_group_of_several_segments_is_whole_as_long_as_one_of_it_is_pending() {
+    let disk = MemoryDisk::default();
+    live(&disk, 1, async |world| {
+        let (_, journal) = open(&world, 1).await.unwrap();
+        append(&journal, (1..=10).map(|n| put(1, n, n, 1500)).collect()).await.unwrap();
+        assert!(journal.stats().segments_begun > 1, "the group fills several segments");
+        journal.upload_done(&(1..=9).map(|n| put_id(1, n)).collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(journal.trim().await.unwrap(), 0, "the commit counts what the first segments hold");
+    });
+    disk.crash(Loss::Everything);
+    live(&disk, 2, async |world| {
+        let (_, journal) = open(&world, 2).await.unwrap();
+        assert_eq!(pending(&journal).await, [put_id(1, 10)]);
+        journal.upload_done(&[put_id(1, 10)]).await.unwrap();
+        assert!(journal.trim().await.unwrap() > 0, "nothing of the group is pending");
+    });
+    disk.crash(Loss::Everything);
+    live(&disk, 3, async |world| {
+        let (_, journal) = open(&world, 3).await.unwrap();
+        assert_eq!(pending(&journal).await, []);
+    });
+}
+
+#[test]
 fn what_is_uploaded_superseded_or_deleted_is_pending_no_more_and_its_segments_die() {
     let disk = MemoryDisk::default();
     live(&disk, 1, async |world| {

@@ -6,14 +6,7 @@ use bettong_wire::request::{
 };
 use bettong_wire::response::{Answer, ItemOutcome, ListName, Outcome};
 use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, ModelIdentity, Part, Request, SidecarKey};
-use futures::TryStreamExt;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
-
-async fn paths(bucket: &Bucket, prefix: &str) -> Vec<Path> {
-    let list = bucket.objects.list(Some(&Path::from(prefix)));
-    list.map_ok(|object| object.location).try_collect().await.unwrap()
-}
+use object_store::ObjectStoreExt;
 
 #[tokio::test]
 async fn a_value_is_found_as_it_was_put_in_part_and_whole() {
@@ -57,7 +50,7 @@ async fn a_restart_keeps_what_was_acknowledged_at_level_object_and_nothing_else(
     assert_eq!(node.get(plain("replaced")).await, Err(MissReason::Absent));
     assert_eq!(node.get(plain("gone")).await, Err(MissReason::Absent));
     assert_eq!(node.get(block(1, 0)).await, Ok(b"block".to_vec()));
-    node.until(async |_| paths(&bucket, "ns").await.len() == 3).await;
+    node.until(async |_| bucket.paths("ns").await.len() == 3).await;
     node.stop().await;
 }
 
@@ -101,7 +94,7 @@ async fn a_lost_index_is_rebuilt_from_a_listing_without_what_was_deleted() {
     node.put(plain("key/1"), Level::Object, b"one").await.unwrap();
     node.delete(block(3, 1)).await;
     node.stop().await;
-    for path in paths(&bucket, "node/a/index").await {
+    for path in bucket.paths("node/a/index").await {
         bucket.objects.delete(&path).await.unwrap();
     }
 
@@ -121,7 +114,7 @@ async fn a_damaged_object_is_a_miss_and_a_new_put_replaces_it() {
     let node = bucket.node("a").await;
     node.put(block(1, 0), Level::Object, &[7; 1000]).await.unwrap();
     node.stop().await;
-    let path = paths(&bucket, "ns").await.into_iter().find(|path| path.as_ref().contains("/block/")).unwrap();
+    let path = bucket.paths("ns").await.into_iter().find(|path| path.as_ref().contains("/block/")).unwrap();
     let mut bytes = bucket.objects.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
     bytes[600] ^= 1;
     bucket.objects.put(&path, bytes.into()).await.unwrap();
@@ -158,7 +151,7 @@ async fn two_nodes_on_one_bucket_serve_and_delete_each_others_blocks() {
     assert_eq!(b.delete(block(1, 0)).await, 1);
     assert_eq!(b.get(block(1, 0)).await, Err(MissReason::Absent));
     a.until(async |a| a.get(block(1, 0)).await == Err(MissReason::Absent)).await;
-    a.until(async |_| !paths(&bucket, "ns").await.iter().any(|path| path.as_ref().contains("/block/"))).await;
+    a.until(async |_| !bucket.paths("ns").await.iter().any(|path| path.as_ref().contains("/block/"))).await;
 
     // Put again, under a new put id: visible again everywhere.
     a.put(block(1, 0), Level::Object, b"again").await.unwrap();
@@ -448,7 +441,7 @@ async fn a_journaled_put_is_served_at_once_survives_a_restart_and_reaches_the_bu
     let left = node.service.store().flush(std::time::Duration::from_secs(60)).await;
     assert_eq!(left, bettong_core::journal::Backlog::default());
     // Four values, each with one object: what they replaced goes.
-    node.until(async |_| paths(&bucket, "ns").await.len() == 5).await;
+    node.until(async |_| bucket.paths("ns").await.len() == 5).await;
     node.ok(clear(node.ns, Tier::Memory), Vec::new()).await.unwrap();
     node.ok(clear(node.ns, Tier::Disk), Vec::new()).await.unwrap();
     expect(&node, Err(MissReason::Absent)).await;

@@ -2,7 +2,10 @@
 //! must hold when nothing fails.
 
 mod cases;
+mod damage;
+mod evicting;
 mod model;
 mod packs;
 mod rig;
 mod unconditional;
+mod upkeep;

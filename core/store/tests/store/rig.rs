@@ -5,9 +5,10 @@ use bettong_core::service::handler::{PROTOCOL_VERSION, StoreService};
 use bettong_core::tiers::disk::DiskConfig;
 use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreConfig, StoreParts};
 use bettong_wire::memory::HeapMemory;
-use bettong_wire::request::{Delete, Exists, Get, Level, NsHandle, Open, Put, ReadLimits, Target};
+use bettong_wire::request::{Clear, Delete, Exists, Get, Level, NsHandle, Open, Put, ReadLimits, Target, Tier};
 use bettong_wire::response::{Answer, Opened, Outcome};
 use bettong_wire::{BlockHash, BlockKey, MissReason, ModelIdentity, Part, Payload, Request, Response, ServiceError};
+use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -15,6 +16,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result as ObjectResult,
 };
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,6 +33,7 @@ pub struct Bucket {
 struct Gate {
     objects: Arc<InMemory>,
     shut: AtomicBool,
+    index_shut: AtomicBool,
     /// Reads of a part of a pack wait while it is set, and are done after.
     holds_parts: watch::Sender<bool>,
 }
@@ -44,7 +47,9 @@ impl std::fmt::Display for Gate {
 #[async_trait::async_trait]
 impl ObjectStore for Gate {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> ObjectResult<PutResult> {
-        if self.shut.load(Ordering::Relaxed) && location.as_ref().starts_with("ns/") {
+        let is_payload = self.shut.load(Ordering::Relaxed) && location.as_ref().starts_with("ns/");
+        let is_index = self.index_shut.load(Ordering::Relaxed) && location.as_ref().contains("/index/");
+        if is_payload || is_index {
             return Err(object_store::Error::Generic { store: "gate", source: "shut".into() });
         }
         self.objects.put_opts(location, payload, opts).await
@@ -118,6 +123,7 @@ impl Bucket {
         let gate = Arc::new(Gate {
             objects: objects.clone(),
             shut: AtomicBool::new(false),
+            index_shut: AtomicBool::new(false),
             holds_parts: watch::Sender::new(false),
         });
         Self { objects, gate, root: tempfile::tempdir().unwrap() }
@@ -128,6 +134,26 @@ impl Bucket {
         self.gate.shut.store(shut, Ordering::Relaxed);
     }
 
+    /// Lets no index write into the bucket, or lets them in again.
+    pub fn refuse_index_writes(&self, shut: bool) {
+        self.gate.index_shut.store(shut, Ordering::Relaxed);
+    }
+
+    /// The objects under `prefix`.
+    pub async fn paths(&self, prefix: &str) -> Vec<Path> {
+        let list = self.objects.list(Some(&Path::from(prefix)));
+        list.map_ok(|object| object.location).try_collect().await.unwrap()
+    }
+
+    pub fn dir(&self, node_id: &str) -> PathBuf {
+        self.root.path().join(node_id)
+    }
+
+    /// Empties the disk tier of a node that is not open.
+    pub fn forget_cache(&self, node_id: &str) {
+        std::fs::remove_dir_all(self.dir(node_id).join("cache")).unwrap();
+    }
+
     /// Lets no read of a part of a pack begin, or lets those that wait go on.
     pub fn hold_parts(&self, hold: bool) {
         self.gate.holds_parts.send_replace(hold);
@@ -135,7 +161,7 @@ impl Bucket {
 
     /// The world of a node: its directory is made where it is missing.
     pub fn world(&self, node_id: &str) -> RealWorld {
-        let dir = self.root.path().join(node_id);
+        let dir = self.dir(node_id);
         std::fs::create_dir_all(&dir).unwrap();
         RealWorld::new(dir, tokio::runtime::Handle::current()).unwrap()
     }
@@ -253,6 +279,11 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         panic!("it did not come to pass within 10 s");
+    }
+
+    /// Empties a tier of this host.
+    pub async fn clear(&self, tier: Tier) {
+        self.ok(Request::Clear(Clear { ns: self.ns, tier }), Vec::new()).await.unwrap();
     }
 
     pub async fn stop(self) {

@@ -42,6 +42,13 @@ pub(super) struct StatsMessage {
 }
 
 #[derive(Archive, Serialize, Deserialize)]
+pub(super) struct MaintainedMessage {
+    pub cursor: Vec<u8>,
+    /// Bytes of the JSON document that follows.
+    pub len: u64,
+}
+
+#[derive(Archive, Serialize, Deserialize)]
 pub(super) struct CountMessage {
     pub count: u64,
 }

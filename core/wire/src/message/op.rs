@@ -64,6 +64,7 @@ ops! {
     PublishHead = 18, b"pubhea", "publish_head";
     GetHead = 19, b"gethea", "get_head";
     Cancel = 23, b"cancel", "cancel";
+    Maintain = 24, b"mainta", "maintain";
 }
 
 /// The operation byte of an answer to a request whose operation could not be read.

@@ -33,6 +33,7 @@ impl Request {
             Self::PublishHead(_) => Op::PublishHead,
             Self::GetHead(_) => Op::GetHead,
             Self::Cancel { .. } => Op::Cancel,
+            Self::Maintain(_) => Op::Maintain,
         }
     }
 }
@@ -70,6 +71,7 @@ pub fn encode_request(
         Request::PublishHead(body) => archived(head, body),
         Request::GetHead(body) => archived(head, body),
         Request::Cancel { request_id } => archived(head, &CancelMessage { request_id: *request_id }),
+        Request::Maintain(body) => archived(head, body),
     };
     Ok(EncodedMessage { head: body?, payloads })
 }
@@ -108,6 +110,7 @@ pub fn decode_request(head: &MessageHead, archive: &[u8]) -> Result<Request, Dec
         Op::PublishHead => Request::PublishHead(read("a publish of a head", archive)?),
         Op::GetHead => Request::GetHead(read("a get of a head", archive)?),
         Op::Cancel => Request::Cancel { request_id: read::<CancelMessage>("a cancel", archive)?.request_id },
+        Op::Maintain => Request::Maintain(read("a request for maintenance", archive)?),
     };
     validate::request(&request)?;
     Ok(request)

@@ -1,7 +1,8 @@
 //! Responses to bytes and back.
 
 use super::archive::{
-    CountMessage, ErrorMessage, ExistsMessage, HitMessage, ItemsMessage, StatsMessage, Write, read, read_nothing, write,
+    CountMessage, ErrorMessage, ExistsMessage, HitMessage, ItemsMessage, MaintainedMessage, StatsMessage, Write, read,
+    read_nothing, write,
 };
 use super::head::{Direction, MessageHead};
 use super::op::{Op, Status, error_detail};
@@ -75,7 +76,7 @@ fn encode_answer(
     let lens: Vec<u64> = payloads.iter().map(|payload| payload.len() as u64).collect();
     validate::payload_lens("an answer", &lens)?;
     let payloads_expected = match answer {
-        Answer::Hit(_) | Answer::Stats => 1,
+        Answer::Hit(_) | Answer::Stats | Answer::Maintained { .. } => 1,
         Answer::Items(items) => hits(items),
         _ => 0,
     };
@@ -93,6 +94,9 @@ fn encode_answer(
             archived(head, &ExistsMessage { len: *len, expires_at_ms: *expires_at_ms })
         }
         (Op::Stats, Answer::Stats) => archived(head, &StatsMessage { len: first }),
+        (Op::Maintain, Answer::Maintained { cursor }) => {
+            archived(head, &MaintainedMessage { cursor: cursor.clone(), len: first })
+        }
         (Op::Clear | Op::Delete, Answer::Removed { count }) => archived(head, &CountMessage { count: *count }),
         (Op::Restore, Answer::Warmed { count }) => archived(head, &CountMessage { count: u64::from(*count) }),
         (Op::GetMany | Op::GetBlocks, Answer::Items(items)) => {
@@ -195,6 +199,11 @@ fn decode_answer(op: Op, archive: &[u8]) -> Result<(Answer, Vec<u64>), DecodeErr
             Answer::Exists { len, expires_at_ms }
         }
         Op::Stats => return Ok((Answer::Stats, vec![read::<StatsMessage>("the statistics", archive)?.len])),
+        Op::Maintain => {
+            let MaintainedMessage { cursor, len } = read("the answer to maintenance", archive)?;
+            validate::cursor(&cursor)?;
+            return Ok((Answer::Maintained { cursor }, vec![len]));
+        }
         Op::Clear | Op::Delete => Answer::Removed { count: count("the answer to a delete", archive)? },
         Op::Restore => Answer::Warmed { count: small_count("the answer to a restore", archive)? },
         Op::GetMany | Op::GetBlocks => return decode_items(archive),

@@ -30,6 +30,7 @@ impl Client {
             body.push(self.bytes(id).into());
             attempts.push(id);
         }
+        self.shared.model.lock().begin_batch(&attempts);
         let heard = self.ask(daemon, namespace, body, |ns| Request::PutBlocks(PutBlocks { ns, level, blocks })).await;
         let stored = match &heard {
             Heard::Answer(Response { outcome: Outcome::Ok(Answer::StoredBatch(stored)), .. }) => Some(stored.clone()),

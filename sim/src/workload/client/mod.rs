@@ -163,6 +163,29 @@ impl Client {
         heard
     }
 
+    /// Asks several things at once over the client's one connection; nothing, where it has none.
+    async fn ask_at_once(&mut self, daemon: &Daemon, namespace: usize, requests: Vec<Request>) -> Vec<Heard> {
+        let Some(remote) = &mut self.remote else { return Vec::new() };
+        let (tenant, name) = self.shared.setup.namespace(namespace);
+        let identity = self.shared.setup.identity();
+        let address = self.shared.cluster.address(&daemon.name);
+        let opening = Opening { number: namespace, tenant, name, identity };
+        let asked = remote.ask_at_once(daemon, &address, opening, requests);
+        let run = self.shared.cluster.run();
+        match select(pin!(asked), pin!(madsim::time::sleep(PATIENCE))).await {
+            Either::Left((heard, _)) => {
+                self.operations += heard.len() as u64;
+                run.count(|counters| counters.operations += heard.len() as u64);
+                run.state_reached("sim calls at once over one connection");
+                heard
+            }
+            Either::Right(_) => {
+                run.stuck(format!("O8: calls of {} to {} did not end", self.name, daemon.name));
+                Vec::new()
+            }
+        }
+    }
+
     /// How an attempt ended. The library repeats what may be repeated: after an attempt whose outcome nobody knows, a
     /// refusal of the next one says nothing of the first.
     fn ending(&self, heard: &Heard) -> Ending {
@@ -200,7 +223,16 @@ impl Client {
         let mut model = self.shared.model.lock();
         model.set_damaged(run.damaged());
         model.set_rolled_back(run.rolled_back());
-        model.set_gone(self.shared.cluster.gone());
+        model.set_forgotten(run.forgotten());
+        let mut gone = self.shared.cluster.gone();
+        let retirements = self.shared.retirements.lock().clone();
+        // What only its journal had goes with the node.
+        let daemons = self.shared.daemons.lock();
+        let retired = |daemon: &&Daemon| retirements.iter().any(|known| known.of == daemon.node_id);
+        gone.extend(daemons.iter().filter(retired).map(|daemon| daemon.name.clone()));
+        drop(daemons);
+        model.set_gone(gone);
+        model.set_heirs(retirements.into_iter().map(|known| (known.of, known.by, known.asked)).collect());
         let knew_of_others = if settled { span.invoked } else { run.knew_of_others(&daemon.name, span.invoked) };
         let clocks_are_steady = self.shared.clocks_are_steady();
         let verdict = judge(Seen { model: &model, daemon, span, calm: settled, knew_of_others, clocks_are_steady });

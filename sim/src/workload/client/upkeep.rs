@@ -70,8 +70,8 @@ impl Client {
         if let Heard::Answer(Response { outcome: Outcome::Ok(Answer::Stats), payloads }) = heard {
             let document = payloads.first().map(|payload| serde_json::from_slice(payload.as_ref()));
             let span = Span { invoked: elapsed(), ended: None };
-            self.judge(daemon, span, |_| match document {
-                Some(Ok(document)) => oracle::budget::check(&daemon.name, &document),
+            self.judge(daemon, span, |seen| match document {
+                Some(Ok(document)) => oracle::budget::check(&daemon.name, &document, seen.slack(span.invoked)),
                 _ => oracle::no("O7", "STATS is no JSON document"),
             });
         }
@@ -84,7 +84,7 @@ impl Client {
             return;
         }
         let too_long = self.shared.setup.len_max + 1;
-        let choice = self.random.below(6);
+        let choice = self.random.below(7);
         let unknown_part = Target::Block(BlockKey { hash, part: Part(999) });
         let limits = ReadLimits::default();
         let body = if choice == 0 { vec![vec![0; too_long as usize].into()] } else { Vec::new() };
@@ -109,6 +109,13 @@ impl Client {
                     parent: None,
                     sequence: 0,
                     len: 0,
+                }),
+                5 => Request::Maintain(Maintain {
+                    task: Task::Scrub,
+                    dry_run: false,
+                    cursor: Vec::new(),
+                    argument: String::new(),
+                    bound_ms: 1000,
                 }),
                 4 => Request::GetMany(GetMany { ns, targets: vec![Target::Plain("x".into()); 1025], limits }),
                 _ => Request::Clear(Clear { ns, tier: Tier::Object }),
@@ -159,5 +166,41 @@ impl Client {
             }
             _ => {}
         }
+    }
+}
+
+impl Client {
+    /// One slice of a task of upkeep. Answers the cursor of the next; `None` where the slice was refused or broke off.
+    pub async fn maintain(
+        &mut self,
+        daemon: &Daemon,
+        task: Task,
+        dry_run: bool,
+        cursor: Vec<u8>,
+        argument: &str,
+    ) -> Option<Vec<u8>> {
+        let argument = argument.to_owned();
+        let bound_ms = self.random.within(1..2_000) as u32;
+        let named = format!("{} {argument}{}", task.as_str(), if dry_run { " dry" } else { "" });
+        let heard = self
+            .ask(daemon, 0, Vec::new(), |_| Request::Maintain(Maintain { task, dry_run, cursor, argument, bound_ms }))
+            .await;
+        let Heard::Answer(response) = heard else { return None };
+        let Outcome::Ok(Answer::Maintained { cursor }) = &response.outcome else {
+            self.trace(daemon, format_args!("{named} -> {}", brief(&response.outcome)));
+            self.expect(&response.outcome, &[ErrorKind::Invalid, ErrorKind::Denied], true, "a slice of upkeep");
+            return None;
+        };
+        let payload = response.payloads.first();
+        let report = payload.and_then(|text| serde_json::from_slice::<serde_json::Value>(text.as_ref()).ok());
+        let counts = report.as_ref().map(|report| report["counts"].to_string()).unwrap_or_default();
+        self.trace(daemon, format_args!("{named} -> {counts}, {}", if cursor.is_empty() { "end" } else { "more" }));
+        let changed = ["orphans_removed", "dead_removed", "quarantined", "healed", "generations_removed"];
+        let changes = |what: &&str| report.as_ref().is_some_and(|report| report["counts"][*what].as_u64() > Some(0));
+        if dry_run && changed.iter().any(changes) {
+            let run = self.shared.cluster.run();
+            run.fail("O14", format!("a dry run of {} on {} changes something: {counts}", task.as_str(), daemon.name));
+        }
+        Some(cursor.clone())
     }
 }

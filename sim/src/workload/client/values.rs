@@ -1,13 +1,14 @@
 //! Single values: put, read, ask for and delete them.
 
 use super::{Client, Heard, brief};
-use crate::model::{Daemon, Ending, Span, ValueKey};
+use crate::model::{Daemon, Ending, Span, ValueKey, recognise};
 use crate::oracle;
 use crate::trace::digest;
 use crate::world::elapsed;
 use bettong_wire::request::*;
 use bettong_wire::response::{Answer, Hit, ItemOutcome, Outcome};
 use bettong_wire::{BlockHash, ErrorKind, MissReason, Payload, PutId, Request, Response};
+use std::sync::atomic::Ordering;
 
 impl Client {
     pub async fn put(
@@ -75,16 +76,39 @@ impl Client {
         let invoked = elapsed();
         let limits = self.limits();
         let heard = self.ask(daemon, namespace, Vec::new(), |ns| Request::Get(Get { ns, target, range, limits })).await;
-        let span = Span { invoked, ended: Some(elapsed()) };
+        self.got(daemon, Span { invoked, ended: Some(elapsed()) }, &key, heard, range)
+    }
+
+    /// Several reads under way at once: over one connection, where the client comes over the network.
+    pub async fn get_at_once(&mut self, daemon: &Daemon, namespace: usize, targets: Vec<Target>) {
+        let invoked = elapsed();
+        let (limits, asked) = (self.limits(), targets.clone());
+        let build = |target| Request::Get(Get { ns: NsHandle(0), target, range: None, limits });
+        let heard = self.ask_at_once(daemon, namespace, targets.into_iter().map(build).collect()).await;
+        for (target, heard) in asked.iter().zip(heard) {
+            let span = Span { invoked, ended: Some(elapsed()) };
+            self.got(daemon, span, &Self::key(namespace, target), heard, None);
+        }
+    }
+
+    /// Judges what was heard of a read.
+    fn got(
+        &self,
+        daemon: &Daemon,
+        span: Span,
+        key: &ValueKey,
+        heard: Heard,
+        range: Option<(u64, u64)>,
+    ) -> Option<Result<(), MissReason>> {
         let Heard::Answer(response) = heard else { return None };
         match &response.outcome {
             Outcome::Ok(Answer::Hit(hit)) => {
                 let payload = response.payloads.first().cloned().unwrap_or_default();
-                self.hit(daemon, span, &key, hit, &payload, range);
+                self.hit(daemon, span, key, hit, &payload, range);
                 Some(Ok(()))
             }
             Outcome::Miss(reason) => {
-                self.miss(daemon, span, &key, *reason);
+                self.miss(daemon, span, key, *reason);
                 Some(Err(*reason))
             }
             other => {
@@ -111,6 +135,9 @@ impl Client {
         let stale = {
             let mut model = self.shared.model.lock();
             model.served(daemon, key, hit.put_id, span);
+            if let Some(attempt) = recognise(bytes).filter(|_| self.shared.settled.load(Ordering::Relaxed)) {
+                model.saw_settled(daemon, key, Some(attempt));
+            }
             model.dead(hit.put_id).is_some_and(|dead| dead.since < span.invoked)
         };
         if stale {
@@ -122,6 +149,9 @@ impl Client {
         self.trace(daemon, format_args!("get {key} -> miss {}", reason.as_str()));
         let hurried = self.hurry_us > 0;
         self.judge(daemon, span, |seen| oracle::miss::check(seen, key, reason, hurried));
+        if reason == MissReason::Absent && self.shared.settled.load(Ordering::Relaxed) {
+            self.shared.model.lock().saw_settled(daemon, key, None);
+        }
         self.saw_miss(daemon, span, key, reason);
     }
 

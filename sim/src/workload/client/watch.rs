@@ -53,6 +53,7 @@ impl Client {
             let mut model = self.shared.model.lock();
             model.set_damaged(run.damaged());
             model.set_rolled_back(run.rolled_back());
+            model.set_forgotten(run.forgotten());
             let Some(observed) = observe(&model) else { return };
             model.end_read(daemon, key, span, observed);
         }

@@ -1,6 +1,6 @@
 //! Reads that answer something else than what was written: bits that flip for ever, and bytes of another place.
 
-use super::{SECTOR_BYTES, State};
+use super::{Contents, SECTOR_BYTES, SimDisk, State};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::ops::Range;
@@ -54,13 +54,53 @@ pub(super) fn rot(bytes: &mut [u8], range: &Range<usize>, choice: u64) -> bool {
     range.contains(&at)
 }
 
+/// What befalls the files of a node that is down. Each says whether it changed anything.
+impl SimDisk {
+    /// Flips one bit of a file.
+    pub fn flip(&self, name: &str, choice: u64) -> bool {
+        self.flip_within(name, 0..u64::MAX, choice)
+    }
+
+    /// Flips one bit of a range of a file.
+    pub fn flip_within(&self, name: &str, range: Range<u64>, choice: u64) -> bool {
+        let mut state = self.state.lock();
+        let Ok(contents) = state.file_mut(name) else { return false };
+        let all = contents.bytes.len() as u64;
+        let (start, end) = (range.start.min(all), range.end.min(all));
+        let Some(at) = choice.checked_rem(end - start) else { return false };
+        let byte = usize::try_from(start + at).ok().and_then(|at| contents.bytes.get_mut(at));
+        byte.map(|byte| *byte ^= 1 << (choice >> 61)).is_some()
+    }
+
+    /// A file is gone for good.
+    pub fn lose(&self, name: &str) -> bool {
+        let mut state = self.state.lock();
+        state.durable_names.remove(name);
+        state.names.remove(name).is_some()
+    }
+
+    /// A file is there that was not.
+    pub fn plant(&self, name: &str, bytes: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        if state.names.contains_key(name) {
+            return false;
+        }
+        state.files_made += 1;
+        let file = state.files_made;
+        let contents = Contents { bytes: bytes.to_vec(), synced: bytes.len(), doomed: Vec::new() };
+        state.files.insert(file, contents);
+        state.names.insert(name.to_owned(), file);
+        state.durable_names.insert(name.to_owned(), file);
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::Contents;
     use super::*;
 
     fn disk(files: &[&[u8]]) -> Arc<Mutex<State>> {
-        let contents = |bytes: &[u8]| Contents { bytes: bytes.to_vec(), synced: bytes.len() };
+        let contents = |bytes: &[u8]| Contents { bytes: bytes.to_vec(), synced: bytes.len(), doomed: Vec::new() };
         let files = files.iter().enumerate().map(|(at, bytes)| (at as u64, contents(bytes))).collect();
         Arc::new(Mutex::new(State { files, ..State::default() }))
     }

@@ -1,17 +1,20 @@
 //! A disk that keeps only what was synced, and at a crash decides by the sector what else it keeps.
 
+mod crash;
 mod damage;
+mod rollback;
 
+pub use crash::Losses;
 pub use damage::Volume;
 
 use crate::faults::{FaultKind, Strike};
 use crate::plan::Operation;
-use crate::random::Stream;
 use crate::run::Run;
 use bettong_core::world::{Disk, DiskError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +22,8 @@ use std::time::Duration;
 const SECTOR_BYTES: usize = 512;
 /// Older states that a rollback can go back to.
 pub const SNAPSHOTS_MAX: usize = 8;
+/// Every second sync that loses its data leaves it readable, as pages that the kernel took for clean, until a death.
+const READABLE_CHOICE: u64 = 2;
 
 /// The disk of one node; it outlives the node's lives.
 #[derive(Clone)]
@@ -27,13 +32,17 @@ pub struct SimDisk {
     node: String,
     volume: Volume,
     state: Arc<Mutex<State>>,
+    /// Nothing strikes what is done through this handle: the harness's own, or an operator's.
+    quiet: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Contents {
     bytes: Vec<u8>,
-    /// So many leading bytes are durable.
+    /// So many leading bytes are durable, but for the doomed.
     synced: usize,
+    /// What a failed sync gave up: still read, and gone at the next death, whatever later syncs say.
+    doomed: Vec<Range<usize>>,
 }
 
 /// A change of a directory that is not durable yet.
@@ -111,47 +120,25 @@ impl State {
         change.apply(&mut self.names);
         self.pending.push(change);
     }
+}
 
-    fn remember(&mut self) {
-        if self.snapshots.len() == SNAPSHOTS_MAX {
-            self.snapshots.remove(0);
-        }
-        let durable = |contents: &Contents| {
-            let bytes = contents.bytes.iter().take(contents.synced).copied().collect();
-            Contents { bytes, synced: contents.synced }
-        };
-        let files = self.files.iter().map(|(file, contents)| (*file, durable(contents))).collect();
-        self.snapshots.push((self.durable_names.clone(), files));
-    }
+/// An operation that a fault fails.
+struct Struck {
+    error: DiskError,
+    /// Of an append this much may be there nevertheless.
+    choice: u64,
+}
 
-    /// What is left after a power failure.
-    fn crash(&mut self, random: &mut Stream) {
-        for change in std::mem::take(&mut self.pending) {
-            if random.chance(0.5) {
-                change.apply(&mut self.durable_names);
-            }
-        }
-        self.names = self.durable_names.clone();
-        for contents in self.files.values_mut() {
-            tear(contents, random);
-        }
+impl From<Struck> for DiskError {
+    fn from(struck: Struck) -> Self {
+        struck.error
     }
 }
 
-/// Of the unsynced bytes a random length is kept, and of its sectors a random subset; lost ones read as zeros.
-fn tear(contents: &mut Contents, random: &mut Stream) {
-    let unsynced = contents.bytes.len() - contents.synced;
-    let kept = contents.synced + random.below(unsynced as u64 + 1) as usize;
-    contents.bytes.truncate(kept);
-    let synced = contents.synced;
-    for (index, sector) in contents.bytes.chunks_mut(SECTOR_BYTES).enumerate() {
-        let start = index * SECTOR_BYTES;
-        if start + sector.len() > synced && random.chance(0.3) {
-            let unsynced = sector.iter_mut().skip(synced.saturating_sub(start));
-            unsynced.for_each(|byte| *byte = 0);
-        }
+impl From<DiskError> for Struck {
+    fn from(error: DiskError) -> Self {
+        Self { error, choice: 0 }
     }
-    contents.synced = contents.bytes.len();
 }
 
 impl SimDisk {
@@ -159,27 +146,18 @@ impl SimDisk {
     pub fn new(run: &Run, node: &str, volume: &Volume) -> Self {
         let state = Arc::default();
         volume.join(&state);
-        Self { run: run.clone(), node: node.to_owned(), volume: volume.clone(), state }
+        Self { run: run.clone(), node: node.to_owned(), volume: volume.clone(), state, quiet: false }
     }
 
-    /// The node's power fails: what was not synced is lost, torn or reordered. Call it when the node is dead.
-    pub fn crash(&self, random: &mut Stream) {
-        let mut state = self.state.lock();
-        state.crash(random);
-        state.remember();
+    /// The same disk, through a handle that nothing strikes.
+    pub fn quietly(&self) -> Self {
+        Self { quiet: true, ..self.clone() }
     }
 
-    /// Goes back to an older durable state. False where there is none.
-    pub fn roll_back(&self, choice: u64) -> bool {
-        let mut state = self.state.lock();
-        let older = state.snapshots.len().saturating_sub(1);
-        let Some(at) = choice.checked_rem(older as u64) else { return false };
-        let Some((names, files)) = state.snapshots.get(at as usize).cloned() else { return false };
-        state.names.clone_from(&names);
-        state.durable_names = names;
-        state.files = files;
-        state.pending.clear();
-        true
+    /// A copy of the disk as it is now, on a volume of its own; nothing strikes it.
+    pub fn image(&self) -> Self {
+        let state = Arc::new(Mutex::new(self.state.lock().clone()));
+        Self { state, volume: Volume::default(), quiet: true, ..self.clone() }
     }
 
     /// Bytes of all files.
@@ -187,35 +165,50 @@ impl SimDisk {
         self.state.lock().files.values().map(|contents| contents.bytes.len() as u64).sum()
     }
 
+    /// Before and after an operation the process may die: of this task nothing more is seen then.
+    async fn step(&self) {
+        if !self.quiet && self.run.step(&self.node) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// An operation takes a moment, and may fail. Answers the strikes that change what it does.
-    async fn strike(&self, operation: Operation, name: &str) -> Result<Vec<Strike>, DiskError> {
-        valid(name)?;
+    async fn strike(&self, operation: Operation, name: &str) -> Result<Vec<Strike>, Struck> {
+        if self.quiet {
+            tokio::task::yield_now().await;
+            return Ok(Vec::new());
+        }
+        self.step().await;
         let wanted = |kind: FaultKind| kind.of_disk() || kind.needs_descriptors();
         let strikes = self.run.fault_operation(&self.node, operation, name, wanted);
         let mut left = Vec::new();
         for strike in strikes {
             let path = name.to_owned();
-            match strike.kind {
+            let error = match strike.kind {
                 FaultKind::DiskSlowSync => {
                     madsim::time::sleep(strike.delay).await;
                     self.run.fault_changed(&strike.key);
+                    continue;
                 }
-                FaultKind::DiskSyncLost | FaultKind::DiskRot | FaultKind::DiskMisdirectedRead => left.push(strike),
-                FaultKind::DiskNoSpace => {
-                    self.run.fault_changed(&strike.key);
-                    return Err(DiskError::NoSpace { path, detail: "the simulated disk is full".to_owned() });
+                FaultKind::DiskSyncLost | FaultKind::DiskRot | FaultKind::DiskMisdirectedRead => {
+                    left.push(strike);
+                    continue;
                 }
-                FaultKind::FdLimit => {
-                    self.run.fault_changed(&strike.key);
-                    return Err(DiskError::Descriptors { path, detail: "simulated EMFILE".to_owned() });
-                }
-                _ => {
-                    self.run.fault_changed(&strike.key);
-                    return Err(DiskError::Io { path, detail: "simulated EIO".to_owned() });
-                }
-            }
+                FaultKind::DiskNoSpace => DiskError::NoSpace { path, detail: "the simulated disk is full".to_owned() },
+                FaultKind::FdLimit => DiskError::Descriptors { path, detail: "simulated EMFILE".to_owned() },
+                _ => DiskError::Io { path, detail: "simulated EIO".to_owned() },
+            };
+            self.run.fault_changed(&strike.key);
+            return Err(Struck { error, choice: strike.choice });
         }
         Ok(left)
+    }
+
+    /// A sync takes its time: a crash can come in between.
+    async fn syncing(&self) {
+        if !self.quiet {
+            madsim::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// What a read of a file that is there answers, by what strikes it.
@@ -250,27 +243,44 @@ impl SimDisk {
 
 impl Disk for SimDisk {
     async fn create(&self, name: &str) -> Result<(), DiskError> {
+        valid(name)?;
         self.strike(Operation::Create, name).await?;
-        let mut state = self.state.lock();
-        if state.names.contains_key(name) {
-            return Err(DiskError::Exists { path: name.to_owned() });
+        {
+            let mut state = self.state.lock();
+            if state.names.contains_key(name) {
+                return Err(DiskError::Exists { path: name.to_owned() });
+            }
+            state.files_made += 1;
+            let file = state.files_made;
+            state.files.insert(file, Contents::default());
+            state.change(Pending::Link { name: name.to_owned(), file });
         }
-        state.files_made += 1;
-        let file = state.files_made;
-        state.files.insert(file, Contents::default());
-        state.change(Pending::Link { name: name.to_owned(), file });
+        self.step().await;
         Ok(())
     }
 
     async fn append(&self, name: &str, buffers: &[Bytes]) -> Result<(), DiskError> {
-        self.strike(Operation::Append, name).await?;
-        let mut state = self.state.lock();
-        let contents = state.file_mut(name)?;
-        buffers.iter().for_each(|buffer| contents.bytes.extend_from_slice(buffer));
+        valid(name)?;
+        let struck = self.strike(Operation::Append, name).await.err();
+        {
+            let mut state = self.state.lock();
+            let contents = state.file_mut(name)?;
+            let before = contents.bytes.len();
+            buffers.iter().for_each(|buffer| contents.bytes.extend_from_slice(buffer));
+            if let Some(Struck { error, choice }) = struck {
+                // What a write that fails has written of its bytes is anybody's guess.
+                let all = (contents.bytes.len() - before) as u64;
+                let part = choice.checked_rem(all + 1).and_then(|part| usize::try_from(part).ok()).unwrap_or_default();
+                contents.bytes.truncate(before + part);
+                return Err(error);
+            }
+        }
+        self.step().await;
         Ok(())
     }
 
     async fn read_at(&self, name: &str, offset: u64, len: u64) -> Result<Bytes, DiskError> {
+        valid(name)?;
         let strikes = self.strike(Operation::Read, name).await?;
         let read = {
             let state = self.state.lock();
@@ -288,27 +298,35 @@ impl Disk for SimDisk {
     }
 
     async fn sync(&self, name: &str) -> Result<(), DiskError> {
+        valid(name)?;
         self.state.lock().file(name)?;
-        // A sync takes its time: a crash can come in between.
-        madsim::time::sleep(Duration::from_millis(1)).await;
+        self.syncing().await;
         let lost = self.strike(Operation::Sync, name).await?.pop();
-        let mut state = self.state.lock();
-        let contents = state.file_mut(name)?;
-        if let Some(strike) = lost {
-            contents.bytes.truncate(contents.synced);
-            self.run.fault_changed(&strike.key);
-            return Err(DiskError::Io { path: name.to_owned(), detail: "simulated EIO: the data is gone".to_owned() });
+        {
+            let mut state = self.state.lock();
+            let contents = state.file_mut(name)?;
+            if let Some(strike) = lost {
+                contents.lose_unsynced(strike.choice.is_multiple_of(READABLE_CHOICE));
+                self.run.fault_changed(&strike.key);
+                let detail = "simulated EIO: the data is gone".to_owned();
+                return Err(DiskError::Io { path: name.to_owned(), detail });
+            }
+            contents.synced = contents.bytes.len();
         }
-        contents.synced = contents.bytes.len();
+        self.step().await;
         Ok(())
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         valid(from)?;
         valid(to)?;
-        let mut state = self.state.lock();
-        let file = *state.names.get(from).ok_or_else(|| not_found(from))?;
-        state.change(Pending::Rename { from: from.to_owned(), to: to.to_owned(), file });
+        self.strike(Operation::Rename, from).await?;
+        {
+            let mut state = self.state.lock();
+            let file = *state.names.get(from).ok_or_else(|| not_found(from))?;
+            state.change(Pending::Rename { from: from.to_owned(), to: to.to_owned(), file });
+        }
+        self.step().await;
         Ok(())
     }
 
@@ -320,21 +338,30 @@ impl Disk for SimDisk {
 
     async fn remove(&self, name: &str) -> Result<(), DiskError> {
         valid(name)?;
-        let mut state = self.state.lock();
-        state.file(name)?;
-        state.change(Pending::Unlink { name: name.to_owned() });
+        self.strike(Operation::Remove, name).await?;
+        {
+            let mut state = self.state.lock();
+            state.file(name)?;
+            state.change(Pending::Unlink { name: name.to_owned() });
+        }
+        self.step().await;
         Ok(())
     }
 
     async fn sync_dir(&self, dir: &str) -> Result<(), DiskError> {
-        madsim::time::sleep(Duration::from_millis(1)).await;
-        let mut state = self.state.lock();
-        let changes = std::mem::take(&mut state.pending);
-        let (durable, pending): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.directory() == dir);
-        state.pending = pending;
-        for change in durable {
-            change.apply(&mut state.durable_names);
+        self.syncing().await;
+        self.strike(Operation::SyncDir, dir).await?;
+        {
+            let mut state = self.state.lock();
+            let changes = std::mem::take(&mut state.pending);
+            let (durable, pending): (Vec<_>, Vec<_>) =
+                changes.into_iter().partition(|change| change.directory() == dir);
+            state.pending = pending;
+            for change in durable {
+                change.apply(&mut state.durable_names);
+            }
         }
+        self.step().await;
         Ok(())
     }
 }

@@ -20,6 +20,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
+/// Bytes that a peer which owes something must move within the stall limit.
+const STALL_BYTES_MIN: usize = 64 << 10;
+
 /// A request with the service: its id, and its answer unless it was cancelled.
 type Call = BoxFuture<'static, (u64, Result<Response, Aborted>)>;
 
@@ -34,8 +37,10 @@ pub(super) struct Connection<'a, S, C, A, R, W> {
     aborts: BTreeMap<u64, AbortHandle>,
     /// Runs while the peer owes something.
     stall: Option<BoxFuture<'static, ()>>,
-    /// Whether a byte has moved since `stall` began.
-    moved: bool,
+    /// Bytes that have moved since `stall` began.
+    moved: usize,
+    /// Whether the peer owed nothing at some moment since then.
+    settled: bool,
     needs_flush: bool,
     peer_left: bool,
     stopping: bool,
@@ -61,7 +66,8 @@ where
             calls: FuturesUnordered::new(),
             aborts: BTreeMap::new(),
             stall: None,
-            moved: false,
+            moved: 0,
+            settled: false,
             needs_flush: false,
             peer_left: false,
             stopping: false,
@@ -217,11 +223,13 @@ where
             match Pin::new(&mut self.writer).poll_write_vectored(cx, &slices) {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(Ok(0)) => return Err(Closed::Transport("no byte can be written".to_owned())),
-                Poll::Ready(Ok(n)) => self.wire.advance_written(n),
+                Poll::Ready(Ok(n)) => {
+                    self.wire.advance_written(n);
+                    self.moved = self.moved.saturating_add(n);
+                }
                 Poll::Ready(Err(error)) => return Err(Closed::Transport(error.to_string())),
             }
             moved = true;
-            self.moved = true;
             self.needs_flush = true;
         }
         if self.needs_flush {
@@ -250,7 +258,7 @@ where
             }
             Poll::Ready(Ok(n)) => {
                 self.wire.advance_read(n);
-                self.moved = true;
+                self.moved = self.moved.saturating_add(n);
                 Ok(true)
             }
         }
@@ -290,16 +298,18 @@ where
         self.wire.has_unsent() || !self.wire.is_between_requests() || self.peer.is_none()
     }
 
+    /// A peer that owes something all the time must move some: one that trickles holds memory as one does that is silent.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
         loop {
+            self.settled |= !self.peer_owes();
             if self.stall.is_none() && self.peer_owes() {
-                self.moved = false;
+                (self.moved, self.settled) = (0, false);
                 self.stall = Some(Box::pin(self.door.clock.sleep(self.door.limits.stall)));
             }
             let Some(stall) = &mut self.stall else { return Poll::Pending };
             ready!(stall.poll_unpin(cx));
             self.stall = None;
-            if !self.moved && self.peer_owes() {
+            if !self.settled && self.moved < STALL_BYTES_MIN {
                 return Poll::Ready(Closed::Stalled(self.door.limits.stall));
             }
         }

@@ -77,8 +77,13 @@ impl PackBook {
         Writing { pack, writing: self.writing.clone() }
     }
 
-    pub fn is_being_written(&self, pack: PutId) -> bool {
+    fn is_being_written(&self, pack: PutId) -> bool {
         self.writing.lock().contains(&pack)
+    }
+
+    /// Whether the index knows the pack, or may come to know it.
+    pub fn is_known(&self, pack: PutId) -> bool {
+        self.is_being_written(pack) || self.packs.contains_key(&pack)
     }
 
     /// The index knows the pack.
@@ -89,10 +94,6 @@ impl PackBook {
     /// The pack is gone from the bucket.
     pub fn remove(&mut self, pack: PutId) {
         self.packs.remove(&pack);
-    }
-
-    pub fn get(&self, pack: PutId) -> Option<&Held> {
-        self.packs.get(&pack)
     }
 
     /// The index names a member of so many bytes. A pack that no row describes is held all the same: it must not pass
@@ -191,13 +192,14 @@ mod tests {
         assert!(book.empty(now).is_empty());
         assert_eq!(book.empty(Mono(6)).len(), 1);
         book.remove(id(9));
-        assert!(book.get(id(9)).is_none());
+        assert!(!book.is_known(id(9)));
     }
 
     #[test]
     fn a_pack_that_is_being_written_is_not_looked_at() {
         let mut book = PackBook::default();
         let writing = book.begin(id(9));
+        assert!(book.is_known(id(9)));
         book.add(id(9), PackRow { namespace: NamespaceId([1; 32]), bytes: 1000, members: 2 });
         assert!(book.empty(Mono(1)).is_empty());
         drop(writing);

@@ -3,8 +3,6 @@
 mod book;
 mod build;
 mod repack;
-mod standing;
 
 pub(super) use book::{PackBook, Writing};
 pub(super) use build::{Item, Packing, groups};
-pub use standing::Standing;

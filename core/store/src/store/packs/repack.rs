@@ -15,7 +15,6 @@ use crate::race::timeout;
 use crate::seal::{Expected, open};
 use crate::stats::Event;
 use crate::store::Store;
-use crate::store::get::LOAD_UNIT;
 use crate::world::{Clock, World};
 use bettong_wire::envelope::Header;
 use bettong_wire::pack::{self, Member, Pack};
@@ -63,11 +62,16 @@ impl<W: World> Store<W> {
     async fn tend_packs(&self) {
         let shared = &self.shared;
         let now = shared.world.clock().mono();
-        let empty = shared.packs.lock().empty(now);
+        // What is alive in a pack of a node that is still being taken over, the index does not know yet.
+        let whole = |pack: PutId| shared.lives.read().is_accounted_for(pack.life);
+        let mut empty = shared.packs.lock().empty(now);
+        empty.retain(|(pack, _)| whole(*pack));
         for (pack, namespace) in empty {
             self.remove_pack(pack, namespace).await;
         }
-        let worn = shared.packs.lock().worn(now, &self.overdue());
+        let overdue = self.overdue();
+        let mut worn = shared.packs.lock().worn(now, &overdue);
+        worn.retain(|(pack, _)| whole(*pack));
         let mut group: Vec<(PutId, Held)> = Vec::new();
         for (pack, held) in worn {
             let both = group.iter().map(|(_, held)| held).chain([&held]);
@@ -204,8 +208,7 @@ impl<W: World> Store<W> {
     async fn load_live(&self, pack: PutId, held: &Held) -> Option<Load> {
         let shared = &self.shared;
         let path = shared.names.pack(held.row.namespace, pack);
-        let units = u32::try_from(held.row.bytes.div_ceil(LOAD_UNIT)).unwrap_or(u32::MAX).clamp(1, shared.loads_max);
-        let _room = shared.loads.acquire_many(units).await.ok()?;
+        let _room = shared.loads.object_bytes(held.row.bytes).await?;
         for _ in 0..READS {
             let bytes = match shared.objects.get(&path, pack::BYTES_MAX).await {
                 Ok(bytes) => bytes,

@@ -32,6 +32,7 @@ fn every_number_is_pinned() {
         (18, "publish_head"),
         (19, "get_head"),
         (23, "cancel"),
+        (24, "maintain"),
     ];
     assert_eq!(ops, expected);
     for code in 0..=u8::MAX {

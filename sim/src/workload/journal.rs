@@ -1,0 +1,223 @@
+//! The journal of a node that is down, in bad hands and in good ones: what damages it, and the operator who goes on
+//! without what is lost.
+
+use super::Shared;
+use crate::faults::{FaultKind, Strike};
+use crate::model::{LostKey, ValueKey};
+use crate::random::Stream;
+use crate::run::Life;
+use crate::world::{SimDisk, SimWorld, elapsed};
+use bettong_core::index::rows::ValueKey as StoredKey;
+use bettong_core::journal::{DumpLine, OpenError, Record, Salvaged, check, dump, reports, salvage};
+use bettong_core::life::Life as StoreLife;
+use bettong_core::world::{Disk, World};
+use bettong_wire::{NamespaceId, PutId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+const DIR: &str = "journal";
+const LOW_WATER: &str = "journal/low-water";
+const FOREIGN: &str = "journal/core.4711";
+/// Batches that one fault damages at most.
+const BATCHES_MAX: u64 = 3;
+
+/// What is known of a journal that was damaged and not salvaged yet.
+#[derive(Default)]
+pub struct Damage {
+    /// When it was damaged first.
+    since: Duration,
+    /// The puts that were in it before, by sequence number.
+    puts: BTreeMap<u64, (StoredKey, PutId)>,
+    /// What a start must not overlook: bytes or files that are damaged or gone, or a file that is not the journal's.
+    damaged: bool,
+    foreign: bool,
+    kinds: Vec<FaultKind>,
+}
+
+/// One record of a sound journal.
+struct Line {
+    segment: u64,
+    /// Where its batch is.
+    offset: u64,
+    sequence: u64,
+    put: Option<(StoredKey, PutId)>,
+}
+
+/// Strikes the journal of a node that is about to start, as the plan says.
+pub async fn strike(life: &Life, shared: &Shared) {
+    let run = life.world.run();
+    let mut struck = shared.damages.lock().get(&life.node).map(|damage| damage.kinds.clone()).unwrap_or_default();
+    for kind in FaultKind::ALL.iter().filter(|kind| kind.strikes_the_journal()) {
+        let Some(strike) = run.fault_event(&life.node, *kind) else { continue };
+        let disk = life.world.disk().quietly();
+        let world = life.world.aside(disk.clone(), "damage");
+        let (lines, synced_through) = lines(&world).await;
+        // Without the mark nobody could tell that the first segment is missing.
+        let told = match kind {
+            FaultKind::JournalMissing => FaultKind::JournalLowWater,
+            FaultKind::JournalLowWater => FaultKind::JournalMissing,
+            other => *other,
+        };
+        if told != *kind && struck.contains(&told) {
+            continue;
+        }
+        let changed = match kind {
+            FaultKind::JournalRot => rot(&disk, &lines, synced_through, &strike),
+            FaultKind::JournalMissing => lose_segment(&disk, &lines, &strike),
+            FaultKind::JournalLowWater => disk.flip(LOW_WATER, strike.choice),
+            _ => disk.plant(FOREIGN, b"not a journal"),
+        };
+        // Damage to what nobody will read again is none.
+        let noticed = check(&world, DIR).await.is_ok_and(|report| !report.problems.is_empty());
+        if !(changed && noticed) {
+            continue;
+        }
+        run.fault_changed(&strike.key);
+        struck.push(*kind);
+        let mut damages = shared.damages.lock();
+        let damage =
+            damages.entry(life.node.clone()).or_insert_with(|| Damage { since: elapsed(), ..Damage::default() });
+        let foreign = *kind == FaultKind::JournalForeign;
+        damage.foreign |= foreign;
+        damage.damaged |= !foreign;
+        damage.kinds.clone_from(&struck);
+        for line in lines {
+            let Some(put) = line.put else { continue };
+            damage.puts.entry(line.sequence).or_insert(put);
+        }
+    }
+}
+
+/// Everything that verifies, and how far the journal is known to be synced.
+async fn lines(world: &SimWorld) -> (Vec<Line>, u64) {
+    let mut lines = Vec::new();
+    let mut each = |line| {
+        let DumpLine::Record { segment, offset, sequence, record, .. } = line else { return };
+        let put = match *record {
+            Record::Put(put) => Some((put.key(), put.header.put_id)),
+            _ => None,
+        };
+        lines.push(Line { segment, offset, sequence, put });
+    };
+    // A handle that nothing strikes reads everything that is there.
+    let _ = dump(world, DIR, &mut each).await;
+    let synced_through = check(world, DIR).await.map_or(0, |report| report.synced_through);
+    (lines, synced_through)
+}
+
+fn segment_file(number: u64) -> String {
+    format!("{DIR}/{number:020}.seg")
+}
+
+fn rot(disk: &SimDisk, lines: &[Line], synced_through: u64, strike: &Strike) -> bool {
+    let mut random = Stream::new(strike.choice, "journal-rot");
+    let batches: BTreeSet<(u64, u64)> =
+        lines.iter().filter(|line| line.sequence <= synced_through).map(|line| (line.segment, line.offset)).collect();
+    let mut batches: Vec<_> = batches.into_iter().collect();
+    random.shuffle(&mut batches);
+    let mut changed = false;
+    // One bit of each: two may make a newer release's version of one, and nobody could tell.
+    for (segment, offset) in batches.into_iter().take(1 + random.below(BATCHES_MAX) as usize) {
+        let ends = lines.iter().filter(|line| line.segment == segment && line.offset > offset).map(|line| line.offset);
+        let end = ends.min().unwrap_or(u64::MAX);
+        changed |= disk.flip_within(&segment_file(segment), offset..end, random.draw());
+    }
+    changed
+}
+
+/// Any segment but the last: of that nobody can tell that it was there.
+fn lose_segment(disk: &SimDisk, lines: &[Line], strike: &Strike) -> bool {
+    let segments: BTreeSet<u64> = lines.iter().map(|line| line.segment).collect();
+    let mut segments: Vec<u64> = segments.into_iter().collect();
+    segments.pop();
+    let mut random = Stream::new(strike.choice, "journal-missing-segment");
+    random.pick(&segments).is_some_and(|segment| disk.lose(&segment_file(*segment)))
+}
+
+/// A store has opened: whatever was damaged must have been noticed before.
+pub async fn opened(life: &Life, shared: &Shared) {
+    // A salvage that was killed when all was done has said what is lost to nobody yet.
+    let world = life.world.aside(life.world.disk().quietly(), "reports");
+    let reports = reports(&world, DIR).await.unwrap_or_default();
+    let heard = shared.salvages.lock().get(&life.node).copied().unwrap_or_default();
+    for report in reports.iter().skip(heard) {
+        settle(life, shared, report);
+    }
+    let damage = shared.damages.lock().remove(&life.node);
+    // Moved away by an operator who died before he could say so.
+    let foreign = world.disk().len(FOREIGN).await.is_ok();
+    if let Some(damage) = damage.filter(|damage| damage.damaged || damage.foreign && foreign) {
+        let (node, since) = (&life.node, damage.since.as_secs_f64());
+        life.world.run().fail("O2", format!("the journal of {node} was damaged at {since:.6}, and the start went on"));
+    }
+}
+
+/// What an operator does about a journal that does not open. Says whether anything was done.
+pub async fn repair(life: &Life, node_id: &str, error: &OpenError, shared: &Shared) -> bool {
+    let (run, world) = (life.world.run(), &life.world);
+    if let OpenError::Foreign { file } = error {
+        let moved = world.disk().remove(file).await.is_ok();
+        let mut damages = shared.damages.lock();
+        if let Some(damage) = damages.get_mut(&life.node).filter(|damage| moved && damage.foreign) {
+            damage.foreign = false;
+            run.state_reached("sim foreign file moved away");
+        }
+        return moved;
+    }
+    if !error.is_damage() {
+        return false;
+    }
+    let config = shared.setup.store_config(node_id).journal(StoreLife { ordinal: 0, life: 0 });
+    match salvage(world, &config).await {
+        Ok(salvaged) => {
+            run.trace(&life.node, format_args!("salvaged: {salvaged:?}"));
+            settle(life, shared, &salvaged);
+            true
+        }
+        Err(error) => {
+            run.trace(&life.node, format_args!("not salvaged: {error}"));
+            false
+        }
+    }
+}
+
+/// What the operator was told is lost may be lost from now on, and nothing else.
+fn settle(life: &Life, shared: &Shared, salvaged: &Salvaged) {
+    *shared.salvages.lock().entry(life.node.clone()).or_default() += 1;
+    let damage = shared.damages.lock().remove(&life.node).unwrap_or_default();
+    let said: BTreeSet<PutId> = salvaged.lost_puts.iter().map(|(_, _, put_id)| *put_id).collect();
+    let in_a_gap = |sequence: &u64| salvaged.lost.iter().any(|(from, to)| (*from..*to).contains(sequence));
+    let lost = damage.puts.iter().filter(|(sequence, (_, put_id))| in_a_gap(sequence) || said.contains(put_id));
+    let namespaces: BTreeMap<NamespaceId, usize> = (0..shared.setup.namespaces)
+        .map(|number| {
+            let (tenant, name) = shared.setup.namespace(number);
+            (NamespaceId::derive(&tenant, &name), number)
+        })
+        .collect();
+    let key = |stored: &StoredKey| {
+        let namespace = *namespaces.get(&stored.namespace)?;
+        Some(LostKey { namespace, hash: stored.hash, part: stored.part.0 })
+    };
+    let lost: BTreeSet<LostKey> = lost.filter_map(|(_, (stored, _))| key(stored)).collect();
+    let run = life.world.run();
+    let held: Vec<String> = damage.puts.iter().map(|(sequence, (_, put_id))| format!("{sequence} {put_id}")).collect();
+    run.trace(&life.node, format_args!("the salvaged journal held {held:?}; these may be lost: {lost:?}"));
+    run.state_reached(if lost.is_empty() { "sim salvage lost nothing" } else { "sim salvage lost puts" });
+    if !salvaged.lost.is_empty() {
+        run.lose_records(&life.node);
+    }
+    shared.model.lock().salvaged(&life.node, elapsed(), lost);
+}
+
+impl LostKey {
+    /// What a value is called where names are hashes.
+    pub fn of(key: &ValueKey) -> Self {
+        use bettong_wire::request::Target;
+        let (hash, part) = match &key.target {
+            Target::Plain(key) => (*blake3::hash(key.as_bytes()).as_bytes(), 0),
+            Target::Block(key) => (key.hash.0, key.part.0),
+            Target::Sidecar(key) => (key.0, 0),
+        };
+        Self { namespace: key.namespace, hash, part }
+    }
+}

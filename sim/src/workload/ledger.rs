@@ -1,0 +1,77 @@
+//! What the doors of one life of a daemon see, for the oracle of its numbers.
+
+use crate::oracle::metrics::{Stake, Tally};
+use crate::run::Run;
+use bettong_core::service::handler::StoreService;
+use bettong_core::world::Mono;
+use bettong_core::{Deadline, Peer, Service, World};
+use bettong_wire::{Payload, Request, Response, ServiceError, WriteBuf};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// The service of a store behind all its doors, with a tally of what it answers.
+pub struct Audited<W: World> {
+    inner: StoreService<W>,
+    run: Run,
+    daemon: String,
+    tally: Arc<Mutex<Tally>>,
+}
+
+impl<W: World> Clone for Audited<W> {
+    fn clone(&self) -> Self {
+        let Self { inner, run, daemon, tally } = self;
+        Self { inner: inner.clone(), run: run.clone(), daemon: daemon.clone(), tally: tally.clone() }
+    }
+}
+
+/// A request under way; given up where it is dropped.
+struct UnderWay {
+    number: u64,
+    tally: Arc<Mutex<Tally>>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.tally.lock().give_up(self.number);
+    }
+}
+
+impl<W: World> Audited<W> {
+    pub fn new(inner: StoreService<W>, run: &Run, daemon: &str) -> Self {
+        Self { inner, run: run.clone(), daemon: daemon.to_owned(), tally: Arc::default() }
+    }
+
+    fn judge(&self, response: &Response) {
+        let document = response.payloads.first().map(|payload| serde_json::from_slice(payload.as_ref()));
+        let Some(Ok(document)) = document else { return };
+        let heals = !self.run.damaged().is_empty();
+        match self.tally.lock().judge(&self.daemon, &document, heals) {
+            Ok(true) => self.run.state_reached("sim O12 judged exactly"),
+            Ok(false) => self.run.state_reached("sim O12 judged within bounds"),
+            Err(no) => self.run.fail(no.oracle, no.what),
+        }
+    }
+}
+
+impl<W: World> Service for Audited<W> {
+    fn reserve(&self, peer: &Peer, len: u64) -> Result<Box<dyn WriteBuf>, ServiceError> {
+        self.inner.reserve(peer, len)
+    }
+
+    async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {
+        let is_stats = matches!(request, Request::Stats);
+        let number = self.tally.lock().begin(Stake::of(&request));
+        let under_way = UnderWay { number, tally: self.tally.clone() };
+        let response = self.inner.call(peer, request, body, deadline).await;
+        self.tally.lock().end(number, &response);
+        drop(under_way);
+        if is_stats {
+            self.judge(&response);
+        }
+        response
+    }
+
+    fn now(&self) -> Mono {
+        self.inner.now()
+    }
+}
