@@ -78,11 +78,10 @@ impl Lives {
         self.own.contains_key(&life) || self.inherited.iter().any(|known| known.lives.contains_key(&life))
     }
 
-    /// Whether the index says everything of objects of this life that is to be kept. Of a node that is not wholly taken
-    /// over it does not.
+    /// Whether the index says everything of objects of this life that is to be kept. While a node is not wholly taken over
+    /// it does not: neither of that one's, nor of those that it had retired, which its index may name.
     pub fn is_accounted_for(&self, life: u64) -> bool {
-        let whole = |known: &Inherited| known.state == Inheritance::Done && known.lives.contains_key(&life);
-        self.own.contains_key(&life) || self.inherited.iter().any(whole)
+        self.own.contains_key(&life) || self.unfinished().is_none() && self.contains(life)
     }
 
     /// Orders the versions of a key: inherited ones are older than this node's own.
@@ -145,5 +144,7 @@ mod tests {
         assert_eq!(lives.unfinished(), Some(("b".to_owned(), Inheritance::default())));
         lives.set_state("b", Inheritance::Done);
         assert!(lives.is_accounted_for(20) && lives.unfinished().is_none() && !lives.contains(99));
+        lives.inherit("c", [(30, 1)].into());
+        assert!(!lives.is_accounted_for(20), "the node that was retired last may have retired the other");
     }
 }

@@ -6,6 +6,7 @@ mod damage;
 mod evicting;
 mod model;
 mod packs;
+mod packs_kept;
 mod rig;
 mod unconditional;
 mod upkeep;

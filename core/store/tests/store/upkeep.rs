@@ -21,13 +21,13 @@ fn eager(node_id: &str) -> StoreConfig {
     StoreConfig { scrub_grace: Duration::ZERO, head_generations_kept: Duration::ZERO, ..config(node_id) }
 }
 
-struct Done {
-    counts: BTreeMap<String, u64>,
+pub struct Done {
+    pub counts: BTreeMap<String, u64>,
     items: Vec<Value>,
 }
 
 impl Done {
-    fn count(&self, what: &str) -> u64 {
+    pub fn count(&self, what: &str) -> u64 {
         self.counts.get(what).copied().unwrap_or(0)
     }
 }
@@ -50,7 +50,7 @@ async fn slice(
     }
 }
 
-async fn task(node: &Node, task: Task, dry_run: bool, argument: &str) -> Result<Done, ServiceError> {
+pub async fn task(node: &Node, task: Task, dry_run: bool, argument: &str) -> Result<Done, ServiceError> {
     let mut done = Done { counts: BTreeMap::new(), items: Vec::new() };
     let mut cursor = Vec::new();
     loop {
@@ -66,7 +66,7 @@ async fn task(node: &Node, task: Task, dry_run: bool, argument: &str) -> Result<
     }
 }
 
-async fn scrub(node: &Node, dry_run: bool) -> Done {
+pub async fn scrub(node: &Node, dry_run: bool) -> Done {
     task(node, Task::Scrub, dry_run, "").await.unwrap()
 }
 
