@@ -119,7 +119,8 @@ impl Bucket {
 
     /// A bucket with the same objects, whose record of effects begins now.
     pub fn fork(&self) -> Self {
-        Self { conditions: self.conditions, objects: self.objects.clone(), etags: self.etags, effects: Vec::new() }
+        let (objects, packed) = (self.objects.clone(), self.packed.clone());
+        Self { conditions: self.conditions, objects, etags: self.etags, effects: Vec::new(), packed }
     }
 
     /// Applies a write whole, or not at all. Answers the new etag.
