@@ -100,6 +100,13 @@ pub(super) enum ObjectRead {
     Bad,
 }
 
+/// One copy of a write in the object store: of a write whose pack was rewritten, nodes may name several.
+type Copied = (PutId, Option<InPack>);
+
+fn copied(entry: &Entry) -> Copied {
+    (entry.put_id, entry.in_pack)
+}
+
 /// Times that one read follows its version from one place to the next.
 const MOVES_MAX: u32 = 8;
 /// Reads of one object, or of one journaled put, before it is believed to be damaged: one corrupted answer is not.
@@ -143,8 +150,9 @@ impl<W: World> Store<W> {
         if matches!(&*shared.fate.borrow(), Some(Fate::Fenced(_))) {
             return ReadOutcome::Miss(MissReason::TierDown);
         }
-        let mut tried: Vec<PutId> = Vec::new();
+        let mut tried: Vec<Copied> = Vec::new();
         let mut failed: Option<MissReason> = None;
+        let mut gone = 0;
         loop {
             let entry = match self.candidate(key, &tried) {
                 Ok(entry) => entry,
@@ -170,19 +178,24 @@ impl<W: World> Store<W> {
                     let Good { payload, tier, .. } = good;
                     return ReadOutcome::Hit { payload, entry, tier };
                 }
+                // The map has changed: it may name the same write at another place by now.
+                Some(Fetched::Gone) if gone < MOVES_MAX => {
+                    gone += 1;
+                    continue;
+                }
                 Some(Fetched::Gone) => {}
                 Some(other) => failed = Some(failed.map_or(other.reason(), |worst| worst.max(other.reason()))),
             }
-            tried.push(entry.put_id);
+            tried.push(copied(&entry));
         }
     }
 
     /// The version to read: this node's first, else another node's; or why there is none.
-    fn candidate(&self, key: &Key, tried: &[PutId]) -> Result<Entry, MissReason> {
+    fn candidate(&self, key: &Key, tried: &[Copied]) -> Result<Entry, MissReason> {
         let shared = &self.shared;
         let wall_ms = shared.wall_ms();
         let readable =
-            |entry: &Entry| !entry.quarantined && !entry.is_expired(wall_ms) && !tried.contains(&entry.put_id);
+            |entry: &Entry| !entry.quarantined && !entry.is_expired(wall_ms) && !tried.contains(&copied(entry));
         // The common case without an allocation.
         if let Some(own) = shared.map.get(key, NodeNum::SELF).filter(readable) {
             return Ok(own);
