@@ -5,6 +5,7 @@ mod cases;
 mod damage;
 mod evicting;
 mod model;
+mod records;
 mod rig;
 mod unconditional;
 mod upkeep;
