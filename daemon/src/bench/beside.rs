@@ -2,16 +2,22 @@
 
 use crate::cli::{Beside, Global};
 use crate::exit::{Exit, Failure, OrExit, Outcome};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The work begins so long before what is measured, and ends so long after it.
 const LEAD: Duration = Duration::from_millis(500);
 
+/// How often a scrub that is under way is asked whether it has ended.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Running work.
 #[derive(Debug)]
 pub struct Work {
-    child: Child,
+    over: Arc<AtomicBool>,
+    ended: tokio::task::JoinHandle<Outcome>,
 }
 
 impl Work {
@@ -23,25 +29,62 @@ impl Work {
         if let Some(token) = &global.token_from {
             command.arg("--token-from").arg(token);
         }
-        let lasting = format!("{}ms", (duration + LEAD * 2).as_millis());
         match beside {
-            Beside::Uploads => command.args(["bench", "--op", "put", "--level", "journal", "--size", "64KiB"]),
-        };
-        command.args(["--concurrency", "4", "--runs", "1", "--json", "--duration", &lasting]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.or_exit(Exit::Failed, "work beside the bench")?;
+            Beside::Uploads => {
+                let lasting = format!("{}ms", (duration + LEAD * 2).as_millis());
+                command.args(["bench", "--op", "put", "--level", "journal", "--size", "64KiB"]);
+                command.args(["--concurrency", "4", "--runs", "1", "--json", "--duration", &lasting]);
+            }
+            Beside::Scrub => {
+                command.args(["scrub", "--json"]);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let over = Arc::new(AtomicBool::new(false));
+        let told = over.clone();
+        let ended = tokio::task::spawn_blocking(move || match beside {
+            // It removes what it stored, and ends by itself.
+            Beside::Uploads => succeeded(start(&mut command)?.wait()),
+            Beside::Scrub => again_and_again(&mut command, &told),
+        });
         tokio::time::sleep(LEAD).await;
-        Ok(Self { child })
+        Ok(Self { over, ended })
     }
 
-    /// Waits for its end: it removes what it stored.
-    pub async fn end(mut self) -> Outcome {
-        let ended = tokio::task::spawn_blocking(move || self.child.wait()).await;
-        let status =
-            ended.or_exit(Exit::Failed, "work beside the bench")?.or_exit(Exit::Failed, "work beside the bench")?;
-        match status.success() {
-            true => Ok(()),
-            false => Err(Failure::new(Exit::Failed, format!("the work beside the bench ended with {status}"))),
+    /// Ends the work, or waits for its end.
+    pub async fn end(self) -> Outcome {
+        self.over.store(true, Ordering::Relaxed);
+        self.ended.await.or_exit(Exit::Failed, "work beside the bench")?
+    }
+}
+
+/// One after the other until it is over. A scrub may be stopped at any point.
+fn again_and_again(command: &mut Command, over: &AtomicBool) -> Outcome {
+    while !over.load(Ordering::Relaxed) {
+        let mut child = start(command)?;
+        loop {
+            if let Some(status) = child.try_wait().or_exit(Exit::Failed, "work beside the bench")? {
+                succeeded(Ok(status))?;
+                break;
+            }
+            if over.load(Ordering::Relaxed) {
+                let killed = child.kill().and_then(|()| child.wait());
+                return killed.map(drop).or_exit(Exit::Failed, "work beside the bench");
+            }
+            std::thread::sleep(LOOK);
         }
+    }
+    Ok(())
+}
+
+fn start(command: &mut Command) -> Outcome<Child> {
+    command.spawn().or_exit(Exit::Failed, "work beside the bench")
+}
+
+fn succeeded(status: std::io::Result<ExitStatus>) -> Outcome {
+    let status = status.or_exit(Exit::Failed, "work beside the bench")?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Failure::new(Exit::Failed, format!("the work beside the bench ended with {status}"))),
     }
 }

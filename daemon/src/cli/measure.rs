@@ -65,6 +65,8 @@ pub struct BenchArgs {
 pub enum Beside {
     /// Puts of 64 KiB at level `journal` on four connections, and their uploads.
     Uploads,
+    /// `bettong scrub`, one after the other: fill the object store first.
+    Scrub,
 }
 
 impl Beside {
@@ -72,6 +74,7 @@ impl Beside {
     pub fn name(self) -> &'static str {
         match self {
             Self::Uploads => "beside uploads",
+            Self::Scrub => "beside a scrub",
         }
     }
 }

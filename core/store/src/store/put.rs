@@ -340,18 +340,19 @@ impl<W: World> Store<W> {
             shared.world.reached(State::PutUnknown);
             return Err(PutError::Unknown(error.to_string()));
         }
+        // All of them are visible, whatever the journal says of one.
+        let mut failed = None;
         for put in fresh {
             self.account(put);
             if let (Some(disk), Some(sealed)) = (&shared.disk, &put.sealed) {
                 disk.store(shared.disk_key(&put.key), sealed);
             }
             self.remove_object_later(put);
-            if let Err(error) = self.journal_overwrite(&put.key, put.row.entry.put_id, Level::Object).await {
-                return Err(PutError::Unknown(error.to_string()));
-            }
+            let journaled = self.journal_overwrite(&put.key, put.row.entry.put_id, Level::Object).await;
+            failed = failed.or(journaled.err());
         }
         shared.settle_losses();
-        Ok(())
+        failed.map_or(Ok(()), |error| Err(PutError::Unknown(error.to_string())))
     }
 
     /// Makes packs of the values that are small enough and gives these their places.

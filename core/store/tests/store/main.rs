@@ -7,6 +7,7 @@ mod evicting;
 mod model;
 mod packs;
 mod packs_kept;
+mod records;
 mod rig;
 mod unconditional;
 mod upkeep;
