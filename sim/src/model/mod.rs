@@ -420,6 +420,13 @@ impl Model {
         if heir == of { None } else { reached.get(heir).copied() }
     }
 
+    /// Whether what was forgotten there was a retired node's write: the index of that one names it for ever.
+    pub fn forgot_as_heir(&self, forgotten: &Forgotten) -> bool {
+        let heir = self.nodes.get(&forgotten.daemon);
+        let of = self.attempt_of(forgotten.name.put_id).map(|attempt| &attempt.daemon.node_id);
+        heir.zip(of).is_some_and(|(heir, of)| self.heir_since(heir, of).is_some_and(|since| since <= forgotten.began))
+    }
+
     pub fn set_gone(&mut self, gone: BTreeSet<String>) {
         self.gone = gone;
     }
