@@ -371,9 +371,10 @@ pub fn check_listed(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Verdi
     // A value that was only ever in memory may leave it between the listing and the read.
     let volatile = seen.model.possible(key).any(|attempt| attempt.level == Level::Memory);
     // And what is over a budget may go at any time; that an heir has let it go, only a read tells other nodes.
-    let forgotten = seen.model.forgotten_of(key).any(|forgotten| {
-        forgotten.daemon == seen.daemon.name || seen.model.forgot_as_heir(forgotten)
-    });
+    let forgotten = seen
+        .model
+        .forgotten_of(key)
+        .any(|forgotten| forgotten.daemon == seen.daemon.name || seen.model.forgot_as_heir(forgotten));
     if volatile || forgotten || seen.model.is_damaged(key) {
         return Ok(());
     }

@@ -144,7 +144,8 @@ impl<W: World> Store<W> {
                 }
                 Some(b'v') => {
                     let key = ValueKey::decode(&row.key).ok_or("a value's key is damaged")?;
-                    let value = ValueRow::decode(&row.value, key.kind, NodeNum::SELF).ok_or("a value's row is damaged")?;
+                    let value =
+                        ValueRow::decode(&row.value, key.kind, NodeNum::SELF).ok_or("a value's row is damaged")?;
                     let quarantined = quarantined.contains(&value.entry.put_id);
                     found.values.push(Legacy { key, row: value, quarantined });
                 }
@@ -351,7 +352,9 @@ impl<W: World> Store<W> {
             _ => false,
         };
         match own.level {
-            Level::Object if own.put_id == put_id && rank(shared, &own) < rank(shared, &legacy.row.entry) => Verdict::Move,
+            Level::Object if own.put_id == put_id && rank(shared, &own) < rank(shared, &legacy.row.entry) => {
+                Verdict::Move
+            }
             _ if own.put_id == put_id => Verdict::Leave("here_already"),
             Level::Object if older || (own.quarantined && !legacy.quarantined && !plain) => Verdict::Replace(own),
             Level::Memory if !plain => Verdict::Take,

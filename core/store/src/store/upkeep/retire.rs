@@ -14,6 +14,7 @@ use super::super::lives::Lives;
 use super::super::{OpenError, Store};
 use super::scrub::unanswered;
 use super::{Report, Slice, bad_cursor};
+use crate::index::NodeNum;
 use crate::index::committer::IndexChange;
 use crate::index::db::IndexHome;
 use crate::index::rows::{FORMAT_KEY, Inheritance, InheritanceRow};
@@ -261,12 +262,15 @@ impl<W: World> Store<W> {
         Ok(row.as_deref().and_then(Inheritance::decode).unwrap_or_default())
     }
 
-    /// The entries of a node that is taken over are this node's own by now.
+    /// Of a node that is taken over those entries go that are this node's own by now. The others stay: a delete of their
+    /// keys must name them, since other nodes still know them by the retired node's index.
     fn forget_hints(&self, node_id: &str) {
         let shared = &self.shared;
         let Some(number) = self.known_number(node_id) else { return };
         for (key, entry) in shared.map.collect(|_, entry| entry.node == number) {
-            shared.map.remove(&key, number, entry.put_id);
+            if shared.map.get(&key, NodeNum::SELF).is_some_and(|own| own.put_id == entry.put_id) {
+                shared.map.remove(&key, number, entry.put_id);
+            }
         }
     }
 
