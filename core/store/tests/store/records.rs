@@ -49,6 +49,7 @@ async fn filled(bucket: &Bucket) -> Node {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test looks at what the real disk holds")]
 async fn records_have_the_fields_of_their_format() {
     let bucket = Bucket::new();
     let node = filled(&bucket).await;
