@@ -328,8 +328,8 @@ impl Model {
         }
     }
 
-    /// An acknowledged deletion names every put id dead that its daemon had acknowledged before, and every other node's
-    /// that it had served in its present life, which began at `life_began`.
+    /// An acknowledged deletion names every put id dead that its daemon had acknowledged before and not forgotten by
+    /// itself, and every other node's that it had served in its present life, which began at `life_began`.
     pub fn end_delete(&mut self, key: &ValueKey, at: usize, ending: Ending, life_began: Duration, now: Duration) {
         let Some(history) = self.histories.get_mut(key) else { return };
         let Some(deletion) = history.deletions.get_mut(at) else { return };
@@ -342,7 +342,15 @@ impl Model {
         let known = history.puts.iter().filter_map(|id| self.attempts.get(id)).filter(|attempt| {
             attempt.daemon == deletion.daemon && attempt.level > Level::Memory && attempt.span.precedes(&deletion.span)
         });
+        let gone = |put_id: &PutId| {
+            let before = |forgotten: &Forgotten| {
+                let done = forgotten.done.is_some_and(|done| done < deletion.span.invoked);
+                forgotten.daemon == deletion.daemon.name && done
+            };
+            self.forgotten.get(put_id).is_some_and(|forgotten| forgotten.iter().any(before))
+        };
         let acknowledged = known.filter_map(|attempt| attempt.stored).map(|(put_id, _)| put_id);
+        let acknowledged = acknowledged.filter(|put_id| !gone(put_id));
         let served = history.served.iter().filter(|served| {
             served.daemon == deletion.daemon
                 && served.span.invoked >= life_began

@@ -77,7 +77,10 @@ fn part<'a>(
 ) -> Result<&'a Attempt, super::No> {
     let fits = |attempt: &&Attempt| has_part(attempt, hit, payload, range);
     let named = seen.model.attempt_of(hit.put_id).filter(|attempt| attempt.key == *key).filter(fits);
-    named.or_else(|| seen.model.possible(key).find(fits)).ok_or_else(|| super::No {
+    // A few bytes may be of several attempts: those of this node come first.
+    let own =
+        || seen.model.possible(key).find(|attempt| attempt.daemon.node_id == seen.daemon.node_id && fits(attempt));
+    named.or_else(own).or_else(|| seen.model.possible(key).find(fits)).ok_or_else(|| super::No {
         oracle: "O1",
         what: format!("{key}: {} bytes from {} on are of no put under this key", payload.len(), range.0),
     })

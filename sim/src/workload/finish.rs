@@ -269,7 +269,9 @@ async fn conserve(
     let named: BTreeSet<&str> = named.map(|object| object.path.as_str()).collect();
     let orphans: Vec<_> = objects.iter().filter(|object| !named.contains(object.path.as_str())).collect();
     let run = shared.cluster.run();
-    let index_lost = ids.iter().filter(|(_, node_id)| !run.index_lost(node_id).is_empty());
+    // An index on the local disk that is behind the bucket is thrown away by the start.
+    let local_index = !run.plan().conditional_writes;
+    let index_lost = ids.iter().filter(|(_, node_id)| local_index || !run.index_lost(node_id).is_empty());
     let index_lost = index_lost.map(|(name, _)| name.clone()).collect();
     let scrubbed = scrubbed.map(|began| began.saturating_sub(shared.setup.scrub_grace));
     let evidence = Evidence { namespaces: &namespaces, index_lost, scrubbed, now };

@@ -241,7 +241,9 @@ impl<W: World> Store<W> {
         let page = shared.objects.list(&shared.names.heirs(node_id), None, RETIRED_MAX).await.map_err(unanswered)?;
         for record in page.objects {
             let Some(of) = record.location.filename().filter(|of| of != own) else { continue };
-            if shared.lives.read().state(of).is_some() {
+            // Cut short before the state was durable, it is asked for again: to begin anew would bring back what the
+            // retired heir let go.
+            if shared.lives.read().state(of).is_some_and(|state| *state != Inheritance::default()) {
                 continue;
             }
             let state = self.state_in(node_id, of).await.map_err(retry)?;
