@@ -3,10 +3,11 @@
 use clap::Args;
 
 pub(super) const SCRUB_HELP: &str = "\
-Needs the admin right. Removed are only objects that this node (or one that it retired) wrote, that nothing names, and that
-are older than scrub_grace_ms by the object store's clock; what a newer release wrote is never touched. Every object that is
+Needs the admin right. Removed are only values' objects that this node (or one that it retired) wrote, that nothing names,
+and that are older than scrub_grace_ms by the object store's clock, and generations of heads that newer ones have replaced;
+a value that a newer release wrote is never touched. Every object that is
 named is read and verified; what does not verify twice is quarantined, and healed where memory, disk or another node has a
-good copy. It works in slices of 2 s, takes half of what it could, and can be stopped at any time.
+good copy. It works in slices of about 2 s, rests between pieces of work, and can be stopped at any time.
 
 Examples:
   bettong scrub --dry-run             say what would be done

@@ -1,7 +1,7 @@
 //! Making what a retired node listed this node's own: from its index, or from a listing of the bucket where it has none.
 //!
-//! Each batch is durable together with how far it got, so that nothing is taken over twice: what was deleted or evicted
-//! here meanwhile does not come back.
+//! Each batch is durable together with how far it got, so that nothing is taken over twice: what was taken over and then
+//! deleted or evicted here does not come back.
 //!
 //! Packs are taken over with their members, and with what is dead in them: a later delete of a key names it too. Nothing
 //! tends them before all that lives in them is known.
