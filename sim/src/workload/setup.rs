@@ -198,7 +198,8 @@ impl Setup {
             pack_below,
             pack_bytes: pack_below.max(4096 << packing.below(6)),
             attempts: 2 + random.below(4) as u32,
-            attempt_timeout: Duration::from_millis(random.within(300..3_000)),
+            // Above what listing all that a run leaves in the bucket takes, in pages as small as the simulated ones.
+            attempt_timeout: Duration::from_millis(random.within(1_500..4_000)),
             commit_wait: Duration::from_millis(random.below(4)),
             commit_batch: 1 << random.below(8),
         }
