@@ -109,10 +109,25 @@ pub async fn list<W: World>(
     names: &Names,
     node_id: &str,
 ) -> Result<(BTreeMap<u64, u64>, u64), ObjectError> {
+    let Known { lives, clock_ms, damaged } = known(objects, names, node_id).await?;
+    damaged.map_or(Ok((lives, clock_ms)), |damage| Err(ObjectError::Unknown(damage)))
+}
+
+/// What the bucket knows of the lives of a node.
+pub struct Known {
+    /// Life to ordinal.
+    pub lives: BTreeMap<u64, u64>,
+    /// The highest time one began at.
+    pub clock_ms: u64,
+    /// Why the newest life is not known.
+    pub damaged: Option<String>,
+}
+
+/// As `list`, where it does not matter which life is the newest.
+pub async fn known<W: World>(objects: &Objects<W>, names: &Names, node_id: &str) -> Result<Known, ObjectError> {
     let mut lives = BTreeMap::new();
     let mut clock_ms = 0;
     let mut after = None;
-    // Why the newest life so far is not known.
     let mut damaged = None;
     loop {
         let page = objects.list(&names.lives(node_id), after.as_ref(), LIVES_PAGE).await?;
@@ -136,7 +151,7 @@ pub async fn list<W: World>(
             }
         }
         if !page.more {
-            return damaged.map_or(Ok((lives, clock_ms)), |damage| Err(ObjectError::Unknown(damage)));
+            return Ok(Known { lives, clock_ms, damaged });
         }
     }
 }

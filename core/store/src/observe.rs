@@ -197,6 +197,9 @@ names! {
         Prefetched = "prefetched",
         Retired = "retired",
         RetiredByChain = "retired-node-of-a-retired-node",
+        RetirementOfTheHeir = "retirement-by-a-retired-node-refused",
+        DeletedWhileTakenOver = "deleted-while-taken-over",
+        HintsOfRetiredDropped = "hints-of-a-retired-node-dropped",
         RetiredNodeRefused = "retired-node-refused",
     }
 }

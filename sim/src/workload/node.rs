@@ -85,7 +85,8 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
         let key = (call.client.clone(), call.tenant.clone());
         let peer = peers.entry(key).or_insert_with(|| {
             Arc::new({
-                let rights = Rights { admin: call.client == super::operator::NAME };
+                let admin = [super::operator::NAME, super::operator::SECOND].contains(&call.client.as_str());
+                let rights = Rights { admin };
                 Peer::new(call.tenant.clone(), rights, format!("sim:{}", call.client))
             })
         });

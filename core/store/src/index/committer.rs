@@ -341,6 +341,7 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
             life: self.life,
             change_sequence: sequence + 1,
             journaled: self.visible.journaled(),
+            taken_over: false,
         };
         batch.put_bytes(STATE_KEY.into(), state.encode());
         (batch, wall_ms, trimmed)

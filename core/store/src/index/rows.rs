@@ -405,27 +405,33 @@ pub struct StateRow {
     /// Highest sequence number of that life's journal that was synced then: a directory whose journal ends before it
     /// has been rolled back. Zero without a journal.
     pub journaled: u64,
+    /// The node was retired, and its heir has made all of the index its own: it counts no more.
+    pub taken_over: bool,
 }
 
 impl StateRow {
     pub fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(32);
+        let mut bytes = BytesMut::with_capacity(33);
         bytes.put_u64_le(self.clock_ms);
         bytes.put_u64_le(self.life);
         bytes.put_u64_le(self.change_sequence);
         bytes.put_u64_le(self.journaled);
+        if self.taken_over {
+            bytes.put_u8(1);
+        }
         bytes.freeze()
     }
 
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
-        let row = Self {
-            clock_ms: reader.u64()?,
-            life: reader.u64()?,
-            change_sequence: reader.u64()?,
-            journaled: reader.u64()?,
+        let (clock_ms, life) = (reader.u64()?, reader.u64()?);
+        let (change_sequence, journaled) = (reader.u64()?, reader.u64()?);
+        let taken_over = match reader.rest() {
+            [] => false,
+            [1] => true,
+            _ => return None,
         };
-        reader.end(row)
+        Some(Self { clock_ms, life, change_sequence, journaled, taken_over })
     }
 }
 
@@ -489,8 +495,11 @@ mod tests {
             }
             prop_assert_eq!(DeadRow::put_id(&DeadRow::key(put_id)), Some(put_id));
             prop_assert_eq!(QuarantineRow::put_id(&QuarantineRow::key(put_id)), Some(put_id));
-            let state = StateRow { clock_ms: life, life: counter, change_sequence: expires_at_ms, journaled: life ^ counter };
-            prop_assert_eq!(StateRow::decode(&state.encode()), Some(state));
+            for taken_over in [false, true] {
+                let (clock_ms, change_sequence, journaled) = (life, expires_at_ms, life ^ counter);
+                let state = StateRow { clock_ms, life: counter, change_sequence, journaled, taken_over };
+                prop_assert_eq!(StateRow::decode(&state.encode()), Some(state));
+            }
         }
     }
 }

@@ -170,6 +170,15 @@ impl Names {
         self.path(&format!("node/{node_id}/retired"))
     }
 
+    /// All retirements, in the order in which they were decided.
+    pub fn retirements(&self) -> Path {
+        self.path("retirement")
+    }
+
+    pub fn retirement(&self, number: u64) -> Path {
+        self.retirements().join(format!("{number:020}"))
+    }
+
     pub fn heirs(&self, node_id: &str) -> Path {
         self.path(&format!("node/{node_id}/heir"))
     }

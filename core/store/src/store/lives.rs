@@ -2,6 +2,7 @@
 
 use crate::index::rows::Inheritance;
 use bettong_wire::PutId;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// This node's lives and those that it inherited.
@@ -18,6 +19,32 @@ struct Inherited {
     node_id: String,
     lives: BTreeMap<u64, u64>,
     state: Inheritance,
+    bond: Bond,
+}
+
+/// What ties a retired node to its heir; `node/{heir}/heir/{retired}` holds it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Bond {
+    /// The node with which it came, where another than this one retired it.
+    pub through: Option<String>,
+    /// The nodes that answered for it one after the other, the last of them this one, and since when: what such a node
+    /// deleted from then on was deleted of the retired node's, too.
+    pub since: Vec<Since>,
+    pub wall_ms: u64,
+}
+
+/// The order (life ordinal, counter) among a node's writes from which on it answers for another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Since {
+    pub node_id: String,
+    pub ordinal: u64,
+    pub counter: u64,
+}
+
+impl Bond {
+    fn order(&self) -> (u64, u64) {
+        self.since.last().map_or((u64::MAX, u64::MAX), |since| (since.ordinal, since.counter))
+    }
 }
 
 /// Bits of an inherited version's order that its counter takes, and its life's ordinal.
@@ -29,23 +56,26 @@ impl Lives {
         Self { own, inherited: Vec::new() }
     }
 
-    /// Takes a retired node's lives in; what is known of how far it is taken over stays.
-    pub fn inherit(&mut self, node_id: &str, lives: BTreeMap<u64, u64>) {
-        match self.inherited.iter_mut().find(|known| known.node_id == node_id) {
-            Some(known) => known.lives = lives,
-            None => {
-                let state = Inheritance::default();
-                self.inherited.push(Inherited { node_id: node_id.to_owned(), lives, state });
-            }
-        }
+    /// Takes a retired node's lives in; what is known of how far it is taken over stays. Whatever the order of the calls,
+    /// nodes are in the order in which they came to this one.
+    pub fn inherit(&mut self, node_id: &str, lives: BTreeMap<u64, u64>, bond: Bond) {
+        let known = self.known(node_id);
+        (known.lives, known.bond) = (lives, bond);
+        self.inherited.sort_by_key(|known| known.bond.order());
     }
 
     /// How far a retired node is taken over.
     pub fn set_state(&mut self, node_id: &str, state: Inheritance) {
-        match self.inherited.iter_mut().find(|known| known.node_id == node_id) {
-            Some(known) => known.state = state,
-            None => self.inherited.push(Inherited { node_id: node_id.to_owned(), lives: BTreeMap::new(), state }),
-        }
+        self.known(node_id).state = state;
+    }
+
+    fn known(&mut self, node_id: &str) -> &mut Inherited {
+        let at = self.inherited.iter().position(|known| known.node_id == node_id).unwrap_or_else(|| {
+            let (lives, state, bond) = Default::default();
+            self.inherited.push(Inherited { node_id: node_id.to_owned(), lives, state, bond });
+            self.inherited.len() - 1
+        });
+        &mut self.inherited[at]
     }
 
     pub fn state(&self, node_id: &str) -> Option<&Inheritance> {
@@ -57,10 +87,51 @@ impl Lives {
         self.inherited.iter().map(|known| known.node_id.clone()).collect()
     }
 
-    /// The first retired node that is not wholly taken over, and how far it is.
-    pub fn unfinished(&self) -> Option<(String, Inheritance)> {
-        let first = self.inherited.iter().find(|known| known.state != Inheritance::Done)?;
+    /// Of a retired node and those that came with it the first that is not wholly taken over, and how far it is.
+    pub fn unfinished(&self, node_id: &str) -> Option<(String, Inheritance)> {
+        let with_it = self.inherited.iter().filter(|known| self.came_with(known, node_id));
+        let first = with_it.into_iter().find(|known| known.state != Inheritance::Done)?;
         Some((first.node_id.clone(), first.state.clone()))
+    }
+
+    fn came_with(&self, known: &Inherited, node_id: &str) -> bool {
+        let mut at = Some(known);
+        for _ in 0..=self.inherited.len() {
+            match at {
+                Some(known) if known.node_id == node_id => return true,
+                Some(known) => {
+                    let through = known.bond.through.as_deref();
+                    at = through.and_then(|through| self.inherited.iter().find(|other| other.node_id == through));
+                }
+                None => return false,
+            }
+        }
+        false
+    }
+
+    fn all_taken_over(&self) -> bool {
+        self.inherited.iter().all(|known| known.state == Inheritance::Done)
+    }
+
+    pub fn bond(&self, node_id: &str) -> Option<&Bond> {
+        self.inherited.iter().find(|known| known.node_id == node_id).map(|known| &known.bond)
+    }
+
+    /// Whether the version `named`, which a delete named, was written by a node that answered for the retired `owner` then:
+    /// the delete was of everything that this one had of the key.
+    pub fn was_deleted_for(&self, owner: Owner, named: PutId) -> bool {
+        let Some(retired) = owner.0.checked_sub(1).and_then(|at| self.inherited.get(at)) else { return false };
+        let Some((by, order)) = self.place(named) else { return false };
+        let by = by.0.checked_sub(1).and_then(|at| self.inherited.get(at)).map(|known| known.node_id.as_str());
+        let (heirs, own) = match retired.bond.since.split_last() {
+            Some((own, heirs)) => (heirs, own),
+            None => return false,
+        };
+        let since = match by {
+            None => Some(own),
+            Some(node_id) => heirs.iter().find(|since| since.node_id == node_id),
+        };
+        since.is_some_and(|since| (since.ordinal, since.counter) <= order)
     }
 
     /// Whether everything that the retired node listed is in this node's index.
@@ -81,7 +152,7 @@ impl Lives {
     /// Whether the index says everything of objects of this life that is to be kept. While a node is not wholly taken over
     /// it does not: neither of that one's, nor of those that it had retired, which its index may name.
     pub fn is_accounted_for(&self, life: u64) -> bool {
-        self.own.contains_key(&life) || self.unfinished().is_none() && self.contains(life)
+        self.own.contains_key(&life) || self.all_taken_over() && self.contains(life)
     }
 
     /// Orders the versions of a key: inherited ones are older than this node's own.
@@ -123,12 +194,24 @@ impl Owner {
 mod tests {
     use super::*;
 
+    fn bond(through: Option<&str>, since: &[(&str, u64)]) -> Bond {
+        let since = since.iter().map(|(node_id, counter)| Since {
+            node_id: (*node_id).to_owned(),
+            ordinal: 1,
+            counter: *counter,
+        });
+        Bond { through: through.map(str::to_owned), since: since.collect(), wall_ms: 0 }
+    }
+
+    fn put_id(life: u64, counter: u64) -> PutId {
+        PutId { life, counter }
+    }
+
     #[test]
     fn inherited_versions_are_older_than_own_ones_and_ordered_among_themselves() {
         let mut lives = Lives::new([(10, 1), (11, 2)].into());
-        lives.inherit("b", [(20, 1), (21, 5)].into());
-        lives.inherit("c", [(30, 9)].into());
-        let put_id = |life, counter| PutId { life, counter };
+        lives.inherit("c", [(30, 9)].into(), bond(None, &[("a", 8)]));
+        lives.inherit("b", [(20, 1), (21, 5)].into(), bond(None, &[("a", 7)]));
         let ascending = [put_id(30, 7), put_id(20, 9), put_id(21, 1), put_id(10, 1), put_id(11, 1)];
         assert!(ascending.is_sorted_by_key(|put_id| lives.order(*put_id)));
         assert_eq!(lives.order(put_id(11, 3)), (2, 3), "what is written into marks and journals is as it was");
@@ -139,12 +222,37 @@ mod tests {
     #[test]
     fn a_node_that_is_not_wholly_taken_over_keeps_its_orphans() {
         let mut lives = Lives::new([(10, 1)].into());
-        lives.inherit("b", [(20, 1)].into());
+        lives.inherit("b", [(20, 1)].into(), bond(None, &[("a", 1)]));
         assert!(lives.contains(20) && !lives.is_accounted_for(20) && lives.is_accounted_for(10));
-        assert_eq!(lives.unfinished(), Some(("b".to_owned(), Inheritance::default())));
+        assert_eq!(lives.unfinished("b"), Some(("b".to_owned(), Inheritance::default())));
         lives.set_state("b", Inheritance::Done);
-        assert!(lives.is_accounted_for(20) && lives.unfinished().is_none() && !lives.contains(99));
-        lives.inherit("c", [(30, 1)].into());
+        assert!(lives.is_accounted_for(20) && lives.unfinished("b").is_none() && !lives.contains(99));
+        lives.inherit("c", [(30, 1)].into(), bond(None, &[("a", 2)]));
         assert!(!lives.is_accounted_for(20), "the node that was retired last may have retired the other");
+    }
+
+    #[test]
+    fn what_came_with_a_node_is_finished_with_it_and_holds_up_no_other() {
+        let mut lives = Lives::new([(10, 1)].into());
+        lives.inherit("b", [(20, 1)].into(), bond(None, &[("a", 1)]));
+        lives.inherit("c", [(30, 1)].into(), bond(None, &[("a", 2)]));
+        lives.inherit("d", [(40, 1)].into(), bond(Some("c"), &[("c", 5), ("a", 3)]));
+        lives.set_state("c", Inheritance::Done);
+        assert_eq!(lives.unfinished("c").map(|(node_id, _)| node_id).as_deref(), Some("d"));
+        lives.set_state("d", Inheritance::Done);
+        assert_eq!(lives.unfinished("c"), None);
+        assert!(lives.unfinished("b").is_some());
+    }
+
+    #[test]
+    fn a_delete_of_whoever_answered_for_a_node_is_of_what_that_node_had() {
+        let mut lives = Lives::new([(10, 1)].into());
+        lives.inherit("c", [(30, 1)].into(), bond(None, &[("a", 20)]));
+        lives.inherit("d", [(40, 1)].into(), bond(Some("c"), &[("c", 5), ("a", 21)]));
+        let d = lives.owner("d").unwrap();
+        let deleted = |named| lives.was_deleted_for(d, named);
+        assert!(!deleted(put_id(10, 20)) && deleted(put_id(10, 21)), "this node answers from 21 on");
+        assert!(!deleted(put_id(30, 4)) && deleted(put_id(30, 5)), "the node between from 5 on");
+        assert!(!deleted(put_id(40, 99)) && !deleted(put_id(77, 99)), "the retired node itself, and others, never");
     }
 }

@@ -36,6 +36,8 @@ pub struct NodeInfo {
 pub(super) struct Refresh {
     /// How far other nodes' indexes have been read.
     progress: BTreeMap<String, Progress>,
+    /// Retired nodes whose indexes count no more.
+    past: BTreeSet<String>,
     /// Since when the wall clock says of a dead mark that its time is over.
     pub old_marks: BTreeMap<PutId, Mono>,
 }
@@ -87,6 +89,23 @@ enum Hint {
     Settled,
     /// There was no room for it.
     Dropped,
+}
+
+/// Whether what another node's index says counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Counts,
+    /// Its heir has made all of it its own.
+    Past,
+}
+
+/// What became of one look at another node's index.
+enum Looked {
+    /// Nothing is new.
+    Nothing,
+    At(Look),
+    /// It counts no more.
+    Past,
 }
 
 /// What one look at another node's index read.
@@ -150,9 +169,14 @@ impl<W: World> Store<W> {
             }
         }
         shared.world.reached_if(listed.is_some(), State::PeersRefreshed);
-        for node_id in others.iter().filter(|node_id| !shared.lives.read().is_taken_over(node_id)) {
-            if let Err(error) = self.read_index(node_id, &mut refresh.progress).await {
-                tracing::debug!(error, node_id, "a node's index cannot be read now");
+        for node_id in others {
+            if shared.lives.read().is_taken_over(&node_id) || refresh.past.contains(&node_id) {
+                continue;
+            }
+            match self.read_index(&node_id, &mut refresh.progress).await {
+                Ok(Standing::Counts) => {}
+                Ok(Standing::Past) => drop(refresh.past.insert(node_id)),
+                Err(error) => tracing::debug!(error, node_id, "a node's index cannot be read now"),
             }
         }
         self.forget_marks(&mut refresh.old_marks, listed.as_ref()).await;
@@ -174,7 +198,7 @@ impl<W: World> Store<W> {
     }
 
     /// Reads another node's index from where the last look ended: its changes, or wholly where those are trimmed.
-    async fn read_index(&self, node_id: &str, progress: &mut BTreeMap<String, Progress>) -> Result<(), String> {
+    async fn read_index(&self, node_id: &str, progress: &mut BTreeMap<String, Progress>) -> Result<Standing, String> {
         let shared = &self.shared;
         let world = &shared.world;
         let node = self.node_number(node_id).ok_or_else(|| "too many nodes".to_owned())?;
@@ -184,10 +208,23 @@ impl<W: World> Store<W> {
         let from = if progress.reread(self.has_room()) { None } else { progress.next };
         let look = self.read_changes(&reader, node, from).await;
         let _ = world.enter(reader.close()).await;
-        if let Some(look) = look? {
-            progress.looked(look.next, look.whole, look.dropped);
+        match look? {
+            Looked::Nothing => {}
+            Looked::At(look) => progress.looked(look.next, look.whole, look.dropped),
+            Looked::Past => {
+                self.forget_hints_of(node);
+                world.reached(State::HintsOfRetiredDropped);
+                return Ok(Standing::Past);
+            }
         }
-        Ok(())
+        Ok(Standing::Counts)
+    }
+
+    /// Drops all that is known by another node's index.
+    pub(super) fn forget_hints_of(&self, node: NodeNum) {
+        for (key, entry) in self.shared.map.collect(|_, entry| entry.node == node) {
+            self.shared.map.remove(&key, node, entry.put_id);
+        }
     }
 
     /// Whether another hint fits.
@@ -196,14 +233,17 @@ impl<W: World> Store<W> {
         (shared.map.foreign() as u64).saturating_mul(HINT_BYTES) < shared.config.peer_hint_bytes
     }
 
-    /// The changes since `from`, or everything where that is `None` or trimmed; `None` where nothing is new.
-    async fn read_changes(&self, reader: &DbReader, node: NodeNum, from: Option<u64>) -> Result<Option<Look>, String> {
+    /// The changes since `from`, or everything where that is `None` or trimmed.
+    async fn read_changes(&self, reader: &DbReader, node: NodeNum, from: Option<u64>) -> Result<Looked, String> {
         let world = &self.shared.world;
         let failed = |error: slatedb::Error| error.to_string();
         let state = world.enter(reader.get(STATE_KEY)).await.map_err(failed)?;
-        let Some(state) = state.as_deref().and_then(StateRow::decode) else { return Ok(None) };
+        let Some(state) = state.as_deref().and_then(StateRow::decode) else { return Ok(Looked::Nothing) };
+        if state.taken_over {
+            return Ok(Looked::Past);
+        }
         if from == Some(state.change_sequence) {
-            return Ok(None);
+            return Ok(Looked::Nothing);
         }
         // An index that was lost and rebuilt counts from the start again.
         let from = from.filter(|from| *from <= state.change_sequence);
@@ -229,7 +269,7 @@ impl<W: World> Store<W> {
         } else {
             changes.into_iter().for_each(|(key, value)| dropped |= self.hint(node, key, value) == Hint::Dropped);
         }
-        Ok(Some(Look { next, whole: gap, dropped }))
+        Ok(Looked::At(Look { next, whole: gap, dropped }))
     }
 
     /// Says whether hints found no room.

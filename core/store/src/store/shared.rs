@@ -164,34 +164,33 @@ impl PlainNames {
 #[derive(Debug, Default)]
 pub(super) struct DeadBook {
     rows: BTreeMap<PutId, DeadRow>,
-    /// Of each key those that no mark names and whose bytes are still there: soon gone, or in a pack.
-    lingering: BTreeMap<ValueKey, BTreeSet<PutId>>,
+    of_keys: BTreeSet<(ValueKey, PutId)>,
 }
 
 impl DeadBook {
     pub fn insert(&mut self, put_id: PutId, row: DeadRow) {
         self.remove(put_id);
-        if row.mark == Mark::None {
-            self.lingering.entry(row.key).or_default().insert(put_id);
-        }
+        self.of_keys.insert((row.key, put_id));
         self.rows.insert(put_id, row);
     }
 
     pub fn remove(&mut self, put_id: PutId) {
-        let Some(row) = self.rows.remove(&put_id) else { return };
-        if let Some(of_key) = self.lingering.get_mut(&row.key) {
-            of_key.remove(&put_id);
-            if of_key.is_empty() {
-                self.lingering.remove(&row.key);
-            }
+        if let Some(row) = self.rows.remove(&put_id) {
+            self.of_keys.remove(&(row.key, put_id));
         }
     }
 
-    /// Replaced or evicted versions of `key` whose bytes are still there, and the packs that they are in: another node
-    /// may still look for them, and a listing would find them.
+    pub fn of_key(&self, key: &ValueKey) -> impl Iterator<Item = (PutId, &DeadRow)> {
+        let first = (*key, PutId { life: 0, counter: 0 });
+        let of_key = self.of_keys.range(first..).take_while(move |(of, _)| *of == first.0);
+        of_key.filter_map(|(_, put_id)| Some((*put_id, self.rows.get(put_id)?)))
+    }
+
+    /// Replaced or evicted versions of `key` that no mark names and whose bytes are still there, and the packs that they
+    /// are in: another node may still look for them, and a listing would find them.
     pub fn lingering(&self, key: &ValueKey) -> Vec<(PutId, Option<PutId>)> {
-        let of_key = self.lingering.get(key).into_iter().flatten();
-        of_key.filter_map(|put_id| Some((*put_id, self.rows.get(put_id)?.pack))).collect()
+        let unmarked = self.of_key(key).filter(|(_, row)| row.mark == Mark::None);
+        unmarked.map(|(put_id, row)| (put_id, row.pack)).collect()
     }
 
     pub fn contains(&self, put_id: PutId) -> bool {

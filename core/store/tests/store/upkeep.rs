@@ -297,9 +297,9 @@ async fn a_retired_node_is_refused_and_its_heir_answers_for_what_it_had() {
     assert_eq!(again.count("taken_over"), 0);
 
     // Its objects are the heir's to remove: the plain key that gave way, what is deleted, and orphans.
+    node.until(async |_| paths(&bucket, "/kv/").await.len() == 2).await;
     node.delete(block(0, 0)).await;
-    let done = scrub(&node, false).await;
-    assert_eq!(done.count("orphans_removed"), 1, "{:?}", done.counts);
+    assert_eq!(scrub(&node, false).await.count("orphans_removed"), 0);
     node.until(async |_| paths(&bucket, &format!("{}.0.", "00".repeat(32))).await.is_empty()).await;
     node.stop().await;
 
@@ -359,6 +359,74 @@ async fn one_heir_wins_and_an_heir_is_retired_with_all_that_it_inherited() {
     }
     // Of a node that it answers for already, nothing is left to do.
     assert_eq!(task(&c, Task::Retire, false, "a").await.unwrap().count("taken_over"), 0);
+    c.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_nodes_that_retire_each_other_one_stays() {
+    let bucket = Bucket::new();
+    let (a, b) = (filled(&bucket, "a").await, bucket.node("b").await);
+    // Claimed, and interrupted.
+    slice(&a, Task::Retire, false, "b", Vec::new()).await.unwrap();
+    let refused = task(&b, Task::Retire, false, "a").await.map(|_| ()).unwrap_err();
+    match refused.kind {
+        ErrorKind::Denied => assert!(refused.message.contains("claimed by node `a`"), "{refused:?}"),
+        _ => assert!(b.service.store().ended().is_some(), "{refused:?}"),
+    }
+    task(&a, Task::Retire, false, "b").await.unwrap();
+    a.stop().await;
+    assert!(matches!(opens(&bucket, "b").await, Err(OpenError::Retired { .. })));
+    opens(&bucket, "a").await.expect("the first to claim the other stays");
+}
+
+#[tokio::test]
+async fn what_an_heir_deletes_no_other_node_serves() {
+    let bucket = Bucket::new();
+    filled(&bucket, "a").await.stop().await;
+    let (b, c) = (bucket.node_with(eager("b")).await, bucket.node_with(eager("c")).await);
+    c.until(async |c| c.get(block(0, 0)).await.is_ok()).await;
+    b.put(block(1, 0), Level::Object, &[9; 300]).await.unwrap();
+    let done = task(&b, Task::Retire, false, "a").await.unwrap();
+    assert_eq!((done.count("here_already"), done.count("taken_over")), (1, 21));
+    for n in 0..2 {
+        b.delete(block(n, 0)).await;
+    }
+    for n in 0..2 {
+        c.until(async |c| c.get(block(n, 0)).await == Err(MissReason::Absent)).await;
+    }
+    assert_eq!(c.get(block(2, 0)).await, Ok(vec![2; 300]));
+    // What gave way and what was deleted is gone from the bucket, and no listing brings it back.
+    b.until(async |_| paths(&bucket, &format!("{}.0.", "01".repeat(32))).await.is_empty()).await;
+    b.stop().await;
+    c.stop().await;
+    for path in paths(&bucket, "node/b/index/").await {
+        bucket.objects.delete(&path).await.unwrap();
+    }
+    let b = bucket.node("b").await;
+    for n in 0..2 {
+        assert_eq!(b.get(block(n, 0)).await, Err(MissReason::Absent));
+    }
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_heir_deletes_while_it_takes_over_does_not_come_back() {
+    let bucket = Bucket::new();
+    filled(&bucket, "a").await.stop().await;
+    // It knows nothing of the other's blocks.
+    let b = bucket.node_with(StoreConfig { peer_hint_bytes: 0, ..config("b") }).await;
+    let (cursor, _) = slice(&b, Task::Retire, false, "a", Vec::new()).await.unwrap();
+    assert!(!cursor.is_empty());
+    b.delete(block(0, 0)).await;
+    b.stop().await;
+    // The heir of the heir knows it, too.
+    let c = bucket.node_with(StoreConfig { peer_hint_bytes: 0, ..config("c") }).await;
+    let (cursor, _) = slice(&c, Task::Retire, false, "b", Vec::new()).await.unwrap();
+    assert!(!cursor.is_empty());
+    let done = task(&c, Task::Retire, false, "b").await.unwrap();
+    assert_eq!((done.count("deleted_here"), done.count("taken_over")), (1, 21), "{:?}", done.counts);
+    assert_eq!(c.get(block(0, 0)).await, Err(MissReason::Absent));
+    c.until(async |_| paths(&bucket, &format!("{}.0.", "00".repeat(32))).await.is_empty()).await;
     c.stop().await;
 }
 

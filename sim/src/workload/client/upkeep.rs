@@ -170,7 +170,8 @@ impl Client {
 }
 
 impl Client {
-    /// One slice of a task of upkeep. Answers the cursor of the next; `None` where the slice was refused or broke off.
+    /// One slice of a task of upkeep. Answers the cursor of the next; where the slice broke off or was refused, why, as far
+    /// as that is known.
     pub async fn maintain(
         &mut self,
         daemon: &Daemon,
@@ -178,18 +179,24 @@ impl Client {
         dry_run: bool,
         cursor: Vec<u8>,
         argument: &str,
-    ) -> Option<Vec<u8>> {
+    ) -> Result<Vec<u8>, Option<ErrorKind>> {
         let argument = argument.to_owned();
         let bound_ms = self.random.within(1..2_000) as u32;
         let named = format!("{} {argument}{}", task.as_str(), if dry_run { " dry" } else { "" });
         let heard = self
             .ask(daemon, 0, Vec::new(), |_| Request::Maintain(Maintain { task, dry_run, cursor, argument, bound_ms }))
             .await;
-        let Heard::Answer(response) = heard else { return None };
-        let Outcome::Ok(Answer::Maintained { cursor }) = &response.outcome else {
-            self.trace(daemon, format_args!("{named} -> {}", brief(&response.outcome)));
-            self.expect(&response.outcome, &[ErrorKind::Invalid, ErrorKind::Denied], true, "a slice of upkeep");
-            return None;
+        let Heard::Answer(response) = heard else { return Err(None) };
+        let cursor = match &response.outcome {
+            Outcome::Ok(Answer::Maintained { cursor }) => cursor,
+            other => {
+                self.trace(daemon, format_args!("{named} -> {}", brief(other)));
+                self.expect(other, &[ErrorKind::Invalid, ErrorKind::Denied], true, "a slice of upkeep");
+                return Err(match other {
+                    Outcome::Error(error) => Some(error.kind),
+                    _ => None,
+                });
+            }
         };
         let payload = response.payloads.first();
         let report = payload.and_then(|text| serde_json::from_slice::<serde_json::Value>(text.as_ref()).ok());
@@ -201,6 +208,6 @@ impl Client {
             let run = self.shared.cluster.run();
             run.fail("O14", format!("a dry run of {} on {} changes something: {counts}", task.as_str(), daemon.name));
         }
-        Some(cursor.clone())
+        Ok(cursor.clone())
     }
 }

@@ -17,7 +17,7 @@ use crate::index::rows::{DeadRow, FORMAT_KEY, Inheritance, Mark, PackRow, Quaran
 use crate::index::{Entry, NodeNum};
 use crate::keys::Key;
 use crate::objects::Page;
-use crate::observe::Point;
+use crate::observe::{Point, State};
 use crate::world::World;
 use bettong_wire::envelope::{HEADER_LEN, Kind};
 use bettong_wire::request::Level;
@@ -27,6 +27,7 @@ use futures::{StreamExt, stream};
 use object_store::ObjectMeta;
 use slatedb::DbReader;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Rows that are taken over in one commit.
 const ROWS_A_BATCH: usize = 256;
@@ -34,6 +35,9 @@ const ROWS_A_BATCH: usize = 256;
 const LISTED_A_BATCH: usize = 4096;
 /// Headers that are read at once.
 const HEADERS_AT_ONCE: usize = 8;
+/// How long a batch waits for uploads of its keys, and when to come again where that did not suffice.
+const UPLOAD_WAIT: Duration = Duration::from_secs(1);
+const UPLOAD_MS: u32 = 200;
 
 /// One value that the retired node listed.
 struct Legacy {
@@ -59,8 +63,10 @@ enum Verdict {
     Replace(Entry),
     /// It is this node's already, and here is a better place of its bytes.
     Move,
-    /// Not taken over; what to count.
-    Leave(&'static str),
+    /// Not taken over, and dead from now on: this node has a better one, or deleted the key; what to count.
+    Bury(&'static str),
+    /// Dead already, or this node's own already; what to count.
+    Keep(&'static str),
 }
 
 impl<W: World> Store<W> {
@@ -92,10 +98,8 @@ impl<W: World> Store<W> {
             self.shared.world.at(Point::DuringRetire).await;
             let began = self.mono();
             let (batch, last) = self.rows_behind(reader, &from, &quarantined).await.map_err(retry)?;
-            let Some(last) = last else {
-                return self.settle(vec![inherit(node_id, Inheritance::Done)]).await;
-            };
-            self.take_batch(batch, Some(inherit(node_id, Inheritance::Index(last.clone()))), report).await?;
+            let Some(last) = last else { return self.finish(node_id).await };
+            self.take_batch(node_id, batch, Some(Inheritance::Index(last.clone())), report).await?;
             if self.is_over(slice) {
                 return Ok(());
             }
@@ -191,15 +195,13 @@ impl<W: World> Store<W> {
                 let header = header.map_err(unanswered)?;
                 found.values.extend(header.map(|(key, row)| Legacy { key, row, quarantined: false }));
             }
-            self.take_packs(owner, &objects, &mut found, report).await?;
-            let state = match &last {
-                Some(last) if more => Inheritance::Listing(last.to_string()),
-                _ => Inheritance::Done,
-            };
-            self.take_batch(found, Some(inherit(node_id, state.clone())), report).await?;
-            if state == Inheritance::Done {
+            self.take_packs(node_id, &objects, &mut found, report).await?;
+            let reached = last.as_ref().filter(|_| more).map(|last| Inheritance::Listing(last.to_string()));
+            let is_last = reached.is_none();
+            self.take_batch(node_id, found, reached, report).await?;
+            if is_last {
                 shared.horizons.lock().clear();
-                return Ok(());
+                return self.finish(node_id).await;
             }
             if self.is_over(slice) {
                 return Ok(());
@@ -213,12 +215,13 @@ impl<W: World> Store<W> {
     /// page of packs may name millions of values. What is found once more after a death is dead or here by then.
     async fn take_packs(
         &self,
-        owner: Option<Owner>,
+        node_id: &str,
         objects: &[ObjectMeta],
         found: &mut Batch,
         report: &mut Report,
     ) -> Result<(), ServiceError> {
         let shared = &self.shared;
+        let owner = shared.lives.read().owner(node_id);
         let theirs = objects.iter().filter_map(|object| {
             let (namespace, pack) = shared.names.parse_pack(&object.location)?;
             let place = shared.lives.read().place(pack);
@@ -239,7 +242,7 @@ impl<W: World> Store<W> {
                 }
             }
             if found.values.len() + found.dead.len() >= LISTED_A_BATCH {
-                self.take_batch(std::mem::take(found), None, report).await?;
+                self.take_batch(node_id, std::mem::take(found), None, report).await?;
             }
         }
         Ok(())
@@ -248,8 +251,9 @@ impl<W: World> Store<W> {
     /// Commits one batch, together with how far it got where it is the last of its page.
     async fn take_batch(
         &self,
+        node_id: &str,
         batch: Batch,
-        progress: Option<IndexChange>,
+        reached: Option<Inheritance>,
         report: &mut Report,
     ) -> Result<(), ServiceError> {
         let shared = &self.shared;
@@ -268,18 +272,34 @@ impl<W: World> Store<W> {
             keyed.push((key_of(&legacy.key)?, legacy));
         }
         self.has_room_for(keyed.len())?;
+        self.uploaded(keyed.iter().map(|(key, _)| key)).await;
         let buried = dead.iter().map(|(_, row)| key_of(&row.key)).collect::<Result<Vec<_>, _>>()?;
         let _guard = self.locks.lock(keyed.iter().map(|(key, _)| *key).chain(buried)).await;
         report.add("packs", packs.len() as u64);
         let mut changes: Vec<_> = packs.into_iter().map(|(pack, row)| IndexChange::Pack { pack, row }).collect();
         changes.extend(dead.into_iter().filter_map(|(put_id, row)| self.dead_in_pack(put_id, row)));
-        let (mut replaced, mut taken) = (Vec::new(), Vec::new());
+        if keyed.iter().any(|(key, _)| self.is_journaled(key)) {
+            let message = "what is to be taken over was put here, too, and is only in the journal yet";
+            return Err(ServiceError::busy(message, UPLOAD_MS));
+        }
+        let (mut gone, mut taken) = (Vec::new(), Vec::new());
+        let wall_ms = shared.wall_ms();
+        let bury = |key: ValueKey, old: &Entry| {
+            let (put_id, pack) = (old.put_id, old.in_pack.map(|place| place.pack));
+            IndexChange::Dead { key, put_id, wall_ms, mark: Mark::None, pack }
+        };
         for (key, legacy) in keyed {
             let put_id = legacy.row.entry.put_id;
             report.count("listed");
-            match self.verdict(&key, &legacy) {
-                Verdict::Leave(why) => {
+            match self.verdict(node_id, &key, &legacy) {
+                Verdict::Keep(why) => {
                     report.count(why);
+                    continue;
+                }
+                Verdict::Bury(why) => {
+                    report.count(why);
+                    changes.push(bury(legacy.key, &legacy.row.entry));
+                    gone.push((legacy.key, put_id, Mark::None));
                     continue;
                 }
                 Verdict::Take => {}
@@ -289,9 +309,8 @@ impl<W: World> Store<W> {
                     continue;
                 }
                 Verdict::Replace(old) => {
-                    let (put_id, wall_ms, pack) = (old.put_id, shared.wall_ms(), old.in_pack.map(|place| place.pack));
-                    changes.push(IndexChange::Dead { key: legacy.key, put_id, wall_ms, mark: Mark::None, pack });
-                    replaced.push((legacy.key, put_id, Mark::None));
+                    changes.push(bury(legacy.key, &old));
+                    gone.push((legacy.key, old.put_id, Mark::None));
                 }
             }
             report.count("taken_over");
@@ -302,13 +321,27 @@ impl<W: World> Store<W> {
                 changes.push(IndexChange::Quarantine { key: legacy.key, put_id });
             }
         }
-        changes.extend(progress);
+        changes.extend(reached.map(|state| IndexChange::Inherit { node_id: node_id.to_owned(), state }));
         self.settle(changes).await?;
         self.account_taken(&taken);
-        if !replaced.is_empty() {
-            self.remove_objects(replaced);
+        if !gone.is_empty() {
+            self.remove_objects(gone);
         }
         Ok(())
+    }
+
+    /// Whether the newest version of the key here is not in the object store yet, but will be.
+    fn is_journaled(&self, key: &Key) -> bool {
+        let shown = self.shared.map.get(key, NodeNum::SELF);
+        shown.is_some_and(|own| own.level == Level::Journal) || self.shared.shadowed.lock().contains_key(key)
+    }
+
+    /// Waits a while for the uploads of what is journaled of `keys`: which version stays is decided among those that are in
+    /// the object store.
+    async fn uploaded<'a>(&self, mut keys: impl Iterator<Item = &'a Key>) {
+        if keys.any(|key| self.is_journaled(key)) {
+            self.flush(UPLOAD_WAIT).await;
+        }
     }
 
     fn has_room_for(&self, more: usize) -> Result<(), ServiceError> {
@@ -335,31 +368,41 @@ impl<W: World> Store<W> {
     }
 
     /// Needs the key's lock.
-    fn verdict(&self, key: &Key, legacy: &Legacy) -> Verdict {
+    fn verdict(&self, node_id: &str, key: &Key, legacy: &Legacy) -> Verdict {
         let shared = &self.shared;
         let put_id = legacy.row.entry.put_id;
-        if shared.dead.lock().contains(put_id) {
-            return Verdict::Leave("dead");
-        }
-        let hidden = shared.shadowed.lock().contains_key(key);
-        let Some(own) = shared.map.get(key, NodeNum::SELF) else {
-            return if hidden { Verdict::Leave("here_already") } else { Verdict::Take };
-        };
-        let plain = key.kind == Kind::Plain;
         let lives = shared.lives.read();
+        {
+            let dead = shared.dead.lock();
+            if dead.contains(put_id) {
+                return Verdict::Keep("dead");
+            }
+            let mut named = dead.of_key(&legacy.key).filter(|(_, row)| row.mark != Mark::None);
+            if let Some(owner) = lives.owner(node_id)
+                && named.any(|(named, _)| lives.was_deleted_for(owner, named))
+            {
+                shared.world.reached(State::DeletedWhileTakenOver);
+                return Verdict::Bury("deleted_here");
+            }
+        }
+        let Some(own) = shared.map.get(key, NodeNum::SELF) else { return Verdict::Take };
+        let plain = key.kind == Kind::Plain;
         let older = match (lives.place(own.put_id), lives.place(put_id)) {
-            (Some((one, own)), Some((other, theirs))) => one == other && own < theirs,
-            _ => false,
+            (Some((one, own)), Some((other, theirs))) if one == other => own < theirs,
+            (Some((Owner::SELF, _)), _) => false,
+            _ => lives.order(own.put_id) < lives.order(put_id),
         };
+        let of_no_use = own.is_expired(shared.wall_ms()) || (own.quarantined && !legacy.quarantined && !plain);
+        drop(lives);
         match own.level {
             Level::Object if own.put_id == put_id && rank(shared, &own) < rank(shared, &legacy.row.entry) => {
                 Verdict::Move
             }
-            _ if own.put_id == put_id => Verdict::Leave("here_already"),
-            Level::Object if older || (own.quarantined && !legacy.quarantined && !plain) => Verdict::Replace(own),
-            Level::Memory if !plain => Verdict::Take,
-            _ if plain => Verdict::Leave("plain_keys_hidden"),
-            _ => Verdict::Leave("here_already"),
+            _ if own.put_id == put_id => Verdict::Keep("here_already"),
+            Level::Object if older || of_no_use => Verdict::Replace(own),
+            Level::Memory if !plain || of_no_use => Verdict::Take,
+            _ if plain => Verdict::Bury("plain_keys_hidden"),
+            _ => Verdict::Bury("here_already"),
         }
     }
 
@@ -383,13 +426,14 @@ impl<W: World> Store<W> {
             report.note(format!("node `{node_id}` has no index that can be read: the bucket would be listed"));
             return Ok(Vec::new());
         };
-        let surveyed = self.survey_rows(&reader, from.to_vec(), slice, report).await;
+        let surveyed = self.survey_rows(node_id, &reader, from.to_vec(), slice, report).await;
         let _ = shared.world.enter(reader.close()).await;
         surveyed.map_err(retry)
     }
 
     async fn survey_rows(
         &self,
+        node_id: &str,
         reader: &DbReader,
         mut from: Vec<u8>,
         slice: Slice,
@@ -406,8 +450,8 @@ impl<W: World> Store<W> {
             for legacy in batch.values {
                 report.count("listed");
                 let Some(key) = self.shared.key(&legacy.key) else { continue };
-                match self.verdict(&key, &legacy) {
-                    Verdict::Leave(why) => report.count(why),
+                match self.verdict(node_id, &key, &legacy) {
+                    Verdict::Keep(why) | Verdict::Bury(why) => report.count(why),
                     Verdict::Move => report.count("here_already"),
                     Verdict::Take | Verdict::Replace(_) => {
                         report.count("would_take_over");
@@ -422,8 +466,4 @@ impl<W: World> Store<W> {
             from = last;
         }
     }
-}
-
-fn inherit(node_id: &str, state: Inheritance) -> IndexChange {
-    IndexChange::Inherit { node_id: node_id.to_owned(), state }
 }

@@ -10,6 +10,7 @@ mod packs;
 mod prefetch;
 mod report;
 pub(super) mod retire;
+mod retirements;
 mod scrub;
 
 pub use report::Report;

@@ -1,41 +1,45 @@
 //! Retiring a node: it is fenced for ever, and this node answers for what it had.
 //!
 //! The steps, each durable before the next, and each harmless when it is done again:
-//! 1. the claim `node/{id}/retired`, created only if absent: of several heirs one wins;
-//! 2. a life of the retired node that says who retired it: a daemon that returns is refused, one that runs ends;
-//! 3. its index is opened once for writing: from then on its daemon can make nothing durable;
-//! 4. `node/{own id}/heir/{id}`: its lives are this node's from now on;
-//! 5. its index is read, or the bucket listed where it has none, and what it names becomes this node's own, batch by
-//!    batch, each together with how far it got.
+//! 1. the claim (`retirements.rs`): of several heirs one wins, and nobody who was retired himself;
+//! 2. `node/{id}/retired`: from now on a start of the node is refused;
+//! 3. a life of the retired node that says who retired it: a daemon of it that runs ends;
+//! 4. its index is opened once for writing: from then on its daemon can make nothing durable;
+//! 5. `node/{own id}/heir/{id}`: its lives are this node's from now on;
+//! 6. its index is read, or the bucket listed where it has none, and what it names becomes this node's own, batch by
+//!    batch, each together with how far it got;
+//! 7. its index is marked as taken over: other nodes drop what they know by it. Until then a delete here names what the
+//!    retired node's index shows, too.
 //!
-//! Nodes that it had retired itself are taken over with it, from where it stopped.
+//! Nodes that it had retired itself, or claimed, are taken over with it, from where it stopped.
 
-use super::super::lives::Lives;
+use super::super::lives::{Bond, Lives, Since};
 use super::super::{OpenError, Store};
+use super::retirements::{Claim, ClaimError, Retirements};
 use super::scrub::unanswered;
 use super::{Report, Slice, bad_cursor};
-use crate::index::NodeNum;
 use crate::index::committer::IndexChange;
 use crate::index::db::IndexHome;
-use crate::index::rows::{FORMAT_KEY, Inheritance, InheritanceRow};
+use crate::index::rows::{FORMAT_KEY, Inheritance, InheritanceRow, STATE_KEY, StateRow};
 use crate::life;
 use crate::objects::names::Names;
 use crate::objects::{ObjectError, Objects};
 use crate::observe::{Point, State};
 use crate::record::{self, RECORD_BYTES_MAX};
-use crate::world::World;
+use crate::world::{Clock, World};
 use bettong_wire::{ErrorKind, ServiceError};
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
+use slatedb::WriteBatch;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Nodes that one node may have retired, with those that they had.
 pub(in crate::store) const RETIRED_MAX: usize = 1024;
-/// Links from one heir to the next that are followed.
-const CHAIN_MAX: usize = 64;
-/// The cursor of a retirement whose first four steps are done; how far the fifth got is in the index.
+/// The cursor of a retirement whose first five steps are done; how far the sixth got is in the index.
 const TAKING_OVER: &[u8] = &[1];
 
-/// What `node/{id}/retired` and `node/{heir}/heir/{id}` hold.
+/// What `node/{id}/retired` holds.
 #[derive(Serialize, Deserialize)]
 pub struct RetiredRecord {
     /// The node that retired it.
@@ -49,10 +53,17 @@ pub async fn retired_by<W: World>(
     names: &Names,
     node_id: &str,
 ) -> Result<Option<RetiredRecord>, ObjectError> {
-    let path = names.retired(node_id);
+    read_record(objects, &names.retired(node_id)).await
+}
+
+/// Reads a record, twice where the first does not verify; `None` where there is none.
+async fn read_record<W: World, T: serde::de::DeserializeOwned>(
+    objects: &Objects<W>,
+    path: &Path,
+) -> Result<Option<T>, ObjectError> {
     let mut damage = String::new();
     for _ in 0..2 {
-        match objects.get(&path, RECORD_BYTES_MAX).await {
+        match objects.get(path, RECORD_BYTES_MAX).await {
             Ok(bytes) => match record::decode(&bytes) {
                 Ok(held) => return Ok(Some(held)),
                 Err(error) => damage = error,
@@ -74,8 +85,12 @@ pub(in crate::store) async fn inherited<W: World>(
     let page = objects.list(&names.heirs(node_id), None, RETIRED_MAX).await?;
     for record in page.objects {
         let Some(of) = record.location.filename() else { continue };
-        let (inherited, _) = life::list(objects, names, of).await?;
-        lives.inherit(of, inherited);
+        let bond: Bond = read_record(objects, &record.location).await?.unwrap_or_default();
+        let known = life::known(objects, names, of).await?;
+        if let Some(damage) = known.damaged {
+            tracing::warn!(damage, node_id = of, "of a retired node the newest life is not known; its others are");
+        }
+        lives.inherit(of, known.lives, bond);
     }
     Ok(())
 }
@@ -98,7 +113,7 @@ impl<W: World> Store<W> {
             _ => return Err(bad_cursor()),
         }
         loop {
-            let unfinished = self.shared.lives.read().unfinished();
+            let unfinished = self.shared.lives.read().unfinished(node_id);
             let Some((of, state)) = unfinished else { return Ok(Vec::new()) };
             report.stage("entries");
             self.shared.world.at(Point::DuringRetire).await;
@@ -126,24 +141,19 @@ impl<W: World> Store<W> {
         Ok(())
     }
 
-    /// Steps 1 to 4.
+    /// Steps 1 to 5.
     async fn fence(&self, node_id: &str, report: &mut Report) -> Result<(), ServiceError> {
         let shared = &self.shared;
         report.stage("fence");
-        let (lives, clock_ms) = life::list(&shared.objects, &shared.names, node_id).await.map_err(unanswered)?;
+        let (lives, _) = life::list(&shared.objects, &shared.names, node_id).await.map_err(unanswered)?;
         if lives.is_empty() {
             let message = format!("there is no node `{node_id}` under this prefix");
             return Err(ServiceError::new(ErrorKind::Invalid, message));
         }
         self.claim(node_id).await?;
-        shared.world.at(Point::DuringRetire).await;
-        let own = &shared.config.node_id;
-        let fenced = life::fence(&shared.world, &shared.objects, &shared.names, node_id, own).await;
-        fenced.map_err(|error| retry(error.to_string()))?;
-        shared.world.at(Point::DuringRetire).await;
-        close_for_writing(&shared.home, &shared.names, node_id, clock_ms).await.map_err(retry)?;
-        shared.world.at(Point::DuringRetire).await;
-        self.become_heir(node_id).await?;
+        self.shut_out(node_id).await?;
+        let known = shared.lives.read().bond(node_id).cloned();
+        self.become_heir(node_id, known.unwrap_or_default()).await?;
         report.note(format!(
             "node `{node_id}` is fenced; what only its own journal holds, on its own disk, is not in the bucket and is \
              not taken over"
@@ -155,46 +165,76 @@ impl<W: World> Store<W> {
     /// Step 1; or whose the node is already.
     async fn claim(&self, node_id: &str) -> Result<(), ServiceError> {
         let shared = &self.shared;
-        let held = RetiredRecord { by: shared.config.node_id.clone(), wall_ms: shared.wall_ms() };
-        let bytes = record::encode(&held).map_err(|error| ServiceError::new(ErrorKind::Internal, error))?;
-        match shared.objects.create(&shared.names.retired(node_id), bytes.into()).await {
-            Ok(()) => return Ok(()),
-            // Somebody was faster, or our own first attempt was: what is there decides.
-            Err(ObjectError::AlreadyExists | ObjectError::Unknown(_)) => {}
-            Err(error) => return Err(unanswered(error)),
-        }
-        let mut of = node_id.to_owned();
-        for _ in 0..CHAIN_MAX {
-            let held = retired_by(&shared.objects, &shared.names, &of).await.map_err(unanswered)?;
-            match held {
-                Some(held) if held.by == shared.config.node_id => return Ok(()),
-                Some(held) => of = held.by,
-                None if of == node_id => return Err(retry("whether the node is claimed is not known".to_owned())),
-                None => break,
+        let (own, wall_ms) = (shared.config.node_id.as_str(), shared.wall_ms());
+        let claimed = Retirements::claim(&shared.world, &shared.objects, &shared.names, node_id, own, wall_ms).await;
+        let message = match claimed {
+            Ok(Claim::Ours) => return Ok(()),
+            Ok(Claim::Theirs { heir }) => {
+                format!("node `{node_id}` was retired, and node `{heir}` answers for it: retire `{heir}` first")
             }
-        }
-        let message = format!("node `{node_id}` was retired by node `{of}`, which answers for it: retire `{of}` first");
+            Ok(Claim::Retired { by }) => {
+                shared.world.reached(State::RetirementOfTheHeir);
+                format!("this node, `{own}`, was claimed by node `{by}`, which retires it: it can retire no other")
+            }
+            Err(ClaimError::Objects(error)) => return Err(unanswered(error)),
+            Err(error @ ClaimError::Contended) => return Err(retry(error.to_string())),
+            Err(error @ ClaimError::Full) => return Err(ServiceError::busy(error.to_string(), 0)),
+            Err(error @ ClaimError::Damaged { .. }) => {
+                return Err(ServiceError::new(ErrorKind::Unavailable, error.to_string()));
+            }
+        };
         Err(ServiceError::new(ErrorKind::Denied, message))
     }
 
-    /// Step 4.
-    async fn become_heir(&self, node_id: &str) -> Result<(), ServiceError> {
+    /// Steps 2 to 4.
+    async fn shut_out(&self, node_id: &str) -> Result<(), ServiceError> {
         let shared = &self.shared;
+        shared.world.at(Point::DuringRetire).await;
+        let own = &shared.config.node_id;
+        let held = RetiredRecord { by: own.clone(), wall_ms: shared.wall_ms() };
+        let bytes = record::encode(&held).map_err(|error| ServiceError::new(ErrorKind::Internal, error))?;
+        match shared.objects.create(&shared.names.retired(node_id), bytes.into()).await {
+            Ok(()) | Err(ObjectError::AlreadyExists) => {}
+            Err(error) => return Err(unanswered(error)),
+        }
+        shared.world.at(Point::DuringRetire).await;
+        let fenced = life::fence(&shared.world, &shared.objects, &shared.names, node_id, own).await;
+        fenced.map_err(|error| retry(error.to_string()))?;
+        shared.world.at(Point::DuringRetire).await;
+        let (_, clock_ms) = life::list(&shared.objects, &shared.names, node_id).await.map_err(unanswered)?;
+        close_for_writing(&shared.home, &shared.names, node_id, clock_ms).await.map_err(retry)?;
+        shared.world.at(Point::DuringRetire).await;
+        Ok(())
+    }
+
+    /// Step 5. `bond` says who answered for the node before.
+    async fn become_heir(&self, node_id: &str, mut bond: Bond) -> Result<(), ServiceError> {
+        let shared = &self.shared;
+        let own = &shared.config.node_id;
         let (lives, _) = life::list(&shared.objects, &shared.names, node_id).await.map_err(unanswered)?;
         let known = shared.lives.read().retired();
         if known.len() >= RETIRED_MAX && !known.iter().any(|known| known == node_id) {
             let message = format!("this node answers for {RETIRED_MAX} retired nodes, which is the limit");
             return Err(ServiceError::busy(message, 0));
         }
-        let held = RetiredRecord { by: shared.config.node_id.clone(), wall_ms: shared.wall_ms() };
-        let bytes = record::encode(&held).map_err(|error| ServiceError::new(ErrorKind::Internal, error))?;
-        let path = shared.names.heir(&shared.config.node_id, node_id);
-        shared.objects.put_unique(&path, bytes.into()).await.map_err(unanswered)?;
-        shared.lives.write().inherit(node_id, lives);
+        let path = shared.names.heir(own, node_id);
+        // Said before, it was true since then: a delete of this node's may rely on it.
+        match read_record(&shared.objects, &path).await.map_err(unanswered)? {
+            Some(held) => bond = held,
+            None => {
+                let (ordinal, counter) = shared.order(shared.draw_put_id());
+                bond.since.retain(|since| since.node_id != *own);
+                bond.since.push(Since { node_id: own.clone(), ordinal, counter });
+                bond.wall_ms = shared.wall_ms();
+                let bytes = record::encode(&bond).map_err(|error| ServiceError::new(ErrorKind::Internal, error))?;
+                shared.objects.put_unique(&path, bytes.into()).await.map_err(unanswered)?;
+            }
+        }
+        shared.lives.write().inherit(node_id, lives, bond);
         Ok(())
     }
 
-    /// One step of step 5: as many rows as the slice allows.
+    /// One step of step 6: as many rows as the slice allows.
     async fn take_over(
         &self,
         node_id: &str,
@@ -217,7 +257,9 @@ impl<W: World> Store<W> {
             Inheritance::Listing(from) => self.take_listed(node_id, from, slice, report).await?,
         }
         if shared.lives.read().is_taken_over(node_id) {
-            self.forget_hints(node_id);
+            if let Some(number) = self.known_number(node_id) {
+                self.forget_hints_of(number);
+            }
             shared.world.reached(State::Retired);
             report.count("nodes_taken_over");
             report.note(format!("this node answers for everything that node `{node_id}` listed"));
@@ -225,30 +267,42 @@ impl<W: World> Store<W> {
         Ok(())
     }
 
-    /// Whether the retired node's index was ever complete.
+    /// Whether the retired node's index says what it had: it was complete once, and nobody has taken it over since, whose
+    /// own index would say what became of it.
     async fn is_complete(&self, node_id: &str) -> Result<bool, String> {
         let shared = &self.shared;
         let reader = shared.home.open_reader(shared.names.index(node_id)).await.map_err(|error| error.to_string())?;
-        let found = shared.world.enter(reader.get(FORMAT_KEY)).await;
+        let complete = shared.world.enter(reader.get(FORMAT_KEY)).await;
+        let state = shared.world.enter(reader.get(STATE_KEY)).await;
         let _ = shared.world.enter(reader.close()).await;
-        Ok(found.map_err(|error| error.to_string())?.is_some())
+        let failed = |error: slatedb::Error| error.to_string();
+        let state = state.map_err(failed)?.as_deref().and_then(StateRow::decode).unwrap_or_default();
+        Ok(complete.map_err(failed)?.is_some() && !state.taken_over)
     }
 
-    /// The nodes that the retired one had retired are this node's now, as far as it had come with them.
+    /// The nodes that the retired one had retired or claimed are this node's now, as far as it had come with them.
     async fn inherit_heirs_of(&self, node_id: &str) -> Result<(), ServiceError> {
         let shared = &self.shared;
         let own = &shared.config.node_id;
         let page = shared.objects.list(&shared.names.heirs(node_id), None, RETIRED_MAX).await.map_err(unanswered)?;
-        for record in page.objects {
-            let Some(of) = record.location.filename().filter(|of| of != own) else { continue };
+        let said = page.objects.iter().filter_map(|record| record.location.filename().map(str::to_owned));
+        let claims = Retirements::read(&shared.objects, &shared.names).await.map_err(unanswered)?;
+        let claimed = claims.of(node_id).map(str::to_owned);
+        let nodes: BTreeSet<String> = said.chain(claimed).filter(|of| of != own).collect();
+        for of in nodes {
             // Cut short before the state was durable, it is asked for again: to begin anew would bring back what the
             // retired heir let go.
-            if shared.lives.read().state(of).is_some_and(|state| *state != Inheritance::default()) {
+            if shared.lives.read().state(&of).is_some_and(|state| *state != Inheritance::default()) {
                 continue;
             }
-            let state = self.state_in(node_id, of).await.map_err(retry)?;
-            self.become_heir(of).await?;
-            self.settle(vec![IndexChange::Inherit { node_id: of.to_owned(), state }]).await?;
+            let bond = read_record(&shared.objects, &shared.names.heir(node_id, &of)).await.map_err(unanswered)?;
+            if bond.is_none() {
+                self.shut_out(&of).await?;
+            }
+            let bond = Bond { through: Some(node_id.to_owned()), ..bond.unwrap_or_default() };
+            let state = self.state_in(node_id, &of).await.map_err(retry)?;
+            self.become_heir(&of, bond).await?;
+            self.settle(vec![IndexChange::Inherit { node_id: of, state }]).await?;
             shared.world.reached(State::RetiredByChain);
         }
         Ok(())
@@ -264,37 +318,73 @@ impl<W: World> Store<W> {
         Ok(row.as_deref().and_then(Inheritance::decode).unwrap_or_default())
     }
 
-    /// Of a node that is taken over those entries go that are this node's own by now. The others stay: a delete of their
-    /// keys must name them, since other nodes still know them by the retired node's index.
-    fn forget_hints(&self, node_id: &str) {
-        let shared = &self.shared;
-        let Some(number) = self.known_number(node_id) else { return };
-        for (key, entry) in shared.map.collect(|_, entry| entry.node == number) {
-            if shared.map.get(&key, NodeNum::SELF).is_some_and(|own| own.put_id == entry.put_id) {
-                shared.map.remove(&key, number, entry.put_id);
-            }
-        }
+    /// Step 7, once every row of the retired node is settled here.
+    pub(super) async fn finish(&self, node_id: &str) -> Result<(), ServiceError> {
+        self.shared.world.at(Point::DuringRetire).await;
+        self.mark_taken(node_id).await.map_err(|error| retry(format!("the index of `{node_id}`: {error}")))?;
+        self.shared.world.at(Point::DuringRetire).await;
+        let (node_id, state) = (node_id.to_owned(), Inheritance::Done);
+        self.settle(vec![IndexChange::Inherit { node_id, state }]).await
     }
 
-    /// At a start: everything that retired nodes had and the bucket shows is in the index, as a listing just found.
+    async fn mark_taken(&self, node_id: &str) -> Result<(), String> {
+        let shared = &self.shared;
+        let world = &shared.world;
+        let known = life::known(&shared.objects, &shared.names, node_id).await.map_err(|error| error.to_string())?;
+        let home = home_of(&shared.home, known.clock_ms);
+        let db = home.open(shared.names.index(node_id)).await.map_err(|error| error.to_string())?;
+        let write = async {
+            let state = db.get(STATE_KEY).await?;
+            let state = state.as_deref().and_then(StateRow::decode).unwrap_or_default();
+            home.floor.raise(state.clock_ms);
+            let mut batch = WriteBatch::new();
+            // Another sequence: whoever has read all changes looks again.
+            let change_sequence = state.change_sequence.saturating_add(1);
+            batch.put(STATE_KEY, StateRow { change_sequence, taken_over: true, ..state }.encode());
+            let handle = db.write(batch).await?;
+            db.flush().await?;
+            handle.await_durable().await
+        };
+        let written = world.enter(Box::pin(write)).await;
+        let closed = world.enter(db.close()).await;
+        written.and(closed).map_err(|error: slatedb::Error| error.to_string())
+    }
+
+    /// At a start: everything that retired nodes had and the bucket shows is in the index, as a listing just found. Their
+    /// own indexes are marked in the background: whether they were is not known any more.
     pub(in crate::store) fn all_taken_over(&self) -> Vec<IndexChange> {
         let retired = self.shared.lives.read().retired();
+        let (store, mut unmarked) = (self.clone(), retired.clone());
+        self.shared.world.spawn(async move {
+            while let Some(node_id) = unmarked.last().filter(|_| store.is_running()) {
+                match store.mark_taken(node_id).await {
+                    Ok(()) => drop(unmarked.pop()),
+                    Err(error) => tracing::warn!(error, node_id, "a retired node's index cannot be marked now"),
+                }
+                store.shared.world.clock().sleep(store.shared.config.peer_refresh).await;
+            }
+        });
         retired.into_iter().map(|node_id| IndexChange::Inherit { node_id, state: Inheritance::Done }).collect()
     }
 }
 
-/// Step 3: whoever wrote into the index cannot any more.
+/// Step 4: whoever wrote into the index cannot any more.
 async fn close_for_writing<W: World>(
     home: &IndexHome<W>,
     names: &Names,
     node_id: &str,
     clock_ms: u64,
 ) -> Result<(), String> {
-    // Another node's clock says nothing of this one's.
-    let home = IndexHome { floor: Arc::default(), ..home.clone() };
-    home.floor.raise(clock_ms);
+    let home = home_of(home, clock_ms);
     let db = home.open(names.index(node_id)).await.map_err(|error| format!("the index of `{node_id}`: {error}"))?;
     home.world.enter(db.close()).await.map_err(|error| format!("the index of `{node_id}`: {error}"))
+}
+
+/// For writing into another node's index: its clock says nothing of this one's.
+fn home_of<W: World>(home: &IndexHome<W>, clock_ms: u64) -> IndexHome<W> {
+    let home = IndexHome { floor: Arc::default(), ..home.clone() };
+    home.floor.raise(clock_ms);
+    home
 }
 
 /// Whether this node was retired: it must not run then.
