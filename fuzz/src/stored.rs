@@ -1,4 +1,4 @@
-//! What comes back from disks and buckets: envelopes, object names, index rows. First byte: which.
+//! What comes back from disks and buckets: envelopes, object names, index rows, records. First byte: which.
 
 use bettong_core::index::NodeNum;
 use bettong_core::index::rows::{ChangeBatch, DeadRow, PackRow, ValueKey, ValueRow};
@@ -13,7 +13,7 @@ use object_store::path::Path;
 
 pub fn run(data: &[u8]) {
     let Some((which, rest)) = data.split_first() else { return };
-    match which % 10 {
+    match which % 11 {
         0 => header(rest),
         1 => sealed(rest),
         2 => name(rest),
@@ -23,6 +23,7 @@ pub fn run(data: &[u8]) {
         6 => drop(bettong_core::record::decode::<String>(rest)),
         7 => pack(rest),
         8 => drop((PackRow::decode(rest), PackRow::put_id(rest))),
+        9 => bettong_core::store::hostile::read(rest),
         _ => drop((DeadRow::decode(rest), DeadRow::put_id(rest), ChangeBatch::sequence(rest))),
     }
 }

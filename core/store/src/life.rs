@@ -22,7 +22,7 @@ pub struct Life {
 
 /// What `node/{node id}/life/{ordinal}` holds.
 #[derive(Serialize, Deserialize)]
-struct LifeRecord {
+pub(crate) struct LifeRecord {
     life: String,
     wall_ms: u64,
     /// The node that retired this one, in the life with which it did.

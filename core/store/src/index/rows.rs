@@ -440,6 +440,74 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The rows of `docs/formats.md`, byte for byte: a release reads the index that an older one wrote.
+    #[test]
+    fn rows_have_the_bytes_of_their_format() {
+        let key =
+            ValueKey { kind: Kind::Block, namespace: NamespaceId([0x11; 32]), hash: [0x22; 32], part: Part(0x3344) };
+        let (ns, hash) = ("11".repeat(32), "22".repeat(32));
+        let put_id = PutId { life: 0x0102_0304_0506_0708, counter: 0x1112_1314_1516_1718 };
+        let (le, be) = ("08070605040302011817161514131211", "01020304050607081112131415161718");
+        let pack = PutId { life: 0xa1, counter: 0xb2 };
+        let pack_le = "a100000000000000b200000000000000";
+        let entry = Entry {
+            put_id,
+            level: Level::Object,
+            raw_len: 0x41,
+            stored_len: 0x42,
+            sequence: 0x43,
+            parent_tag: 0x44,
+            expires_at_ms: 0x45,
+            node: NodeNum::SELF,
+            quarantined: false,
+            in_pack: None,
+        };
+        let row = |in_pack, name: &str| ValueRow { entry: Entry { in_pack, ..entry }, plain_key: name.to_owned() };
+        let numbers = "41000000420000004300000044000000".to_owned() + "4500000000000000";
+        let value = format!("{le}{numbers}");
+        let whole = row(None, "");
+        let key_hex = format!("7601{ns}{hash}3344");
+        let state = StateRow { clock_ms: 1, life: 2, change_sequence: 3, journaled: 4, taken_over: false };
+        let state_hex = "0100000000000000020000000000000003000000000000000400000000000000";
+        let rows = vec![(key, Some(whole.encode())), (key, None)];
+        let dead = DeadRow { wall_ms: 5, mark: Mark::Foreign, key, pack: None };
+        let pinned: Vec<(Bytes, String)> = vec![
+            (key.encode(), key_hex.clone()),
+            (whole.encode(), value.clone()),
+            (row(None, "k").encode(), format!("{value}6b")),
+            (row(Some(InPack { pack, offset: 0x46 }), "").encode(), format!("{value}{pack_le}46000000")),
+            (ChangeBatch::key(7), "630000000000000007".to_owned()),
+            (
+                ChangeBatch { wall_ms: 8, life: 9, rows }.encode(),
+                format!("08000000000000000900000000000000{key_hex}28000000{value}{key_hex}00000000"),
+            ),
+            (DeadRow::key(put_id), format!("64{be}")),
+            (dead.encode(), format!("050000000000000002{key_hex}")),
+            (DeadRow { pack: Some(pack), ..dead }.encode(), format!("050000000000000002{key_hex}{pack_le}")),
+            (PackRow::key(put_id), format!("70{be}")),
+            (
+                PackRow { namespace: NamespaceId([0x11; 32]), bytes: 6, members: 7 }.encode(),
+                format!("{ns}060000000000000007000000"),
+            ),
+            (QuarantineRow::key(put_id), format!("71{be}")),
+            (InheritanceRow::key("n"), "686e".to_owned()),
+            (Inheritance::Nothing.encode(), "00".to_owned()),
+            (Inheritance::Index(vec![0x76]).encode(), "0176".to_owned()),
+            (Inheritance::Listing("o".to_owned()).encode(), "026f".to_owned()),
+            (Inheritance::Done.encode(), "03".to_owned()),
+            (state.encode(), state_hex.to_owned()),
+            (StateRow { taken_over: true, ..state }.encode(), format!("{state_hex}01")),
+        ];
+        for (at, (written, expected)) in pinned.into_iter().enumerate() {
+            assert_eq!(hex(&written), expected, "row {at}");
+        }
+        assert_eq!((FORMAT, FORMAT_KEY, STATE_KEY), (1, b"m/format".as_slice(), b"m/state".as_slice()));
+    }
+
     proptest! {
         #[test]
         fn hostile_rows_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

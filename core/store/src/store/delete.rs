@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 /// What `node/{node id}/dead/{put id}` holds: the key, so that the node that wrote the object can remove it.
 #[derive(Serialize, Deserialize)]
-struct DeadRecord {
+pub(super) struct DeadRecord {
     kind: u8,
     namespace: String,
     hash: String,
@@ -486,7 +486,7 @@ impl<W: World> Store<W> {
 }
 
 impl DeadRecord {
-    fn key(&self) -> Option<ValueKey> {
+    pub(super) fn key(&self) -> Option<ValueKey> {
         let kind = match self.kind {
             1 => Kind::Block,
             2 => Kind::Sidecar,

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// What `ns/{id}/head/{hash}/{generation}` holds.
 #[derive(Serialize, Deserialize)]
-struct HeadRecord {
+pub(super) struct HeadRecord {
     name: String,
     generation: u64,
     put_id: String,

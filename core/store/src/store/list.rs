@@ -183,7 +183,7 @@ fn encode_cursor(cursor: Cursor) -> Vec<u8> {
     [cursor.shard.to_le_bytes(), cursor.slot.to_le_bytes()].concat()
 }
 
-fn decode_cursor(bytes: &[u8]) -> Option<Cursor> {
+pub(super) fn decode_cursor(bytes: &[u8]) -> Option<Cursor> {
     if bytes.is_empty() {
         return Some(Cursor::default());
     }

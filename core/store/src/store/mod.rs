@@ -9,6 +9,8 @@ mod facts;
 mod forget;
 mod get;
 mod head;
+#[cfg(feature = "arbitrary")]
+pub mod hostile;
 mod journaled;
 mod list;
 mod listing;

@@ -16,7 +16,7 @@ const PAGE: usize = 1000;
 /// What `ns/{id}/identity` holds. Unknown fields are refused: a newer release may compare more than this one knows.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct IdentityRecord {
+pub(super) struct IdentityRecord {
     model: String,
     weights_digest: Option<String>,
     tokenizer: Option<String>,

@@ -101,7 +101,7 @@ pub enum OpenError {
 
 /// What `{prefix}/format` holds.
 #[derive(Serialize, Deserialize)]
-struct FormatRecord {
+pub(super) struct FormatRecord {
     reader_min: u32,
     writer_min: u32,
 }

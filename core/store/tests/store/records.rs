@@ -2,7 +2,7 @@
 //! the format.
 
 use super::rig::{Bucket, Node, block, config};
-use bettong_wire::request::{HeadValue, Level, PublishHead};
+use bettong_wire::request::{HeadValue, Level, PublishHead, Task};
 use bettong_wire::{BlockHash, Request};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -71,4 +71,22 @@ async fn records_have_the_fields_of_their_format() {
     let directory = std::fs::read(bucket.dir("a").join("node/record")).unwrap();
     assert_eq!(shape(&directory), "{lives:[[n]],node_id:a}");
     node.stop().await;
+}
+
+#[tokio::test]
+async fn records_of_a_retirement_have_the_fields_of_their_format() {
+    let bucket = Bucket::new();
+    filled(&bucket).await.stop().await;
+    let node = bucket.node_with(config("b")).await;
+    super::upkeep::task(&node, Task::Retire, false, "a").await.unwrap();
+    node.stop().await;
+    let pinned = [
+        ("retirement", "00000000000000000000", "{by:b,node_id:a,wall_ms:n}"),
+        ("node/a", "retired", "{by:b,wall_ms:n}"),
+        ("node/a/life", "00002", "{life:hex16,retired_by:b,wall_ms:n}"),
+        ("node/b/heir", "a", "{since:[{counter:n,node_id:b,ordinal:n}],through:null,wall_ms:n}"),
+    ];
+    for (prefix, part, fields) in pinned {
+        assert_eq!(shape_of_first(&bucket, prefix, part).await, fields, "{part}");
+    }
 }

@@ -69,3 +69,9 @@ impl<W: World> Store<W> {
 fn bad_cursor() -> ServiceError {
     ServiceError::new(ErrorKind::Invalid, "the cursor is not one that a slice of this task answered")
 }
+
+/// Reads what only upkeep reads, for the fuzzer.
+#[cfg(feature = "arbitrary")]
+pub(super) fn read_hostile(bytes: &[u8], sealed: &[u8]) {
+    let _ = (scrub::Stage::decode(bytes), crate::record::decode::<retirements::Retirement>(sealed));
+}

@@ -22,7 +22,7 @@ const ATTEMPTS_MAX: usize = 16;
 
 /// What `retirement/{number}` holds.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-struct Retirement {
+pub(super) struct Retirement {
     node_id: String,
     by: String,
     wall_ms: u64,

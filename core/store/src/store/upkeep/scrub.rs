@@ -37,7 +37,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where a scrub stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// Objects of all namespaces whose names sort after this one.
     Objects(Option<Path>),
     /// What starts left behind that learned what the bucket can do.
@@ -55,7 +55,7 @@ impl Stage {
         }
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes.split_first() {
             None | Some((1, [])) => Some(Self::Objects(None)),
             Some((1, path)) => Path::parse(std::str::from_utf8(path).ok()?).ok().map(|path| Self::Objects(Some(path))),
