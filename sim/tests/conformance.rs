@@ -49,6 +49,11 @@ fn the_simulated_clock_conforms() {
 }
 
 #[test]
+fn the_simulated_world_conforms() {
+    on_a_node(|life| async move { conformance::world::world(&life.world).await });
+}
+
+#[test]
 fn the_simulated_disk_conforms() {
     on_a_node(|life| async move { conformance::disk::disk(life.world.disk()).await });
 }

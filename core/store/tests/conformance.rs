@@ -56,6 +56,14 @@ fn the_in_memory_object_store_conforms() {
 }
 
 #[test]
+fn the_real_world_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = runtime();
+    let world = RealWorld::new(dir.path().join("world"), runtime.handle().clone()).unwrap();
+    runtime.block_on(conformance::world::world(&world)).unwrap();
+}
+
+#[test]
 fn the_real_world_counts_violations_and_draws_fresh_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = runtime();

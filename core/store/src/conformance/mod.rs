@@ -8,6 +8,7 @@ pub mod memory_disk;
 pub mod memory_world;
 pub mod object_store;
 pub mod service;
+pub mod world;
 
 /// What an implementation broke, in words; `Ok` where it keeps its promises.
 pub type Verdict = Result<(), String>;
