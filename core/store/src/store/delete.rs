@@ -398,17 +398,23 @@ impl<W: World> Store<W> {
         let kept_ms = u64::try_from(shared.config.dead_marks_kept.as_millis()).unwrap_or(u64::MAX);
         let before_ms = shared.wall_ms().saturating_sub(kept_ms);
         let now = shared.world.clock().mono();
-        let rows: Vec<(PutId, DeadRow)> = shared.dead.lock().all().map(|(put_id, row)| (put_id, *row)).collect();
         let mut said = BTreeMap::new();
         let mut gone = Vec::new();
-        for (put_id, row) in rows {
-            match row.mark {
-                Mark::Own if row.wall_ms < before_ms && !shared.owed.lock().contains_key(&put_id) => {
-                    said.insert(put_id, row);
+        let mut after = None;
+        loop {
+            let rows = shared.dead.lock().page(after, PAGE);
+            let Some((last, _)) = rows.last() else { break };
+            after = Some(*last);
+            for (put_id, row) in rows {
+                match row.mark {
+                    Mark::Own if row.wall_ms < before_ms && !shared.owed.lock().contains_key(&put_id) => {
+                        said.insert(put_id, row);
+                    }
+                    Mark::Foreign if listed.is_some_and(|listed| !listed.contains(&put_id)) => gone.push(put_id),
+                    Mark::None | Mark::Own | Mark::Foreign => {}
                 }
-                Mark::Foreign if listed.is_some_and(|listed| !listed.contains(&put_id)) => gone.push(put_id),
-                Mark::None | Mark::Own | Mark::Foreign => {}
             }
+            tokio::task::yield_now().await;
         }
         old.retain(|put_id, _| said.contains_key(put_id));
         let mut asked = 0;

@@ -165,19 +165,40 @@ impl PlainNames {
 pub(super) struct DeadBook {
     rows: BTreeMap<PutId, DeadRow>,
     of_keys: BTreeSet<(ValueKey, PutId)>,
+    /// Pack, then what is dead in it.
+    in_packs: BTreeSet<(PutId, PutId)>,
 }
 
 impl DeadBook {
     pub fn insert(&mut self, put_id: PutId, row: DeadRow) {
         self.remove(put_id);
         self.of_keys.insert((row.key, put_id));
+        self.in_packs.extend(row.pack.map(|pack| (pack, put_id)));
         self.rows.insert(put_id, row);
     }
 
     pub fn remove(&mut self, put_id: PutId) {
         if let Some(row) = self.rows.remove(&put_id) {
             self.of_keys.remove(&(row.key, put_id));
+            row.pack.map(|pack| self.in_packs.remove(&(pack, put_id)));
         }
+    }
+
+    /// What is dead in packs, by pack.
+    pub fn in_packs(&self) -> impl Iterator<Item = (PutId, &DeadRow)> {
+        self.in_packs.iter().filter_map(|(_, put_id)| Some((*put_id, self.rows.get(put_id)?)))
+    }
+
+    pub fn in_pack(&self, pack: PutId) -> impl Iterator<Item = (PutId, &DeadRow)> {
+        let of_pack =
+            self.in_packs.range((pack, PutId { life: 0, counter: 0 })..).take_while(move |(of, _)| *of == pack);
+        of_pack.filter_map(|(_, put_id)| Some((*put_id, self.rows.get(put_id)?)))
+    }
+
+    /// The next `count` rows behind `after`, in the order of put ids.
+    pub fn page(&self, after: Option<PutId>, count: usize) -> Vec<(PutId, DeadRow)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.rows.range((from, Bound::Unbounded)).take(count).map(|(put_id, row)| (*put_id, *row)).collect()
     }
 
     pub fn of_key(&self, key: &ValueKey) -> impl Iterator<Item = (PutId, &DeadRow)> {

@@ -95,7 +95,7 @@ impl<W: World> Store<W> {
         let half_ms = u64::try_from((shared.config.dead_marks_kept / 2).as_millis()).unwrap_or(u64::MAX);
         let before_ms = shared.wall_ms().saturating_sub(half_ms);
         let dead = shared.dead.lock();
-        let old = dead.all().filter(|(_, row)| row.mark != Mark::None && row.wall_ms < before_ms);
+        let old = dead.in_packs().filter(|(_, row)| row.mark != Mark::None && row.wall_ms < before_ms);
         old.filter_map(|(_, row)| row.pack).collect()
     }
 
@@ -109,9 +109,9 @@ impl<W: World> Store<W> {
         }
         let mut changes = vec![IndexChange::PackGone { pack }];
         let dead = |(put_id, row): (PutId, &crate::index::rows::DeadRow)| {
-            (row.pack == Some(pack) && row.mark == Mark::None).then_some(IndexChange::Forget { put_id })
+            (row.mark == Mark::None).then_some(IndexChange::Forget { put_id })
         };
-        changes.extend(shared.dead.lock().all().filter_map(dead));
+        changes.extend(shared.dead.lock().in_pack(pack).filter_map(dead));
         let coming = self.commits.announce();
         if self.commits.commit(changes, coming).await.is_err() {
             return self.remove_later(&[pack], PAUSE);

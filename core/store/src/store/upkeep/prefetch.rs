@@ -104,7 +104,7 @@ impl<W: World> Store<W> {
         report.stage("blocks");
         let budget = shared.config.prefetch_bytes;
         let mut left = budget.saturating_sub(fetched);
-        let chosen = self.candidates().into_iter().filter(|candidate| {
+        let chosen = self.candidates().await.into_iter().filter(|candidate| {
             let bytes = u64::from(candidate.entry.raw_len);
             let fits = bytes <= left;
             left -= if fits { bytes } else { 0 };
@@ -126,6 +126,10 @@ impl<W: World> Store<W> {
             }
             if self.is_over(slice) {
                 return Ok(fetched.to_le_bytes().to_vec());
+            }
+            if shared.disk.is_none() && shared.memory.bytes() + u64::from(entry.raw_len) > shared.memory.capacity() {
+                report.note("memory is full, and there is no disk tier: what else were fetched could not be kept");
+                return Ok(Vec::new());
             }
             let began = self.mono();
             let Some(_room) = shared.loads.object_now(entry) else {
@@ -174,14 +178,15 @@ impl<W: World> Store<W> {
         }));
     }
 
-    /// The best blocks that no local tier has, best first.
-    fn candidates(&self) -> Vec<Candidate> {
+    /// The best blocks that no local tier has, best first. Rests between its steps: an index may hold millions.
+    async fn candidates(&self) -> Vec<Candidate> {
         let shared = &self.shared;
         let (now, wall_ms) = (shared.stamp(), shared.wall_ms());
         let active = shared.active();
         let mut best: BinaryHeap<Reverse<Candidate>> = BinaryHeap::new();
         let mut cursor = Some(Cursor::default());
         while let Some(at) = cursor {
+            let began = self.mono();
             cursor = shared.map.walk(at, SLOTS_A_STEP, |key, entry| {
                 if let Some(candidate) = self.candidate_of(key, entry, now, wall_ms, active) {
                     best.push(Reverse(candidate));
@@ -191,6 +196,9 @@ impl<W: World> Store<W> {
                 }
                 true
             });
+            if cursor.is_some() {
+                self.rest(began).await;
+            }
         }
         best.into_sorted_vec().into_iter().map(|Reverse(candidate)| candidate).collect()
     }

@@ -34,6 +34,8 @@ const READS_AT_ONCE: usize = 2;
 const SLOTS_A_STEP: usize = 16_384;
 /// Pause before a read that found no room is tried again: whoever waits for bytes goes first.
 const ROOM_PAUSE: Duration = Duration::from_millis(10);
+/// When to come again where a whole slice found no room.
+const ROOM_MS: u32 = 500;
 
 /// Where a scrub stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -256,15 +258,21 @@ impl<W: World> Store<W> {
         let _room = loop {
             match shared.loads.object_now(entry) {
                 Some(room) => break room,
-                None if self.is_running() => shared.world.clock().sleep(ROOM_PAUSE).await,
-                None => return Err(unanswered(ObjectError::Unknown("the store is closing".to_owned()))),
+                None if !self.is_over(slice) => shared.world.clock().sleep(ROOM_PAUSE).await,
+                None => {
+                    return Err(ServiceError::busy("others read from the object store: no room to verify", ROOM_MS));
+                }
             }
         };
         match self.read_object(key, entry).await {
             ObjectRead::Good(..) => Ok(vec![("verified", 1), ("verified_bytes", entry.stored_len.into())]),
             ObjectRead::Newer => Ok(vec![("newer_format", 1)]),
             ObjectRead::Gone => Ok(vec![("changed_meanwhile", 1)]),
-            ObjectRead::Down => Err(unanswered(ObjectError::Unknown("objects cannot be read now".to_owned()))),
+            ObjectRead::Down if shared.objects.health.is_open() => {
+                Err(unanswered(ObjectError::Unknown("objects cannot be read now".to_owned())))
+            }
+            // One that does not answer holds up no other; the next scrub asks for it again.
+            ObjectRead::Down => Ok(vec![("not_answered", 1)]),
             ObjectRead::Bad if slice.dry_run => Ok(vec![("damaged", 1)]),
             ObjectRead::Bad => {
                 self.quarantine(key, entry);
