@@ -2,6 +2,7 @@
 
 use crate::cli::{Beside, Global};
 use crate::exit::{Exit, Failure, OrExit, Outcome};
+use crate::process::priority::put_process_behind;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +45,12 @@ impl Work {
         let told = over.clone();
         let ended = tokio::task::spawn_blocking(move || match beside {
             // It removes what it stored, and ends by itself.
-            Beside::Uploads => succeeded(start(&mut command)?.wait()),
+            Beside::Uploads => {
+                let mut child = start(&mut command)?;
+                // It stands for clients on other machines: what they take of this one's cores is not the daemon's doing.
+                put_process_behind(child.id());
+                succeeded(child.wait())
+            }
             Beside::Scrub => again_and_again(&mut command, &told),
         });
         tokio::time::sleep(LEAD).await;

@@ -6,6 +6,7 @@ use crate::config::check::listen_address;
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::objects::{self, StoreUrl};
 use crate::process::data_dir::DataDir;
+use crate::process::priority::put_thread_behind;
 use crate::process::reactors::{Listeners, Reactors, Stop};
 use crate::process::signals::Signals;
 use crate::process::tokens::Tokens;
@@ -38,7 +39,8 @@ pub fn run(args: &ConfigArgs) -> Outcome {
     let data_dir = DataDir::hold(Path::new(&config.data_dir.0))?;
     let listeners = Listeners::bind(address, usize::try_from(config.reactors.0).unwrap_or(1))?;
     let threads = usize::try_from(config.storage_threads.0).unwrap_or(1);
-    let storage = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let mut storage = tokio::runtime::Builder::new_multi_thread();
+    let storage = storage.worker_threads(threads).on_thread_start(put_thread_behind).enable_all().build();
     storage.or_exit(Exit::Failed, "storage runtime")?.block_on(serve(
         config,
         &data_dir,

@@ -3,6 +3,7 @@
 pub mod data_dir;
 pub mod descriptors;
 pub mod logs;
+pub mod priority;
 pub mod reactors;
 pub mod ready;
 pub mod seldom;

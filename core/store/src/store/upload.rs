@@ -5,7 +5,7 @@ use super::journaled::{entry_of, plain_key_of};
 use super::packs::{Item, Packing, groups};
 use crate::index::committer::IndexChange;
 use crate::index::rows::{Mark, ValueRow};
-use crate::index::{Entry, InPack, NodeNum};
+use crate::index::{Entry, NodeNum};
 use crate::journal::{Backlog, Journal, Pending, PendingPut};
 use crate::keys::{Key, NsNum};
 use crate::observe::{Point, State};
@@ -19,11 +19,15 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use object_store::PutPayload;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// Puts that one round takes from the journal.
 const ROUND: usize = 64;
 /// Uploads at once: they share the object store with puts that somebody waits for.
 const UPLOADS_AT_ONCE: usize = 8;
+/// An object that is written waits so long for others to be named in the index with it: until then its put is served
+/// from the journal.
+const NAMED_WITHIN: Duration = Duration::from_millis(50);
 /// Pause after a round in which nothing got through; doubled up to the limit.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -56,6 +60,12 @@ impl Upload<'_> {
     fn item(&self) -> Item {
         Item { header: self.put.record.header.clone(), pieces: [self.put.record.head.clone(), self.body.clone()] }
     }
+}
+
+/// Puts whose bytes are in the object store, in one object, and that the index does not name yet.
+struct Written<'a> {
+    uploads: Vec<(&'a PendingPut, Key)>,
+    packing: Option<Packing>,
 }
 
 impl<W: World> Store<W> {
@@ -108,11 +118,7 @@ impl<W: World> Store<W> {
                 Pending::Put(put) => Some(&**put),
                 Pending::Head(_) => None,
             });
-            let uploads: Vec<_> =
-                self.together(puts.collect()).into_iter().map(|group| self.upload_group(journal, group)).collect();
-            let ended: Vec<Vec<(PutId, Uploaded)>> =
-                stream::iter(uploads).buffer_unordered(UPLOADS_AT_ONCE).collect().await;
-            let ended: Vec<(PutId, Uploaded)> = ended.into_iter().flatten().collect();
+            let ended = self.upload_round(journal, puts.collect()).await;
             let done: Vec<PutId> =
                 ended.iter().filter(|(_, ended)| *ended != Uploaded::Failed).map(|(put_id, _)| *put_id).collect();
             if done.is_empty() {
@@ -127,6 +133,35 @@ impl<W: World> Store<W> {
                 tracing::warn!(%error, "dead segments of the journal could not be removed");
             }
         }
+    }
+
+    /// Writes the objects of a round and names them in the index, several in one commit. Says how each put ended.
+    async fn upload_round(&self, journal: &Journal<W>, puts: Vec<&PendingPut>) -> Vec<(PutId, Uploaded)> {
+        let (written, mut arrived) = mpsc::channel(ROUND);
+        let groups: Vec<_> = self.together(puts).into_iter().map(|group| self.write_group(journal, group)).collect();
+        let write = async move {
+            let mut groups = stream::iter(groups).buffer_unordered(UPLOADS_AT_ONCE);
+            while let Some(group) = groups.next().await {
+                let _ = written.send(group).await;
+            }
+        };
+        let name = async {
+            let mut ended = Vec::new();
+            while let Some(first) = arrived.recv().await {
+                let mut groups = vec![first];
+                let more = async {
+                    while let Some(group) = arrived.recv().await {
+                        groups.push(group);
+                    }
+                };
+                let _ = timeout(&self.shared.world, NAMED_WITHIN, more).await;
+                let (written, others): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
+                ended.extend(others.into_iter().flatten());
+                ended.extend(self.name_written(written.into_iter().flatten().collect()).await);
+            }
+            ended
+        };
+        futures::future::join(write, name).await.1
     }
 
     /// Divides a round into what shares a pack and what goes alone, in the order of acknowledgement.
@@ -154,8 +189,13 @@ impl<W: World> Store<W> {
         together
     }
 
-    /// Uploads puts in one object: several as a pack, one as an object of its own. Says how each ended.
-    async fn upload_group(&self, journal: &Journal<W>, puts: Vec<&PendingPut>) -> Vec<(PutId, Uploaded)> {
+    /// Writes puts into one object: several as a pack, one as an object of its own. Answers what was written, and how the
+    /// uploads of the others ended.
+    async fn write_group<'a>(
+        &self,
+        journal: &Journal<W>,
+        puts: Vec<&'a PendingPut>,
+    ) -> (Option<Written<'a>>, Vec<(PutId, Uploaded)>) {
         let shared = &self.shared;
         let mut ended = Vec::with_capacity(puts.len());
         let mut loaded = Vec::with_capacity(puts.len());
@@ -165,10 +205,7 @@ impl<W: World> Store<W> {
                 Err(outcome) => ended.push((put.record.header.put_id, outcome)),
             }
         }
-        let Some(first) = loaded.first() else { return ended };
-        let failed = |uploads: &[Upload<'_>]| -> Vec<(PutId, Uploaded)> {
-            uploads.iter().map(|upload| (upload.put_id(), Uploaded::Failed)).collect()
-        };
+        let Some(first) = loaded.first() else { return (None, ended) };
         shared.world.at(Point::BeforeObjectPut).await;
         let (packing, written) = if loaded.len() > 1 {
             let namespace = first.put.record.header.namespace;
@@ -182,46 +219,59 @@ impl<W: World> Store<W> {
         };
         if let Err(error) = written {
             tracing::debug!(%error, puts = loaded.len(), "an upload failed; it is tried again");
-            ended.extend(failed(&loaded));
-            return ended;
+            ended.extend(loaded.iter().map(|upload| (upload.put_id(), Uploaded::Failed)));
+            return (None, ended);
         }
         shared.world.at(Point::BetweenObjectAndIndex).await;
-        let places = loaded.iter().enumerate().map(|(at, _)| packing.as_ref().map(|packing| packing.places[at]));
-        let places: Vec<Option<InPack>> = places.collect();
-        let _guard = self.locks.lock(loaded.iter().map(|upload| upload.key)).await;
-        let mut changes: Vec<IndexChange> = packing.iter().map(Packing::named).collect();
-        let mut named = Vec::new();
-        let mut buried = Vec::new();
-        for (upload, place) in loaded.into_iter().zip(places) {
-            let (key, put_id, value_key) = (upload.key, upload.put_id(), upload.put.record.key());
-            if !self.shows(&key, put_id) {
-                shared.world.reached(State::UploadSuperseded);
-                if place.is_none() {
-                    self.remove_unindexed(value_key, put_id);
+        // The stored bytes are in the object: nothing needs them here any more.
+        let uploads = loaded.into_iter().map(|upload| (upload.put, upload.key)).collect();
+        (Some(Written { uploads, packing }), ended)
+    }
+
+    /// Names what is written in the index, in one commit: each would cost a write of the index of its own.
+    async fn name_written(&self, written: Vec<Written<'_>>) -> Vec<(PutId, Uploaded)> {
+        let shared = &self.shared;
+        let mut ended = Vec::new();
+        let keys = written.iter().flat_map(|written| &written.uploads).map(|(_, key)| *key);
+        let _guard = self.locks.lock(keys).await;
+        let (mut changes, mut named, mut buried) = (Vec::new(), Vec::new(), Vec::new());
+        for Written { uploads, packing } in &written {
+            let before = named.len();
+            changes.extend(packing.iter().map(Packing::named));
+            for (at, (put, key)) in uploads.iter().enumerate() {
+                let (put_id, value_key) = (put.record.header.put_id, put.record.key());
+                let place = packing.as_ref().map(|packing| packing.places[at]);
+                if !self.shows(key, put_id) {
+                    shared.world.reached(State::UploadSuperseded);
+                    if place.is_none() {
+                        self.remove_unindexed(value_key, put_id);
+                    }
+                    ended.push((put_id, Uploaded::Settled));
+                    continue;
                 }
-                ended.push((put_id, Uploaded::Settled));
-                continue;
+                let entry = Entry { level: Level::Object, in_pack: place, ..entry_of(put) };
+                let row = ValueRow { entry, plain_key: plain_key_of(put) };
+                changes.push(IndexChange::Put { key: value_key, row });
+                if let Some(old) = shared.shadowed.lock().get(key).copied() {
+                    let (wall_ms, pack) = (shared.wall_ms(), old.in_pack.map(|place| place.pack));
+                    let (put_id, mark) = (old.put_id, Mark::None);
+                    changes.push(IndexChange::Dead { key: value_key, put_id, wall_ms, mark, pack });
+                    buried.push((*key, value_key, put_id));
+                }
+                named.push(put_id);
             }
-            let entry = Entry { level: Level::Object, in_pack: place, ..entry_of(upload.put) };
-            let row = ValueRow { entry, plain_key: plain_key_of(upload.put) };
-            changes.push(IndexChange::Put { key: value_key, row });
-            if let Some(old) = shared.shadowed.lock().get(&key).copied() {
-                let (wall_ms, pack) = (shared.wall_ms(), old.in_pack.map(|place| place.pack));
-                changes.push(IndexChange::Dead { key: value_key, put_id: old.put_id, wall_ms, mark: Mark::None, pack });
-                buried.push((key, value_key, old.put_id));
+            if let Some(packing) = packing.as_ref().filter(|_| named.len() == before) {
+                changes.pop();
+                self.remove_unnamed(packing);
             }
-            named.push(upload);
         }
         if named.is_empty() {
-            if let Some(packing) = packing {
-                self.remove_unnamed(&packing);
-            }
             return ended;
         }
         let coming = self.commits.announce();
         if let Err(error) = self.commits.commit(changes, coming).await {
-            tracing::debug!(%error, puts = named.len(), "an upload was not indexed; it is tried again");
-            ended.extend(failed(&named));
+            tracing::debug!(%error, puts = named.len(), "uploads were not indexed; they are tried again");
+            ended.extend(named.into_iter().map(|put_id| (put_id, Uploaded::Failed)));
             return ended;
         }
         for (key, value_key, old) in buried {
@@ -230,7 +280,7 @@ impl<W: World> Store<W> {
         }
         shared.stats.add(Event::Uploaded, named.len() as u64);
         shared.world.reached(State::Uploaded);
-        ended.extend(named.iter().map(|upload| (upload.put_id(), Uploaded::Stored)));
+        ended.extend(named.into_iter().map(|put_id| (put_id, Uploaded::Stored)));
         ended
     }
 
