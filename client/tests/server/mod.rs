@@ -21,6 +21,9 @@ pub enum Mood {
     DropNext,
     /// The next call that is no OPEN is answered BUSY.
     BusyNext,
+    /// The next call that is no OPEN costs the connection, the one after it is answered UNAVAILABLE.
+    DropThenRefuse,
+    RefuseNext,
     /// Nothing is answered.
     Silent,
 }
@@ -79,6 +82,15 @@ async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
                     (Mood::DropNext, _) => {
                         *mood = Mood::Well;
                         return;
+                    }
+                    (Mood::DropThenRefuse, _) => {
+                        *mood = Mood::RefuseNext;
+                        return;
+                    }
+                    (Mood::RefuseNext, _) => {
+                        *mood = Mood::Well;
+                        wire.answer(id, Response::error(ServiceError::new(ErrorKind::Unavailable, "not now")));
+                        continue;
                     }
                     (Mood::BusyNext, _) => {
                         *mood = Mood::Well;

@@ -146,6 +146,11 @@ fn fault(spanned: &Spanned<Fault>) -> Result<FaultSpec, Located> {
     if let (Some(effect), false) = (&raw.effect, kind.takes_effect()) {
         return Err((effect.span().start, format!("{} has no `effect`", kind.as_str())));
     }
+    for (key, value, taken) in [("delay", &raw.delay, kind.takes_delay()), ("lasts", &raw.lasts, kind.lasts())] {
+        if let (Some(value), false) = (value, taken) {
+            return Err((value.span().start, format!("{} has no `{key}`", kind.as_str())));
+        }
+    }
     if let Some(node) = &raw.node {
         node_name(node)?;
     }
@@ -252,6 +257,9 @@ mod tests {
                 6,
                 "has no `restart_after`",
             ),
+            ("[[fault]]\nkind = \"net-reset\"\ndelay = \"1s\"\nprobability = 0.1", 6, "has no `delay`"),
+            ("[[fault]]\nkind = \"net-delay\"\nlasts = \"1s\"\nprobability = 0.1", 6, "has no `lasts`"),
+            ("[[fault]]\nkind = \"net-trickle\"\nat = { steps = \"1..9\" }", 4, "no `steps`"),
             ("[[fault]]\nkind = \"kill-node\"", 4, "either `at` or `probability`"),
             ("[[fault]]\nkind = \"kill-node\"\nprobability = 0.1\ncount = 0", 7, "count is 0"),
             ("[[fault]]\nkind = 3", 5, "invalid type"),

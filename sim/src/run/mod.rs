@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 
 /// What a fault asks of whoever runs the nodes.
@@ -51,6 +52,7 @@ struct Inner {
     refreshes: Mutex<BTreeMap<String, Refreshes>>,
     counts_steps: bool,
     forgotten: Mutex<Arc<BTreeMap<PutId, Vec<Forgotten>>>>,
+    left_open: Mutex<Vec<TcpStream>>,
 }
 
 /// When a node's present life began, and read all dead marks of the others.
@@ -91,6 +93,7 @@ impl Run {
             rolled_back: Mutex::default(),
             refreshes: Mutex::default(),
             forgotten: Mutex::default(),
+            left_open: Mutex::default(),
         };
         (Self(Arc::new(inner)), inbox)
     }
@@ -296,6 +299,11 @@ impl Run {
     pub fn pause(&self, node: &str, lasts: Duration) {
         madsim::runtime::Handle::current().pause(node);
         let _ = self.0.commands.send(Command::Paused { node: node.to_owned(), lasts });
+    }
+
+    /// Keeps an end of a connection that nobody uses any more: its peer is never told.
+    pub fn leave_open(&self, stream: TcpStream) {
+        self.0.left_open.lock().push(stream);
     }
 
     /// An interesting state is met.

@@ -3,6 +3,7 @@
 use super::door::Call;
 use super::ledger::Audited;
 use super::{Shared, journal, recover};
+use crate::network::{End, Link};
 use crate::run::Life;
 use crate::world::SimWorld;
 use bettong_core::door::tcp::{TcpDoor, TcpLimits};
@@ -111,8 +112,11 @@ async fn listen(life: Life, service: Audited<SimWorld>) {
     let door = Arc::new(TcpDoor::new(Arc::new(service), clock, anybody, TcpLimits::default()));
     while let Ok((stream, from)) = listener.accept().await {
         let (door, run, node) = (door.clone(), run.clone(), life.node.clone());
+        // What becomes of somebody hostile is judged; it is not the network that does it.
+        let struck = from.ip() != super::hostile::IP;
+        let link = if struck { Link::new(stream, End::Door, &run, &node) } else { Link::spared(stream, &run) };
         life.world.spawn(async move {
-            let (reader, writer) = tokio::io::split(stream);
+            let (reader, writer) = tokio::io::split(link);
             let closed = door.serve(format!("tcp:{from}"), reader, writer, std::future::pending()).await;
             run.trace(&node, format_args!("a connection ends: {closed}"));
         });

@@ -60,7 +60,8 @@ impl Client {
     pub fn remote(name: String, shared: Arc<Shared>) -> Self {
         let mut client = Self::new(name, shared);
         let call_timeout = Duration::from_millis(client.random.within(1_000..12_000));
-        client.remote = Some(Remote::new(client.random.draw(), call_timeout));
+        let seed = client.random.draw();
+        client.remote = Some(Remote::new(client.shared.cluster.run(), seed, call_timeout));
         client
     }
 
@@ -145,13 +146,14 @@ impl Client {
         let identity = self.shared.setup.identity();
         let address = self.shared.cluster.address(&daemon.name);
         let opening = Opening { number: namespace, tenant, name, identity };
+        let patience = remote.patience();
         let ask = remote.ask(daemon, &address, opening, request, body);
         let run = self.shared.cluster.run();
-        let heard = match select(pin!(ask), pin!(madsim::time::sleep(PATIENCE))).await {
+        let heard = match select(pin!(ask), pin!(madsim::time::sleep(patience))).await {
             Either::Left((heard, _)) => heard,
             Either::Right(_) => {
                 // The library promises an answer within its time limit, whatever the network does.
-                run.stuck(format!("O8: a call of {} to {} did not end", self.name, daemon.name));
+                run.stuck(format!("O8: a call of {} to {} did not end within {patience:?}", self.name, daemon.name));
                 Heard::Nothing { asked: true }
             }
         };
@@ -170,9 +172,10 @@ impl Client {
         let identity = self.shared.setup.identity();
         let address = self.shared.cluster.address(&daemon.name);
         let opening = Opening { number: namespace, tenant, name, identity };
+        let patience = remote.patience();
         let asked = remote.ask_at_once(daemon, &address, opening, requests);
         let run = self.shared.cluster.run();
-        match select(pin!(asked), pin!(madsim::time::sleep(PATIENCE))).await {
+        match select(pin!(asked), pin!(madsim::time::sleep(patience))).await {
             Either::Left((heard, _)) => {
                 self.operations += heard.len() as u64;
                 run.count(|counters| counters.operations += heard.len() as u64);
@@ -180,7 +183,7 @@ impl Client {
                 heard
             }
             Either::Right(_) => {
-                run.stuck(format!("O8: calls of {} to {} did not end", self.name, daemon.name));
+                run.stuck(format!("O8: calls of {} to {} did not end within {patience:?}", self.name, daemon.name));
                 Vec::new()
             }
         }
