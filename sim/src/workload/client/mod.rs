@@ -189,20 +189,6 @@ impl Client {
         }
     }
 
-    /// How an attempt ended. The library repeats what may be repeated: after an attempt whose outcome nobody knows, a
-    /// refusal of the next one says nothing of the first.
-    fn ending(&self, heard: &Heard) -> Ending {
-        let passing = |kind| matches!(kind, ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::Declined);
-        match heard {
-            Heard::Answer(Response { outcome: Outcome::Error(error), .. })
-                if self.is_remote() && passing(error.kind) =>
-            {
-                Ending::Unknown
-            }
-            heard => ending_of(heard),
-        }
-    }
-
     /// Waits for an answer, but not for ever. A daemon that is up and answers nothing at all is stuck.
     async fn wait(&self, call: impl Future<Output = Option<Response>>, deadline: Duration) -> Option<Response> {
         let run = self.shared.cluster.run();
