@@ -6,7 +6,7 @@ use super::{Shared, journal, recover};
 use crate::network::{End, Link};
 use crate::run::Life;
 use crate::world::SimWorld;
-use bettong_core::door::tcp::{TcpDoor, TcpLimits};
+use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
 use bettong_core::service::handler::StoreService;
 use bettong_core::store::OpenError;
 use bettong_core::world::World;
@@ -113,12 +113,16 @@ async fn listen(life: Life, service: Audited<SimWorld>) {
     while let Ok((stream, from)) = listener.accept().await {
         let (door, run, node) = (door.clone(), run.clone(), life.node.clone());
         // What becomes of somebody hostile is judged; it is not the network that does it.
-        let struck = from.ip() != super::hostile::IP;
-        let link = if struck { Link::new(stream, End::Door, &run, &node) } else { Link::spared(stream, &run) };
+        let hostile = from.ip() == super::hostile::IP;
+        let link = if hostile { Link::spared(stream, &run) } else { Link::new(stream, End::Door, &run, &node) };
         life.world.spawn(async move {
             let (reader, writer) = tokio::io::split(link);
             let closed = door.serve(format!("tcp:{from}"), reader, writer, std::future::pending()).await;
             run.trace(&node, format_args!("a connection ends: {closed}"));
+            if let (Closed::Refused(why), false) = (closed, hostile) {
+                // Whatever the network does to bytes, none of them changes and none is left out.
+                run.fail("protocol", format!("{node} does not understand the client library: {why}"));
+            }
         });
     }
 }
