@@ -96,6 +96,8 @@ kinds! {
     KillNode = "kill-node",
     /// The process stands still, for as long as `delay`.
     PauseNode = "pause-node",
+    /// A read of the disk cache takes `delay`, as does every one of that node's for as long as it `lasts`.
+    CacheSlow = "cache-slow",
     /// At a crash some pages of the cache's device files go back to an older state.
     CacheRollback = "cache-rollback",
     /// At a crash bits of the cache's device files flip.
@@ -200,7 +202,7 @@ impl FaultKind {
 
     /// While it lasts, only the node that it struck first is struck.
     pub fn is_one_nodes(self) -> bool {
-        matches!(self, Self::ObjectPeerCut | Self::FdLimit | Self::NetTrickle)
+        matches!(self, Self::ObjectPeerCut | Self::FdLimit | Self::NetTrickle | Self::CacheSlow)
     }
 
     /// `delay` has a meaning.
@@ -213,6 +215,7 @@ impl FaultKind {
                     | Self::ObjectRepeat
                     | Self::ObjectSlowList
                     | Self::DiskSlowSync
+                    | Self::CacheSlow
                     | Self::PauseNode
                     | Self::ClockJump
                     | Self::NetCut

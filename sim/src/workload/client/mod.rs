@@ -26,6 +26,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(90);
 /// A read is answered at its deadline; a busy daemon may need this much longer.
 const LATE_MAX: Duration = Duration::from_secs(1);
+/// Where everything but the disk cache is well, whatever is no read is answered within this time.
+const PROMPT_MAX: Duration = Duration::from_secs(4);
 
 pub struct Client {
     pub name: String,
@@ -135,6 +137,11 @@ impl Client {
             let run = self.shared.cluster.run();
             run.stuck(format!("O8: a read of {} is answered {late:?} after its deadline of {deadline:?}", daemon.name));
         }
+        let took = elapsed().saturating_sub(asked);
+        if !reads && answer.is_some() && took > PROMPT_MAX && self.shared.only_caches_are_slow() {
+            let run = self.shared.cluster.run();
+            run.stuck(format!("O8: {} takes {took:?} for what needs no disk cache", daemon.name));
+        }
         self.operations += 1;
         self.shared.cluster.run().count(|counters| counters.operations += 1);
         answer.map_or(Heard::Nothing { asked: true }, Heard::Answer)
@@ -224,7 +231,17 @@ impl Client {
         model.set_heirs(retirements.into_iter().map(|known| (known.of, known.by, known.asked)).collect());
         let knew_of_others = if settled { span.invoked } else { run.knew_of_others(&daemon.name, span.invoked) };
         let clocks_are_steady = self.shared.clocks_are_steady();
-        let verdict = judge(Seen { model: &model, daemon, span, calm: settled, knew_of_others, clocks_are_steady });
+        let only_caches_are_slow = self.shared.only_caches_are_slow();
+        let seen = Seen {
+            model: &model,
+            daemon,
+            span,
+            calm: settled,
+            knew_of_others,
+            clocks_are_steady,
+            only_caches_are_slow,
+        };
+        let verdict = judge(seen);
         drop(model);
         if let Err(no) = verdict {
             run.fail(no.oracle, format!("{} (asked at {:.6} by {})", no.what, span.invoked.as_secs_f64(), self.name));
