@@ -11,7 +11,7 @@ pub use report::{Report, Verdict};
 
 use crate::faults::{Activation, FaultKind, Faults, Strike};
 use crate::model::Forgotten;
-use crate::plan::{Operation, Plan};
+use crate::plan::{Configuration, Operation, Plan};
 use crate::trace::Trace;
 use crate::world::elapsed;
 use bettong_core::observe::{Forgetting, Point, Reason, Step};
@@ -53,6 +53,7 @@ struct Inner {
     counts_steps: bool,
     forgotten: Mutex<Arc<BTreeMap<PutId, Vec<Forgotten>>>>,
     left_open: Mutex<Vec<TcpStream>>,
+    redrawn: Mutex<BTreeMap<String, u64>>,
 }
 
 /// When a node's present life began, and read all dead marks of the others.
@@ -94,6 +95,7 @@ impl Run {
             refreshes: Mutex::default(),
             forgotten: Mutex::default(),
             left_open: Mutex::default(),
+            redrawn: Mutex::default(),
         };
         (Self(Arc::new(inner)), inbox)
     }
@@ -281,7 +283,7 @@ impl Run {
             match strike.kind {
                 FaultKind::PauseNode => self.pause(node, strike.delay),
                 _ => {
-                    self.kill(node, strike.restart_after);
+                    self.kill(node, &strike);
                     dies = true;
                 }
             }
@@ -289,8 +291,17 @@ impl Run {
         dies
     }
 
+    /// How often the configuration of `node` was drawn anew.
+    pub fn redrawn(&self, node: &str) -> u64 {
+        self.0.redrawn.lock().get(node).copied().unwrap_or(0)
+    }
+
     /// Kills the node at once: none of its tasks is polled again.
-    pub fn kill(&self, node: &str, restart_after: Option<Duration>) {
+    pub fn kill(&self, node: &str, strike: &Strike) {
+        let restart_after = strike.restart_after;
+        if strike.configuration == Configuration::Redrawn {
+            *self.0.redrawn.lock().entry(node.to_owned()).or_default() += 1;
+        }
         madsim::runtime::Handle::current().kill(node);
         // The receiver lives as long as the run.
         let _ = self.0.commands.send(Command::Killed { node: node.to_owned(), restart_after });

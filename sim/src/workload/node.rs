@@ -148,13 +148,21 @@ fn receive<S: Service>(service: &S, peer: &Peer, body: &[Payload]) -> Result<Vec
 }
 
 async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<SimWorld>, OpenError> {
-    let config = shared.setup.store_config(node_id);
+    let run = life.world.run();
+    let setup = match run.redrawn(&life.node) {
+        0 => shared.setup.clone(),
+        number => {
+            run.state_reached("sim opened with another configuration");
+            shared.setup.redrawn(run.seed(), run.plan(), &life.node, number)
+        }
+    };
+    let config = setup.store_config(node_id);
     let memory = Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max));
     let parts = StoreParts {
         objects: Arc::new(life.store.clone()),
         local_index: life.files.clone().map(|files| Arc::new(files) as Arc<dyn ObjectStore>),
         memory,
-        disk: Some(shared.setup.disk_config(&life.cache_dir)),
+        disk: setup.disk_config(&life.cache_dir),
         conditional_update: true,
         ordered_listing: true,
     };
