@@ -149,8 +149,9 @@ impl Client {
         let (repeatable, changes) = (is_repeatable(&request), changes_anything(&request));
         let (mut attempts, mut pause) = (0, options.backoff);
         let mut answered: Option<ServiceError> = None;
-        // An attempt to change something has no answer: whatever is said of a later one, it may have acted.
-        let mut lost = false;
+        // An attempt to change something has no answer, or none that is certain: whatever is said of a later one, it may
+        // have acted.
+        let mut in_doubt = false;
         loop {
             let remaining = until.saturating_duration_since(Instant::now());
             let attempt = self.attempt(namespace, request.clone(), payloads.clone(), remaining).await;
@@ -159,18 +160,20 @@ impl Client {
                 Ok(response) => {
                     attempts += 1;
                     let again = again_after(&response, pause).filter(|_| repeatable && attempts < options.attempts_max);
-                    let Some(wait) = again else { return outcome(response).map_err(|error| truly(error, lost)) };
+                    let Some(wait) = again else { return outcome(response).map_err(|error| truly(error, in_doubt)) };
                     answered = outcome(response).err();
+                    let uncertain = answered.as_ref().is_some_and(|error| error.kind == ErrorKind::Retry);
+                    in_doubt |= uncertain && changes;
                     wait
                 }
                 Err(Lost { may_have_acted: true, error }) if !repeatable => return Err(error),
                 Err(Lost { may_have_acted, .. }) => {
-                    lost |= may_have_acted && changes;
+                    in_doubt |= may_have_acted && changes;
                     Duration::ZERO
                 }
             };
             if wait >= until.saturating_duration_since(Instant::now()) {
-                return Err(truly(answered.unwrap_or_else(|| self.timed_out()), lost));
+                return Err(truly(answered.unwrap_or_else(|| self.timed_out()), in_doubt));
             }
             if wait > Duration::ZERO {
                 sleep(wait).await;
@@ -235,15 +238,17 @@ fn again_after(response: &Response, pause: Duration) -> Option<Duration> {
     }
 }
 
-/// What may be said of a call that ends with `error`: where an attempt before was `lost`, that a later one was refused for
-/// now does not say that nothing happened.
-fn truly(error: ServiceError, lost: bool) -> ServiceError {
+/// What may be said of a call that ends with `error`: where an attempt before is `in_doubt`, that a later one was refused
+/// for now does not say that nothing happened.
+fn truly(error: ServiceError, in_doubt: bool) -> ServiceError {
     let passing = matches!(error.kind, ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::Declined);
-    if !(lost && passing) {
+    if !(in_doubt && passing) {
         return error;
     }
-    let text =
-        format!("the outcome is unknown: an attempt was lost, and the one after it was answered: {}", error.message);
+    let text = format!(
+        "the outcome is unknown: an attempt may have acted, and the one after it was answered: {}",
+        error.message
+    );
     ServiceError::new(ErrorKind::Retry, text)
 }
 

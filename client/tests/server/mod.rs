@@ -23,6 +23,8 @@ pub enum Mood {
     BusyNext,
     /// The next call that is no OPEN costs the connection, the one after it is answered UNAVAILABLE.
     DropThenRefuse,
+    /// The next call that is no OPEN is answered RETRY, the one after it UNAVAILABLE.
+    DoubtThenRefuse,
     RefuseNext,
     /// Nothing is answered.
     Silent,
@@ -86,6 +88,11 @@ async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
                     (Mood::DropThenRefuse, _) => {
                         *mood = Mood::RefuseNext;
                         return;
+                    }
+                    (Mood::DoubtThenRefuse, _) => {
+                        *mood = Mood::RefuseNext;
+                        wire.answer(id, Response::error(ServiceError::new(ErrorKind::Retry, "who knows")));
+                        continue;
                     }
                     (Mood::RefuseNext, _) => {
                         *mood = Mood::Well;
