@@ -121,7 +121,7 @@ async fn listen(life: Life, service: Audited<SimWorld>) {
             run.trace(&node, format_args!("a connection ends: {closed}"));
             if let (Closed::Refused(why), false) = (closed, hostile) {
                 // Whatever the network does to bytes, none of them changes and none is left out.
-                run.fail("protocol", format!("{node} does not understand the client library: {why}"));
+                run.fail("O3", format!("{node} does not understand the client library: {why}"));
             }
         });
     }
