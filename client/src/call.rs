@@ -102,3 +102,9 @@ pub(crate) fn is_repeatable(request: &Request) -> bool {
         | Request::Cancel { .. } => false,
     }
 }
+
+/// Whether something may be different once it is done. Only asked of what is repeated: of the rest a lost attempt is the
+/// last one.
+pub(crate) fn changes_anything(request: &Request) -> bool {
+    matches!(request, Request::Put(_) | Request::PutBlocks(_) | Request::PutSidecar(_))
+}

@@ -1,6 +1,9 @@
 //! The client: makes calls, repeats what may be repeated, and keeps every call within its time.
 
-use crate::call::{AbandonOnDrop, Call, CallKey, Command, Lost, NamespaceKey, Opening, is_repeatable};
+use crate::call::{
+    AbandonOnDrop, Call, CallKey, Command, Lost, NamespaceKey, Opening, changes_anything, is_repeatable,
+};
+use crate::dial::{Dial, Tcp};
 use crate::namespace::Namespace;
 use crate::options::{Address, Options};
 use crate::session;
@@ -57,12 +60,17 @@ impl Client {
     /// Connects to `tcp://HOST:PORT`. Tries once: a daemon that is not there is an error at once; one that leaves later
     /// is waited for.
     pub async fn connect(url: &str, options: Options) -> Result<Self, ServiceError> {
+        Self::connect_by(Tcp, url, options).await
+    }
+
+    /// The same, over connections that `dial` makes.
+    pub async fn connect_by(dial: impl Dial, url: &str, options: Options) -> Result<Self, ServiceError> {
         let address = Address::parse(url)?;
-        let stream = session::connect(&address, options.connect_timeout).await?;
+        let stream = session::connect(&dial, &address, options.connect_timeout).await?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let trouble = Trouble::default();
         let payload_crc = options.payload_crc.unwrap_or(!address.is_loopback);
-        tokio::spawn(session::run(stream, address, options.clone(), receiver, trouble.clone()));
+        tokio::spawn(session::run(dial, stream, address, options.clone(), receiver, trouble.clone()));
         let (next_key, calls) = (AtomicU64::new(1), AtomicUsize::new(0));
         Ok(Self { shared: Arc::new(Shared { commands, options, payload_crc, next_key, calls, trouble }) })
     }
@@ -138,26 +146,34 @@ impl Client {
         let options = &self.shared.options;
         let _counted = self.count()?;
         let until = Instant::now() + options.call_timeout;
-        let repeatable = is_repeatable(&request);
+        let (repeatable, changes) = (is_repeatable(&request), changes_anything(&request));
         let (mut attempts, mut pause) = (0, options.backoff);
         let mut answered: Option<ServiceError> = None;
+        // An attempt to change something has no answer, or none that is certain: whatever is said of a later one, it may
+        // have acted.
+        let mut in_doubt = false;
         loop {
             let remaining = until.saturating_duration_since(Instant::now());
             let attempt = self.attempt(namespace, request.clone(), payloads.clone(), remaining).await;
-            // Out of time: what the daemon said before says more than that it has not said it again.
-            let wait = match attempt.map_err(|error| answered.take().unwrap_or(error))? {
+            // Out of time: of a read, what the daemon said before says more than that it has not said it again.
+            let wait = match attempt.map_err(|error| answered.take().filter(|_| !changes).unwrap_or(error))? {
                 Ok(response) => {
                     attempts += 1;
                     let again = again_after(&response, pause).filter(|_| repeatable && attempts < options.attempts_max);
-                    let Some(wait) = again else { return outcome(response) };
+                    let Some(wait) = again else { return outcome(response).map_err(|error| truly(error, in_doubt)) };
                     answered = outcome(response).err();
+                    let uncertain = answered.as_ref().is_some_and(|error| error.kind == ErrorKind::Retry);
+                    in_doubt |= uncertain && changes;
                     wait
                 }
                 Err(Lost { may_have_acted: true, error }) if !repeatable => return Err(error),
-                Err(Lost { .. }) => Duration::ZERO,
+                Err(Lost { may_have_acted, .. }) => {
+                    in_doubt |= may_have_acted && changes;
+                    Duration::ZERO
+                }
             };
             if wait >= until.saturating_duration_since(Instant::now()) {
-                return Err(answered.unwrap_or_else(|| self.timed_out()));
+                return Err(truly(answered.unwrap_or_else(|| self.timed_out()), in_doubt));
             }
             if wait > Duration::ZERO {
                 sleep(wait).await;
@@ -220,6 +236,20 @@ fn again_after(response: &Response, pause: Duration) -> Option<Duration> {
         Outcome::Error(error) if error.kind == ErrorKind::Retry => Some(pause),
         _ => None,
     }
+}
+
+/// What may be said of a call that ends with `error`: where an attempt before is `in_doubt`, that a later one was refused
+/// for now does not say that nothing happened.
+fn truly(error: ServiceError, in_doubt: bool) -> ServiceError {
+    let passing = matches!(error.kind, ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::Declined);
+    if !(in_doubt && passing) {
+        return error;
+    }
+    let text = format!(
+        "the outcome is unknown: an attempt may have acted, and the one after it was answered: {}",
+        error.message
+    );
+    ServiceError::new(ErrorKind::Retry, text)
 }
 
 fn outcome(response: Response) -> Result<Response, ServiceError> {

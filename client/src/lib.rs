@@ -28,6 +28,7 @@ pub mod blocking;
 mod call;
 mod chain;
 mod client;
+mod dial;
 mod namespace;
 mod options;
 mod session;
@@ -39,5 +40,6 @@ pub use bettong_wire::{
 };
 pub use chain::chain;
 pub use client::Client;
+pub use dial::{Dial, Tcp};
 pub use namespace::{BlockToPut, Existing, Got, Namespace, Place, Value};
 pub use options::Options;

@@ -103,6 +103,23 @@ async fn a_busy_daemon_is_asked_again_where_that_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_put_of_which_one_attempt_may_have_acted_is_not_called_refused() {
+    let server = Server::start().await;
+    let (_client, namespace) = opened(&server).await;
+    let key = BlockKey { hash: BlockHash([1; 32]), part: Part(0) };
+    let place = Place { parent: None, sequence: 0 };
+    for mood in [Mood::DropThenRefuse, Mood::DoubtThenRefuse] {
+        server.set(mood);
+        let error = namespace.put_block(key, place, b"v".to_vec(), Level::Memory, None).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Retry, "{error}");
+        assert!(error.message.contains("outcome is unknown") && error.message.contains("not now"), "{error}");
+    }
+    server.set(Mood::DropThenRefuse);
+    let error = namespace.get_plain("k", limits()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "a read changes nothing: {error}");
+}
+
+#[tokio::test]
 async fn a_daemon_that_falls_silent_never_hangs_a_call() {
     let server = Server::start().await;
     let (client, namespace) = opened(&server).await;

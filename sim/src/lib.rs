@@ -8,6 +8,8 @@ pub mod faults;
 #[cfg(madsim)]
 pub mod model;
 #[cfg(madsim)]
+pub mod network;
+#[cfg(madsim)]
 pub mod object_store;
 #[cfg(madsim)]
 pub mod oracle;

@@ -4,6 +4,7 @@ mod carry;
 
 use crate::call::{Call, Command, Lost, NamespaceKey, Opening};
 use crate::client::Trouble;
+use crate::dial::Dial;
 use crate::options::{Address, Options};
 use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::Open;
@@ -14,7 +15,6 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
@@ -38,21 +38,20 @@ enum Ended {
 }
 
 /// Connects, within `limit`.
-pub(crate) async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, ServiceError> {
+pub(crate) async fn connect<D: Dial>(dial: &D, address: &Address, limit: Duration) -> Result<D::Stream, ServiceError> {
     let unreachable = |why: String| {
         ServiceError::new(ErrorKind::Unavailable, format!("cannot connect to tcp://{}: {why}", address.host_port))
     };
-    let stream = timeout(limit, TcpStream::connect(address.host_port.as_str()))
+    timeout(limit, dial.dial(&address.host_port))
         .await
         .map_err(|_| unreachable(format!("no answer within {limit:?}")))?
-        .map_err(|error| unreachable(error.to_string()))?;
-    stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
-    Ok(stream)
+        .map_err(|error| unreachable(error.to_string()))
 }
 
 /// Carries calls until nobody is left who could make one.
-pub(crate) async fn run(
-    stream: TcpStream,
+pub(crate) async fn run<D: Dial>(
+    dial: D,
+    stream: D::Stream,
     address: Address,
     options: Options,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -80,7 +79,7 @@ pub(crate) async fn run(
                     }
                 }
             }
-            None => match connect(&address, options.connect_timeout).await {
+            None => match connect(&dial, &address, options.connect_timeout).await {
                 Ok(stream) => {
                     connected = Some(stream);
                     continue;

@@ -21,6 +21,11 @@ pub enum Mood {
     DropNext,
     /// The next call that is no OPEN is answered BUSY.
     BusyNext,
+    /// The next call that is no OPEN costs the connection, the one after it is answered UNAVAILABLE.
+    DropThenRefuse,
+    /// The next call that is no OPEN is answered RETRY, the one after it UNAVAILABLE.
+    DoubtThenRefuse,
+    RefuseNext,
     /// Nothing is answered.
     Silent,
 }
@@ -79,6 +84,20 @@ async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
                     (Mood::DropNext, _) => {
                         *mood = Mood::Well;
                         return;
+                    }
+                    (Mood::DropThenRefuse, _) => {
+                        *mood = Mood::RefuseNext;
+                        return;
+                    }
+                    (Mood::DoubtThenRefuse, _) => {
+                        *mood = Mood::RefuseNext;
+                        wire.answer(id, Response::error(ServiceError::new(ErrorKind::Retry, "who knows")));
+                        continue;
+                    }
+                    (Mood::RefuseNext, _) => {
+                        *mood = Mood::Well;
+                        wire.answer(id, Response::error(ServiceError::new(ErrorKind::Unavailable, "not now")));
+                        continue;
                     }
                     (Mood::BusyNext, _) => {
                         *mood = Mood::Well;

@@ -106,6 +106,8 @@ names! {
         BetweenEvictAndObject = "between-evict-and-object",
         /// A get has chosen a tier and not yet read from it.
         BeforeTierRead = "before-tier-read",
+        /// The disk tier is about to be asked for a copy. It is waited for as if the device took this long.
+        BeforeDiskRead = "before-disk-read",
         /// Bytes are read and verified, not yet promoted.
         BeforePromote = "before-promote",
         /// A peer's index is about to be read.

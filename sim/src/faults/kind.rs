@@ -96,6 +96,8 @@ kinds! {
     KillNode = "kill-node",
     /// The process stands still, for as long as `delay`.
     PauseNode = "pause-node",
+    /// A read of the disk cache takes `delay`, as does every one of that node's for as long as it `lasts`.
+    CacheSlow = "cache-slow",
     /// At a crash some pages of the cache's device files go back to an older state.
     CacheRollback = "cache-rollback",
     /// At a crash bits of the cache's device files flip.
@@ -109,6 +111,15 @@ kinds! {
     ClockJump = "clock-jump",
     /// The network between a node and all clients is cut, for as long as `delay`.
     NetCut = "net-cut",
+    /// Bytes of a connection, and all behind them, arrive later, by `delay`.
+    NetDelay = "net-delay",
+    /// Bytes of a connection arrive, and are taken, in pieces of 1 byte to 4 KiB, `delay` apart, for as long as it `lasts`.
+    NetTrickle = "net-trickle",
+    /// From somewhere in the bytes that move, one direction of a connection is dead, or both are, and neither side is told,
+    /// not of its end either.
+    NetHalfOpen = "net-half-open",
+    /// A connection is reset somewhere in the bytes that move.
+    NetReset = "net-reset",
     /// Somebody connects to the TCP door and speaks anything but the protocol.
     HostileClient = "hostile-client",
 }
@@ -191,7 +202,31 @@ impl FaultKind {
 
     /// While it lasts, only the node that it struck first is struck.
     pub fn is_one_nodes(self) -> bool {
-        matches!(self, Self::ObjectPeerCut | Self::FdLimit)
+        matches!(self, Self::ObjectPeerCut | Self::FdLimit | Self::NetTrickle | Self::CacheSlow)
+    }
+
+    /// `delay` has a meaning.
+    pub fn takes_delay(self) -> bool {
+        self.takes_effect()
+            || matches!(
+                self,
+                Self::ObjectLatency
+                    | Self::ObjectSlowStream
+                    | Self::ObjectRepeat
+                    | Self::ObjectSlowList
+                    | Self::DiskSlowSync
+                    | Self::CacheSlow
+                    | Self::PauseNode
+                    | Self::ClockJump
+                    | Self::NetCut
+                    | Self::NetDelay
+                    | Self::NetTrickle
+            )
+    }
+
+    /// Strikes the bytes of connections to a node's TCP door.
+    pub fn strikes_connections(self) -> bool {
+        matches!(self, Self::NetDelay | Self::NetTrickle | Self::NetHalfOpen | Self::NetReset)
     }
 
     /// `effect` has a meaning.

@@ -4,7 +4,7 @@ mod kind;
 
 pub use kind::FaultKind;
 
-use crate::plan::{Effect, FaultSpec, Operation, Plan, Restart, Trigger};
+use crate::plan::{Configuration, Effect, FaultSpec, Operation, Plan, Restart, Trigger};
 use crate::random::Stream;
 use bettong_core::observe::Point;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ pub struct Strike {
     pub delay: Duration,
     /// How long a killed node stays down; `None` where it never returns.
     pub restart_after: Option<Duration>,
+    /// What a killed node comes back with.
+    pub configuration: Configuration,
     /// A number for whatever else the fault has to choose.
     pub choice: u64,
 }
@@ -221,7 +223,8 @@ impl FaultSpec {
             Effect::Late => "/late",
         };
         let never = if self.restart_after == Some(Restart::Never) { "/never" } else { "" };
-        format!("{}{effect}{never}", self.kind.as_str())
+        let redrawn = if self.configuration == Configuration::Redrawn { "/redrawn" } else { "" };
+        format!("{}{effect}{never}{redrawn}", self.kind.as_str())
     }
 }
 
@@ -295,6 +298,7 @@ impl Armed {
         let down = self.random.duration(down);
         let restart_after = (self.spec.restart_after != Some(Restart::Never)).then_some(down);
         let choice = self.random.draw();
-        Strike { key: self.key.clone(), kind: self.spec.kind, effect: self.spec.effect, delay, restart_after, choice }
+        let FaultSpec { kind, effect, configuration, .. } = self.spec;
+        Strike { key: self.key.clone(), kind, effect, delay, restart_after, configuration, choice }
     }
 }

@@ -101,6 +101,11 @@ impl Span {
     pub fn precedes(&self, other: &Self) -> bool {
         self.ended.is_some_and(|ended| ended < other.invoked)
     }
+
+    /// How long the answer took; for ever where there is none.
+    pub fn lasted(&self) -> Duration {
+        self.ended.map_or(Duration::MAX, |ended| ended.saturating_sub(self.invoked))
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -4,6 +4,10 @@ use super::{Seen, Verdict, no};
 use crate::model::{Forgotten, ValueKey};
 use bettong_wire::MissReason;
 use bettong_wire::request::Level;
+use std::time::Duration;
+
+/// A read that may take so long does not end at its deadline because a disk cache hangs: the cache is given up before.
+const SLOW_CACHE_GIVEN_UP: Duration = Duration::from_secs(8);
 
 /// Why a reason cannot be true whatever the store did, if so.
 fn untrue(seen: Seen<'_>, key: &ValueKey, reason: MissReason) -> Option<&'static str> {
@@ -37,7 +41,10 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
     }
     let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else { return Ok(()) };
     let excused = match reason {
-        MissReason::Deadline | MissReason::Declined | MissReason::TierDown => !seen.calm,
+        // Where only the disk cache is slow, the object store is asked in time.
+        MissReason::TierDown => !seen.calm && !seen.only_caches_are_slow,
+        MissReason::Deadline if seen.only_caches_are_slow => !seen.calm && seen.span.lasted() < SLOW_CACHE_GIVEN_UP,
+        MissReason::Deadline | MissReason::Declined => !seen.calm,
         MissReason::Absent
         | MissReason::Corrupt
         | MissReason::Evicted
@@ -66,7 +73,7 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
 
 /// Whether the daemon evicted a version of `key`, as it said, or may have lost one that only memory had.
 fn may_be_evicted(seen: Seen<'_>, key: &ValueKey) -> bool {
-    let ended = seen.span.ended.unwrap_or(std::time::Duration::MAX);
+    let ended = seen.span.ended.unwrap_or(Duration::MAX);
     let here =
         |forgotten: &Forgotten| forgotten.daemon == seen.daemon.name && !forgotten.expired && forgotten.began <= ended;
     seen.model.forgotten_of(key).any(here) || seen.model.possible(key).any(|attempt| attempt.level == Level::Memory)

@@ -39,6 +39,8 @@ pub struct Seen<'a> {
     pub knew_of_others: Duration,
     /// Wall clocks go on as they began: what has a time to live is gone when that is over.
     pub clocks_are_steady: bool,
+    /// Nothing but the disk cache of a node that lives keeps a read waiting.
+    pub only_caches_are_slow: bool,
 }
 
 /// While faults strike an eviction may take this long. What was put meanwhile comes on top of the budget.

@@ -83,6 +83,8 @@ pub struct FaultSpec {
     pub lasts: Option<Range<Duration>>,
     /// How long a killed node stays down.
     pub restart_after: Option<Restart>,
+    /// What a killed node comes back with.
+    pub configuration: Configuration,
     /// Strikes at most; unbounded for a probability, once otherwise.
     pub count: u64,
 }
@@ -93,6 +95,20 @@ pub enum Restart {
     After(Range<Duration>),
     /// Never, unless it is the last one standing.
     Never,
+}
+
+/// The settings of a killed node's next lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Configuration {
+    /// Those that it had.
+    Same,
+    /// Drawn anew, as by an operator or another release: sizes, limits, compression, packing, budgets, with a disk cache
+    /// or without.
+    Redrawn,
+}
+
+impl Configuration {
+    pub const ALL: [(&'static str, Self); 2] = [("same", Self::Same), ("redrawn", Self::Redrawn)];
 }
 
 #[derive(Debug, Clone)]

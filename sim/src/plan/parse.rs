@@ -1,7 +1,7 @@
 //! Reads plans from TOML. Unknown keys, kinds, points and nodes, and values out of range are errors that name the line.
 
 use super::values::{self, Glob};
-use super::{Effect, FaultSpec, Operation, Plan, Restart, Trigger, Workload};
+use super::{Configuration, Effect, FaultSpec, Operation, Plan, Restart, Trigger, Workload};
 use crate::faults::FaultKind;
 use bettong_core::observe::Point;
 use serde::Deserialize;
@@ -54,6 +54,7 @@ struct Fault {
     delay: Option<Spanned<String>>,
     lasts: Option<Spanned<String>>,
     restart_after: Option<Spanned<String>>,
+    configuration: Option<Spanned<String>>,
     count: Option<Spanned<u64>>,
 }
 
@@ -135,9 +136,19 @@ fn fault(spanned: &Spanned<Fault>) -> Result<FaultSpec, Located> {
         let parse = |text: &Spanned<String>| values::range(text.get_ref()).map_err(|what| (text.span().start, what));
         text.as_ref().map(parse).transpose()
     };
-    if let (Some(restart_after), false) = (&raw.restart_after, kind == FaultKind::KillNode) {
-        return Err((restart_after.span().start, format!("{} has no `restart_after`", kind.as_str())));
+    let kills = kind == FaultKind::KillNode;
+    for (key, value, taken) in [
+        ("restart_after", &raw.restart_after, kills),
+        ("configuration", &raw.configuration, kills),
+        ("delay", &raw.delay, kind.takes_delay()),
+        ("lasts", &raw.lasts, kind.lasts()),
+    ] {
+        if let (Some(value), false) = (value, taken) {
+            return Err((value.span().start, format!("{} has no `{key}`", kind.as_str())));
+        }
     }
+    let configuration = raw.configuration.as_ref();
+    let configuration = configuration.map(|name| one_of("configuration", name, &Configuration::ALL)).transpose()?;
     let restart_after = match &raw.restart_after {
         Some(never) if never.get_ref() == "never" => Some(Restart::Never),
         after => range(after)?.map(Restart::After),
@@ -167,6 +178,7 @@ fn fault(spanned: &Spanned<Fault>) -> Result<FaultSpec, Located> {
         delay: range(&raw.delay)?,
         lasts: range(&raw.lasts)?,
         restart_after,
+        configuration: configuration.unwrap_or(Configuration::Same),
         count,
     })
 }
@@ -252,6 +264,15 @@ mod tests {
                 6,
                 "has no `restart_after`",
             ),
+            (
+                "[[fault]]\nkind = \"kill-node\"\nconfiguration = \"new\"\nprobability = 0.1",
+                6,
+                "unknown configuration `new`",
+            ),
+            ("[[fault]]\nkind = \"net-cut\"\nconfiguration = \"same\"\nprobability = 0.1", 6, "has no `configuration`"),
+            ("[[fault]]\nkind = \"net-reset\"\ndelay = \"1s\"\nprobability = 0.1", 6, "has no `delay`"),
+            ("[[fault]]\nkind = \"net-delay\"\nlasts = \"1s\"\nprobability = 0.1", 6, "has no `lasts`"),
+            ("[[fault]]\nkind = \"net-trickle\"\nat = { steps = \"1..9\" }", 4, "no `steps`"),
             ("[[fault]]\nkind = \"kill-node\"", 4, "either `at` or `probability`"),
             ("[[fault]]\nkind = \"kill-node\"\nprobability = 0.1\ncount = 0", 7, "count is 0"),
             ("[[fault]]\nkind = 3", 5, "invalid type"),

@@ -360,7 +360,7 @@ impl Cluster {
             }
             if let Some(strike) = self.run.fault_event(&name, FaultKind::KillNode) {
                 self.run.fault_changed(&strike.key);
-                self.run.kill(&name, strike.restart_after);
+                self.run.kill(&name, &strike);
             }
         }
     }

@@ -11,7 +11,7 @@ pub use report::{Report, Verdict};
 
 use crate::faults::{Activation, FaultKind, Faults, Strike};
 use crate::model::Forgotten;
-use crate::plan::{Operation, Plan};
+use crate::plan::{Configuration, Operation, Plan};
 use crate::trace::Trace;
 use crate::world::elapsed;
 use bettong_core::observe::{Forgetting, Point, Reason, Step};
@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 
 /// What a fault asks of whoever runs the nodes.
@@ -51,6 +52,8 @@ struct Inner {
     refreshes: Mutex<BTreeMap<String, Refreshes>>,
     counts_steps: bool,
     forgotten: Mutex<Arc<BTreeMap<PutId, Vec<Forgotten>>>>,
+    left_open: Mutex<Vec<TcpStream>>,
+    redrawn: Mutex<BTreeMap<String, u64>>,
 }
 
 /// When a node's present life began, and read all dead marks of the others.
@@ -91,6 +94,8 @@ impl Run {
             rolled_back: Mutex::default(),
             refreshes: Mutex::default(),
             forgotten: Mutex::default(),
+            left_open: Mutex::default(),
+            redrawn: Mutex::default(),
         };
         (Self(Arc::new(inner)), inbox)
     }
@@ -278,7 +283,7 @@ impl Run {
             match strike.kind {
                 FaultKind::PauseNode => self.pause(node, strike.delay),
                 _ => {
-                    self.kill(node, strike.restart_after);
+                    self.kill(node, &strike);
                     dies = true;
                 }
             }
@@ -286,8 +291,17 @@ impl Run {
         dies
     }
 
+    /// How often the configuration of `node` was drawn anew.
+    pub fn redrawn(&self, node: &str) -> u64 {
+        self.0.redrawn.lock().get(node).copied().unwrap_or(0)
+    }
+
     /// Kills the node at once: none of its tasks is polled again.
-    pub fn kill(&self, node: &str, restart_after: Option<Duration>) {
+    pub fn kill(&self, node: &str, strike: &Strike) {
+        let restart_after = strike.restart_after;
+        if strike.configuration == Configuration::Redrawn {
+            *self.0.redrawn.lock().entry(node.to_owned()).or_default() += 1;
+        }
         madsim::runtime::Handle::current().kill(node);
         // The receiver lives as long as the run.
         let _ = self.0.commands.send(Command::Killed { node: node.to_owned(), restart_after });
@@ -296,6 +310,11 @@ impl Run {
     pub fn pause(&self, node: &str, lasts: Duration) {
         madsim::runtime::Handle::current().pause(node);
         let _ = self.0.commands.send(Command::Paused { node: node.to_owned(), lasts });
+    }
+
+    /// Keeps an end of a connection that nobody uses any more: its peer is never told.
+    pub fn leave_open(&self, stream: TcpStream) {
+        self.0.left_open.lock().push(stream);
     }
 
     /// An interesting state is met.

@@ -14,12 +14,15 @@ use bettong_wire::request::*;
 use bettong_wire::tcp::{FRAME_HEADER_BYTES, FrameHeader};
 use bettong_wire::{Payload, Request};
 use futures::future::{Either, select};
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// Where everybody hostile comes from.
+pub const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 3, 1));
 /// How often it is asked whether somebody hostile comes.
 const TICK: Duration = Duration::from_millis(20);
 /// The door cuts a peer off that owes it bytes after one to two times 30 s.

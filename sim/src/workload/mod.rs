@@ -92,6 +92,13 @@ impl Shared {
         !self.may_meet(FaultKind::ClockJump)
     }
 
+    /// Nodes may die and their disk caches be slow; whatever else they need answers at once.
+    pub fn only_caches_are_slow(&self) -> bool {
+        let faults = &self.cluster.run().plan().faults;
+        self.may_meet(FaultKind::CacheSlow)
+            && faults.iter().all(|fault| matches!(fault.kind, FaultKind::CacheSlow | FaultKind::KillNode))
+    }
+
     /// No fault makes a node stand still.
     pub fn never_pauses(&self) -> bool {
         !self.may_meet(FaultKind::PauseNode)

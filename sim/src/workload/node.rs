@@ -3,9 +3,10 @@
 use super::door::Call;
 use super::ledger::Audited;
 use super::{Shared, journal, recover};
+use crate::network::{End, Link};
 use crate::run::Life;
 use crate::world::SimWorld;
-use bettong_core::door::tcp::{TcpDoor, TcpLimits};
+use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
 use bettong_core::service::handler::StoreService;
 use bettong_core::store::OpenError;
 use bettong_core::world::World;
@@ -112,10 +113,17 @@ async fn listen(life: Life, service: Audited<SimWorld>) {
     let door = Arc::new(TcpDoor::new(Arc::new(service), clock, anybody, TcpLimits::default()));
     while let Ok((stream, from)) = listener.accept().await {
         let (door, run, node) = (door.clone(), run.clone(), life.node.clone());
+        // What becomes of somebody hostile is judged; it is not the network that does it.
+        let hostile = from.ip() == super::hostile::IP;
+        let link = if hostile { Link::spared(stream, &run) } else { Link::new(stream, End::Door, &run, &node) };
         life.world.spawn(async move {
-            let (reader, writer) = tokio::io::split(stream);
+            let (reader, writer) = tokio::io::split(link);
             let closed = door.serve(format!("tcp:{from}"), reader, writer, std::future::pending()).await;
             run.trace(&node, format_args!("a connection ends: {closed}"));
+            if let (Closed::Refused(why), false) = (closed, hostile) {
+                // Whatever the network does to bytes, none of them changes and none is left out.
+                run.fail("O3", format!("{node} does not understand the client library: {why}"));
+            }
         });
     }
 }
@@ -141,13 +149,21 @@ fn receive<S: Service>(service: &S, peer: &Peer, body: &[Payload]) -> Result<Vec
 }
 
 async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<SimWorld>, OpenError> {
-    let config = shared.setup.store_config(node_id);
+    let run = life.world.run();
+    let setup = match run.redrawn(&life.node) {
+        0 => shared.setup.clone(),
+        number => {
+            run.state_reached("sim opened with another configuration");
+            shared.setup.redrawn(run.seed(), run.plan(), &life.node, number)
+        }
+    };
+    let config = setup.store_config(node_id);
     let memory = Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max));
     let parts = StoreParts {
         objects: Arc::new(life.store.clone()),
         local_index: life.files.clone().map(|files| Arc::new(files) as Arc<dyn ObjectStore>),
         memory,
-        disk: Some(shared.setup.disk_config(&life.cache_dir)),
+        disk: setup.disk_config(&life.cache_dir),
         conditional_update: true,
         ordered_listing: true,
     };

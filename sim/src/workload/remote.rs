@@ -2,6 +2,8 @@
 
 use super::client::Heard;
 use crate::model::Daemon;
+use crate::network::Dialer;
+use crate::run::Run;
 use bettong_client::{BlockToPut, Client, Error, Got, Namespace, Options, Place, Value};
 use bettong_wire::request::*;
 use bettong_wire::response::{Answer, Hit, ItemOutcome};
@@ -12,8 +14,14 @@ use std::time::Duration;
 /// Where every simulated daemon listens.
 pub const PORT: u16 = 7450;
 
+/// How long one attempt to connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// What the simulation's own steps may add to a time limit of the library.
+const SLACK: Duration = Duration::from_millis(500);
+
 /// The connections of one client, to all daemons. They outlive the daemons' lives: the library connects again.
 pub struct Remote {
+    run: Run,
     seed: u64,
     call_timeout: Duration,
     clients: BTreeMap<(String, String), Client>,
@@ -29,8 +37,13 @@ pub struct Opening {
 }
 
 impl Remote {
-    pub fn new(seed: u64, call_timeout: Duration) -> Self {
-        Self { seed, call_timeout, clients: BTreeMap::new(), namespaces: BTreeMap::new() }
+    pub fn new(run: &Run, seed: u64, call_timeout: Duration) -> Self {
+        Self { run: run.clone(), seed, call_timeout, clients: BTreeMap::new(), namespaces: BTreeMap::new() }
+    }
+
+    /// By when whatever is asked has ended: to connect, to open the namespace, and the call itself.
+    pub fn patience(&self) -> Duration {
+        CONNECT_TIMEOUT + self.call_timeout * 2 + SLACK
     }
 
     /// Asks `daemon` at `address`. The handle in `request` has no meaning: the library has its own.
@@ -80,11 +93,14 @@ impl Remote {
                 let options = Options {
                     tenant: place.tenant,
                     call_timeout: self.call_timeout,
-                    connect_timeout: Duration::from_secs(2),
+                    connect_timeout: CONNECT_TIMEOUT,
                     seed: self.seed,
                     ..Options::default()
                 };
-                let client = Client::connect(&format!("tcp://{address}:{PORT}"), options).await?;
+                let client = {
+                    let dialer = Dialer::new(&self.run, &daemon.name);
+                    Client::connect_by(dialer, &format!("tcp://{address}:{PORT}"), options).await?
+                };
                 self.clients.insert(to, client.clone());
                 client
             }

@@ -98,6 +98,7 @@ pub struct Setup {
     pub expiry_patience: Duration,
     budgets: Budgets,
     memory_bytes: u64,
+    has_disk: bool,
     disk_bytes: u64,
     region_bytes: u64,
     compression: Algorithm,
@@ -192,6 +193,7 @@ impl Setup {
             expiry_patience: Duration::from_secs(1 + Stream::new(seed, "expiry").below(20)),
             budgets: Budgets::draw(plan, len_max, &mut Stream::new(seed, "budgets")),
             memory_bytes: (len_max * 3).max(random.within(64 << 10..1 << 20)),
+            has_disk: true,
             disk_bytes: region_bytes * random.within(4..12),
             region_bytes,
             compression: *random.pick(&[Algorithm::None, Algorithm::Zstd, Algorithm::Lz4]).unwrap_or(&Algorithm::None),
@@ -202,6 +204,28 @@ impl Setup {
             attempt_timeout: Duration::from_millis(random.within(1_500..4_000)),
             commit_wait: Duration::from_millis(random.below(4)),
             commit_batch: 1 << random.below(8),
+        }
+    }
+
+    /// What a node has whose configuration was drawn anew for the `number`-th time: the settings that are its own affair.
+    /// What clients and oracles go by stays, and so does the size of a device that is there.
+    pub fn redrawn(&self, seed: u64, plan: &Plan, node: &str, number: u64) -> Self {
+        let mut random = Stream::new(seed, &format!("redrawn/{node}/{number}"));
+        let other = Self::draw(random.draw(), plan);
+        Self {
+            journal_segment_bytes: other.journal_segment_bytes,
+            journal_batch_bytes: other.journal_batch_bytes,
+            budgets: Budgets::draw(plan, self.len_max, &mut random),
+            memory_bytes: other.memory_bytes.max(self.len_max * 3),
+            has_disk: random.chance(0.6),
+            compression: other.compression,
+            pack_below: other.pack_below,
+            pack_bytes: other.pack_bytes,
+            attempts: other.attempts,
+            attempt_timeout: other.attempt_timeout,
+            commit_wait: other.commit_wait,
+            commit_batch: other.commit_batch,
+            ..self.clone()
         }
     }
 
@@ -231,13 +255,13 @@ impl Setup {
         }
     }
 
-    pub fn disk_config(&self, dir: &Path) -> DiskConfig {
-        DiskConfig {
+    pub fn disk_config(&self, dir: &Path) -> Option<DiskConfig> {
+        self.has_disk.then(|| DiskConfig {
             dir: dir.to_owned(),
             bytes: self.disk_bytes,
             region_bytes: self.region_bytes,
             write_buffer_bytes: self.region_bytes * 2,
-        }
+        })
     }
 
     /// The namespaces' ids, by number.

@@ -64,8 +64,7 @@ pub async fn run(cluster: Arc<Cluster>) {
     }
     let comes = plan.faults.iter().any(|fault| fault.kind == FaultKind::HostileClient);
     let hostile = comes.then(|| {
-        let ip = std::net::IpAddr::from([10, 0, 3, 1]);
-        let home = madsim::runtime::Handle::current().create_node().name("hostile").ip(ip).build();
+        let home = madsim::runtime::Handle::current().create_node().name("hostile").ip(hostile::IP).build();
         home.spawn(hostile::run(shared.clone()))
     });
     if shared.setup.upkeep.is_some() {
@@ -117,12 +116,15 @@ async fn one_death(shared: Arc<Shared>, name: &str, after: Duration) {
 
 async fn work(shared: &Arc<Shared>, random: &mut Stream) {
     let each = shared.setup.operations.div_ceil(shared.setup.clients.into());
+    let faults = &shared.cluster.run().plan().faults;
+    let strikes_connections = faults.iter().any(|fault| fault.kind.strikes_connections());
     let mut clients = Vec::new();
     for number in 0..shared.setup.clients {
         let name = format!("client-{number}");
         let ip = std::net::IpAddr::from([10, 0, 2, number as u8 + 1]);
         let home = madsim::runtime::Handle::current().create_node().name(&name).ip(ip).build();
-        let over_the_network = random.chance(0.5);
+        // Where the connections are struck, there is one.
+        let over_the_network = random.chance(0.5) | (number == 0 && strikes_connections);
         let mut client = match over_the_network {
             true => Client::remote(name, shared.clone()),
             false => Client::new(name, shared.clone()),

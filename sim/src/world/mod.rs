@@ -8,6 +8,7 @@ pub use clock::{SimClock, WallClock, elapsed, perfect_wall_ms};
 pub use disk::{Losses, SNAPSHOTS_MAX, SimDisk, Volume};
 pub use pump::Pump;
 
+use crate::faults::FaultKind;
 use crate::random::Stream;
 use crate::run::Run;
 use bettong_core::observe::{Forgetting, Point, Reason, State};
@@ -134,6 +135,12 @@ impl World for SimWorld {
         if self.inner.run.point_reached(&self.inner.node, point) {
             // The node is killed: this task is dropped at its next turn.
             std::future::pending::<()>().await;
+        }
+        if point == Point::BeforeDiskRead
+            && let Some(strike) = self.inner.run.fault_event(&self.inner.node, FaultKind::CacheSlow)
+        {
+            self.inner.run.fault_changed(&strike.key);
+            madsim::time::sleep(strike.delay).await;
         }
     }
 

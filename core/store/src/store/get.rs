@@ -113,6 +113,9 @@ const MOVES_MAX: u32 = 8;
 const READS: u32 = 2;
 /// The disk tier is given up for one read after this long, and the next tier asked.
 const DISK_READ_MAX: Duration = Duration::from_secs(5);
+/// Room for a read of the disk tier is waited for so long, and then the next tier asked: others wait for a device that
+/// does not answer.
+const DISK_ROOM_MAX: Duration = Duration::from_secs(2);
 /// Pause between them where the first found nothing.
 const READ_PAUSE: Duration = Duration::from_millis(50);
 
@@ -265,8 +268,15 @@ impl<W: World> Store<W> {
             let now = clock.mono();
             shared.estimates.record(tier, entry.stored_len.into(), now.since(began), now);
         };
-        if self.local_copy(key, entry) {
-            let Some(_room) = shared.loads.disk(entry).await else { return Fetched::Down };
+        let local = self.local_copy(key, entry);
+        // A disk that hangs fills its half for as long as its reads are waited for.
+        let room = match local {
+            true => timeout(&shared.world, DISK_ROOM_MAX, shared.loads.disk(entry)).await,
+            false => None,
+        };
+        let crowded = local && room.is_none();
+        if let Some(room) = room {
+            let Some(_room) = room else { return Fetched::Down };
             // Everybody left while it waited for room: reading now would keep others waiting for nobody.
             if !wanted() {
                 return Fetched::Down;
@@ -286,6 +296,12 @@ impl<W: World> Store<W> {
         let Some(_room) = shared.loads.object(entry).await else { return Fetched::Down };
         if !wanted() {
             return Fetched::Down;
+        }
+        if crowded
+            && entry.level == Level::Journal
+            && let Some(fetched) = self.fetch_from_journal(key, entry, &expected).await
+        {
+            return fetched;
         }
         let began = clock.mono();
         let fetched = self.fetch_from_object(key, entry).await;
@@ -315,7 +331,11 @@ impl<W: World> Store<W> {
         if !shared.disk_health.admits(now()) {
             return None;
         }
-        let loaded = timeout(&shared.world, DISK_READ_MAX, disk.load(&disk_key)).await;
+        let load = async {
+            shared.world.at(Point::BeforeDiskRead).await;
+            disk.load(&disk_key).await
+        };
+        let loaded = timeout(&shared.world, DISK_READ_MAX, load).await;
         let bytes = match loaded.unwrap_or_else(|| Err(format!("no answer within {DISK_READ_MAX:?}"))) {
             Ok(bytes) => {
                 shared.disk_health.answered();

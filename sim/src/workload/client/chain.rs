@@ -1,6 +1,6 @@
 //! Prompts: their blocks, asked for together, and their heads.
 
-use super::{Client, Heard, brief};
+use super::{Client, Heard, brief, ending_of};
 use crate::model::{Daemon, Ending, Span};
 use crate::oracle;
 use crate::workload::setup::PARTS;
@@ -36,7 +36,7 @@ impl Client {
             Heard::Answer(Response { outcome: Outcome::Ok(Answer::StoredBatch(stored)), .. }) => Some(stored.clone()),
             _ => None,
         };
-        let ending = if stored.is_some() { Ending::Done } else { self.ending(&heard) };
+        let ending = if stored.is_some() { Ending::Done } else { ending_of(&heard) };
         self.trace(daemon, format_args!("put-blocks ns{namespace} {} {level:?} -> {ending:?}", attempts.len()));
         for (at, id) in attempts.iter().enumerate() {
             let stored =
@@ -157,7 +157,7 @@ impl Client {
             _ => None,
         };
         // A conflict is `retry` as well; the generation may still be ours.
-        let ending = if published.is_some() { Ending::Done } else { self.ending(&heard) };
+        let ending = if published.is_some() { Ending::Done } else { ending_of(&heard) };
         self.trace(daemon, format_args!("publish ns{namespace}/{name} after {expected} -> {ending:?} {published:?}"));
         self.shared.model.lock().end_publish(namespace, name, at, ending, elapsed());
         if let Some(generation) = published {

@@ -26,6 +26,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(90);
 /// A read is answered at its deadline; a busy daemon may need this much longer.
 const LATE_MAX: Duration = Duration::from_secs(1);
+/// Where everything but the disk cache is well, whatever is no read is answered within this time.
+const PROMPT_MAX: Duration = Duration::from_secs(4);
 
 pub struct Client {
     pub name: String,
@@ -60,7 +62,8 @@ impl Client {
     pub fn remote(name: String, shared: Arc<Shared>) -> Self {
         let mut client = Self::new(name, shared);
         let call_timeout = Duration::from_millis(client.random.within(1_000..12_000));
-        client.remote = Some(Remote::new(client.random.draw(), call_timeout));
+        let seed = client.random.draw();
+        client.remote = Some(Remote::new(client.shared.cluster.run(), seed, call_timeout));
         client
     }
 
@@ -134,6 +137,11 @@ impl Client {
             let run = self.shared.cluster.run();
             run.stuck(format!("O8: a read of {} is answered {late:?} after its deadline of {deadline:?}", daemon.name));
         }
+        let took = elapsed().saturating_sub(asked);
+        if !reads && answer.is_some() && took > PROMPT_MAX && self.shared.only_caches_are_slow() {
+            let run = self.shared.cluster.run();
+            run.stuck(format!("O8: {} takes {took:?} for what needs no disk cache", daemon.name));
+        }
         self.operations += 1;
         self.shared.cluster.run().count(|counters| counters.operations += 1);
         answer.map_or(Heard::Nothing { asked: true }, Heard::Answer)
@@ -145,13 +153,14 @@ impl Client {
         let identity = self.shared.setup.identity();
         let address = self.shared.cluster.address(&daemon.name);
         let opening = Opening { number: namespace, tenant, name, identity };
+        let patience = remote.patience();
         let ask = remote.ask(daemon, &address, opening, request, body);
         let run = self.shared.cluster.run();
-        let heard = match select(pin!(ask), pin!(madsim::time::sleep(PATIENCE))).await {
+        let heard = match select(pin!(ask), pin!(madsim::time::sleep(patience))).await {
             Either::Left((heard, _)) => heard,
             Either::Right(_) => {
                 // The library promises an answer within its time limit, whatever the network does.
-                run.stuck(format!("O8: a call of {} to {} did not end", self.name, daemon.name));
+                run.stuck(format!("O8: a call of {} to {} did not end within {patience:?}", self.name, daemon.name));
                 Heard::Nothing { asked: true }
             }
         };
@@ -170,9 +179,10 @@ impl Client {
         let identity = self.shared.setup.identity();
         let address = self.shared.cluster.address(&daemon.name);
         let opening = Opening { number: namespace, tenant, name, identity };
+        let patience = remote.patience();
         let asked = remote.ask_at_once(daemon, &address, opening, requests);
         let run = self.shared.cluster.run();
-        match select(pin!(asked), pin!(madsim::time::sleep(PATIENCE))).await {
+        match select(pin!(asked), pin!(madsim::time::sleep(patience))).await {
             Either::Left((heard, _)) => {
                 self.operations += heard.len() as u64;
                 run.count(|counters| counters.operations += heard.len() as u64);
@@ -180,23 +190,9 @@ impl Client {
                 heard
             }
             Either::Right(_) => {
-                run.stuck(format!("O8: calls of {} to {} did not end", self.name, daemon.name));
+                run.stuck(format!("O8: calls of {} to {} did not end within {patience:?}", self.name, daemon.name));
                 Vec::new()
             }
-        }
-    }
-
-    /// How an attempt ended. The library repeats what may be repeated: after an attempt whose outcome nobody knows, a
-    /// refusal of the next one says nothing of the first.
-    fn ending(&self, heard: &Heard) -> Ending {
-        let passing = |kind| matches!(kind, ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::Declined);
-        match heard {
-            Heard::Answer(Response { outcome: Outcome::Error(error), .. })
-                if self.is_remote() && passing(error.kind) =>
-            {
-                Ending::Unknown
-            }
-            heard => ending_of(heard),
         }
     }
 
@@ -235,7 +231,17 @@ impl Client {
         model.set_heirs(retirements.into_iter().map(|known| (known.of, known.by, known.asked)).collect());
         let knew_of_others = if settled { span.invoked } else { run.knew_of_others(&daemon.name, span.invoked) };
         let clocks_are_steady = self.shared.clocks_are_steady();
-        let verdict = judge(Seen { model: &model, daemon, span, calm: settled, knew_of_others, clocks_are_steady });
+        let only_caches_are_slow = self.shared.only_caches_are_slow();
+        let seen = Seen {
+            model: &model,
+            daemon,
+            span,
+            calm: settled,
+            knew_of_others,
+            clocks_are_steady,
+            only_caches_are_slow,
+        };
+        let verdict = judge(seen);
         drop(model);
         if let Err(no) = verdict {
             run.fail(no.oracle, format!("{} (asked at {:.6} by {})", no.what, span.invoked.as_secs_f64(), self.name));

@@ -1,6 +1,6 @@
 //! Single values: put, read, ask for and delete them.
 
-use super::{Client, Heard, brief};
+use super::{Client, Heard, brief, ending_of};
 use crate::model::{Daemon, Ending, Span, ValueKey, recognise};
 use crate::oracle;
 use crate::trace::digest;
@@ -35,7 +35,7 @@ impl Client {
             Heard::Answer(Response { outcome: Outcome::Ok(Answer::Stored(stored)), .. }) => {
                 (Ending::Done, Some((stored.put_id, stored.already)))
             }
-            heard => (self.ending(heard), None),
+            heard => (ending_of(heard), None),
         };
         self.trace(daemon, format_args!("put {key} {level:?} attempt {id} of {len} -> {ending:?} {stored:?}"));
         self.end_put(daemon, id, ending, stored);
@@ -212,7 +212,7 @@ impl Client {
         let heard = self.ask(daemon, namespace, Vec::new(), |ns| Request::Delete(Delete { ns, target })).await;
         let ending = match &heard {
             Heard::Answer(Response { outcome: Outcome::Ok(Answer::Removed { .. }), .. }) => Ending::Done,
-            heard => self.ending(heard),
+            heard => ending_of(heard),
         };
         self.trace(daemon, format_args!("delete {key} -> {ending:?}"));
         if ending == Ending::Unknown && self.is_remote() {
