@@ -102,6 +102,11 @@ pub trait World: Clone + Send + Sync + 'static {
     /// node, so that it dies with the node.
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static);
 
+    /// As `spawn`, for work that nobody waits for: in production it may be kept from running while others work.
+    fn spawn_behind(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(future);
+    }
+
     /// Polls a call *into* SlateDB, which needs a real tokio context. The identity in production.
     fn enter<F: Future + Send>(&self, future: F) -> impl Future<Output = F::Output> + Send;
 

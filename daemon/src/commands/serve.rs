@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::config::check::listen_address;
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::objects::{self, StoreUrl};
+use crate::process::background::Background;
 use crate::process::data_dir::DataDir;
 use crate::process::priority::put_thread_behind;
 use crate::process::reactors::{Listeners, Reactors, Stop};
@@ -41,8 +42,10 @@ pub fn run(args: &ConfigArgs) -> Outcome {
     let threads = usize::try_from(config.storage_threads.0).unwrap_or(1);
     let mut storage = tokio::runtime::Builder::new_multi_thread();
     let storage = storage.worker_threads(threads).on_thread_start(put_thread_behind).enable_all().build();
+    let background = Background::start()?;
     storage.or_exit(Exit::Failed, "storage runtime")?.block_on(serve(
         config,
+        &background,
         &data_dir,
         listeners,
         connections_max,
@@ -52,6 +55,7 @@ pub fn run(args: &ConfigArgs) -> Outcome {
 
 async fn serve(
     config: &Config,
+    background: &Background,
     data_dir: &DataDir,
     listeners: Listeners,
     connections_max: u32,
@@ -62,7 +66,7 @@ async fn serve(
     let (store, world) = tokio::select! {
         biased;
         signal = signals.next() => return Err(Failure::new(Exit::Interrupted, format!("{signal} before the store was open"))),
-        opened = storage::open(config, data_dir, opened) => opened?,
+        opened = storage::open(config, data_dir, background.handle(), opened) => opened?,
     };
     let door = Arc::new(door(config, store.clone(), &world, tokens));
     let address = listeners.address;

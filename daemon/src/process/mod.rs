@@ -1,5 +1,6 @@
 //! The daemon's process: its data directory, its threads, its signals, its end.
 
+pub mod background;
 pub mod data_dir;
 pub mod descriptors;
 pub mod logs;

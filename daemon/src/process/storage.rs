@@ -18,6 +18,7 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// Smallest disk tier: foyer works in regions, and a few must be free.
 pub const DISK_BYTES_MIN: u64 = 64 << 20;
@@ -65,12 +66,19 @@ fn store_config(config: &Config, node_id: String, store: &OpenedStore) -> StoreC
 }
 
 /// Opens the store. Must be called where the storage runtime is current.
-pub async fn open(config: &Config, data_dir: &DataDir, store: OpenedStore) -> Outcome<(Store<RealWorld>, RealWorld)> {
+/// `background` runs what nobody waits for.
+pub async fn open(
+    config: &Config,
+    data_dir: &DataDir,
+    background: &Handle,
+    store: OpenedStore,
+) -> Outcome<(Store<RealWorld>, RealWorld)> {
     let node_id = data_dir.node_id(&config.node_id.0)?;
     let settings = store_config(config, node_id, &store);
     settings.check().or_exit(Exit::Usage, "configuration")?;
-    let world = RealWorld::new(node_dir(data_dir.path()), tokio::runtime::Handle::current())
-        .or_exit(Exit::DataDir, "data directory")?;
+    let world = RealWorld::new(node_dir(data_dir.path()), Handle::current())
+        .or_exit(Exit::DataDir, "data directory")?
+        .with_background(background.clone());
     let disk = (config.disk_bytes.0 > 0).then(|| DiskConfig {
         dir: data_dir.path().join("cache"),
         bytes: config.disk_bytes.0,

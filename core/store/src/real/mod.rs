@@ -30,6 +30,7 @@ pub enum RealWorldError {
 #[derive(Clone, Debug)]
 pub struct RealWorld {
     inner: Arc<Inner>,
+    background: tokio::runtime::Handle,
 }
 
 #[derive(Debug)]
@@ -47,6 +48,7 @@ impl RealWorld {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(RealWorldError::Entropy)?;
         let disk = FileDisk::open(root.clone()).map_err(|source| RealWorldError::Directory { path: root, source })?;
+        let background = runtime.clone();
         let inner = Inner {
             clock: RealClock::start(),
             disk,
@@ -54,7 +56,14 @@ impl RealWorld {
             runtime,
             violations: AtomicU64::new(0),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), background })
+    }
+
+    /// Runs what nobody waits for on another runtime.
+    #[must_use]
+    pub fn with_background(mut self, runtime: tokio::runtime::Handle) -> Self {
+        self.background = runtime;
+        self
     }
 
     /// Checked assertions that did not hold since the start.
@@ -81,6 +90,10 @@ impl World for RealWorld {
 
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.inner.runtime.spawn(future);
+    }
+
+    fn spawn_behind(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(future);
     }
 
     fn enter<F: Future + Send>(&self, future: F) -> impl Future<Output = F::Output> + Send {

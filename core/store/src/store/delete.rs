@@ -198,7 +198,7 @@ impl<W: World> Store<W> {
     /// in a pack goes with the pack, which is rewritten or removed when enough of it is dead.
     pub(super) fn remove_objects(&self, objects: Vec<(ValueKey, PutId, Mark)>) {
         let store = self.clone();
-        self.shared.world.spawn(async move { store.remove_objects_now(objects).await });
+        self.shared.world.spawn_behind(async move { store.remove_objects_now(objects).await });
     }
 
     /// As `remove_objects`; ends when they are gone, or were tried long enough.
