@@ -143,14 +143,14 @@ pub async fn finish(shared: &Arc<Shared>, daemons: &[Daemon]) {
         if elapsed().saturating_sub(began) > RETIRED_WITHIN {
             return run.stuck(format!("O8: {of} is not retired {} s after the last fault", RETIRED_WITHIN.as_secs()));
         }
-        // The last heir of all.
-        let mut last = by;
-        for _ in 0..claims.len() {
-            last = claims.get(last).unwrap_or(last);
+        // The last heir of all, and the node that it retires itself: the others come with that one.
+        let (mut below, mut last) = (of, by);
+        while let Some(next) = claims.get(last) {
+            (below, last) = (last, next);
         }
         let heir = daemons.iter().find(|daemon| daemon.node_id == *last);
         let ended = match (heir, daemons.first()) {
-            (Some(heir), _) => retire(shared, &mut client, heir, of).await,
+            (Some(heir), _) => retire(shared, &mut client, heir, below).await,
             (None, Some(other)) => retire(shared, &mut client, other, last).await,
             (None, None) => return,
         };

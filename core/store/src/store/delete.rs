@@ -401,13 +401,15 @@ impl<W: World> Store<W> {
         let mut said = BTreeMap::new();
         let mut gone = Vec::new();
         let mut after = None;
+        // Until a retired node is wholly taken over, what was deleted meanwhile must be known.
+        let may_forget = shared.lives.read().all_taken_over();
         loop {
             let rows = shared.dead.lock().page(after, PAGE);
             let Some((last, _)) = rows.last() else { break };
             after = Some(*last);
             for (put_id, row) in rows {
                 match row.mark {
-                    Mark::Own if row.wall_ms < before_ms && !shared.owed.lock().contains_key(&put_id) => {
+                    Mark::Own if may_forget && row.wall_ms < before_ms && !shared.owed.lock().contains_key(&put_id) => {
                         said.insert(put_id, row);
                     }
                     Mark::Foreign if listed.is_some_and(|listed| !listed.contains(&put_id)) => gone.push(put_id),

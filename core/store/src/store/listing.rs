@@ -289,9 +289,16 @@ pub(super) async fn read_table<W: World>(
 
 /// Whether a dead mark names this write, or a delete of the node that wrote it came after it.
 pub(super) fn is_buried<W: World>(shared: &Shared<W>, name: &PayloadName) -> bool {
-    let place = shared.lives.read().place(name.put_id);
+    let (place, heirs) = {
+        let lives = shared.lives.read();
+        let place = lives.place(name.put_id);
+        (place, place.map(|(owner, _)| lives.heirs(owner)).unwrap_or_default())
+    };
     let later = place.is_some_and(|(owner, order)| {
-        shared.horizons.lock().get(&(owner, name.value_key())).is_some_and(|horizon| order <= *horizon)
+        let (key, horizons) = (name.value_key(), shared.horizons.lock());
+        let reaches = |(by, order)| horizons.get(&(by, key)).is_some_and(|horizon| order <= *horizon);
+        // What an heir deleted since it answers for the node was deleted of the node's, too.
+        reaches((owner, order)) || heirs.into_iter().any(reaches)
     });
     later || shared.dead.lock().contains(name.put_id)
 }

@@ -42,7 +42,8 @@ pub(super) struct Since {
 }
 
 impl Bond {
-    fn order(&self) -> (u64, u64) {
+    /// When the node came to the one whose bond this is.
+    pub fn order(&self) -> (u64, u64) {
         self.since.last().map_or((u64::MAX, u64::MAX), |since| (since.ordinal, since.counter))
     }
 }
@@ -109,7 +110,7 @@ impl Lives {
         false
     }
 
-    fn all_taken_over(&self) -> bool {
+    pub fn all_taken_over(&self) -> bool {
         self.inherited.iter().all(|known| known.state == Inheritance::Done)
     }
 
@@ -117,21 +118,20 @@ impl Lives {
         self.inherited.iter().find(|known| known.node_id == node_id).map(|known| &known.bond)
     }
 
+    /// The nodes that answered for the retired `owner`, and from which order of their writes on.
+    pub fn heirs(&self, owner: Owner) -> Vec<(Owner, (u64, u64))> {
+        let Some(retired) = owner.0.checked_sub(1).and_then(|at| self.inherited.get(at)) else { return Vec::new() };
+        let Some((own, heirs)) = retired.bond.since.split_last() else { return Vec::new() };
+        let order = |since: &Since| (since.ordinal, since.counter);
+        let between = heirs.iter().filter_map(|since| Some((self.owner(&since.node_id)?, order(since))));
+        between.chain([(Owner::SELF, order(own))]).collect()
+    }
+
     /// Whether the version `named`, which a delete named, was written by a node that answered for the retired `owner` then:
     /// the delete was of everything that this one had of the key.
     pub fn was_deleted_for(&self, owner: Owner, named: PutId) -> bool {
-        let Some(retired) = owner.0.checked_sub(1).and_then(|at| self.inherited.get(at)) else { return false };
         let Some((by, order)) = self.place(named) else { return false };
-        let by = by.0.checked_sub(1).and_then(|at| self.inherited.get(at)).map(|known| known.node_id.as_str());
-        let (heirs, own) = match retired.bond.since.split_last() {
-            Some((own, heirs)) => (heirs, own),
-            None => return false,
-        };
-        let since = match by {
-            None => Some(own),
-            Some(node_id) => heirs.iter().find(|since| since.node_id == node_id),
-        };
-        since.is_some_and(|since| (since.ordinal, since.counter) <= order)
+        self.heirs(owner).into_iter().any(|(heir, since)| heir == by && since <= order)
     }
 
     /// Whether everything that the retired node listed is in this node's index.

@@ -169,17 +169,40 @@ impl<W: World> Store<W> {
             }
         }
         shared.world.reached_if(listed.is_some(), State::PeersRefreshed);
-        for node_id in others {
-            if shared.lives.read().is_taken_over(&node_id) || refresh.past.contains(&node_id) {
-                continue;
-            }
-            match self.read_index(&node_id, &mut refresh.progress).await {
-                Ok(Standing::Counts) => {}
-                Ok(Standing::Past) => drop(refresh.past.insert(node_id)),
-                Err(error) => tracing::debug!(error, node_id, "a node's index cannot be read now"),
+        let (past, _) = self.read_indexes(&others, refresh).await;
+        // What their heirs made of it is known before it is dropped: a delete meanwhile would name nothing.
+        if !past.is_empty() {
+            let left: Vec<String> = others.into_iter().filter(|node_id| !past.contains(node_id)).collect();
+            if let (more, true) = self.read_indexes(&left, refresh).await
+                && more.is_empty()
+            {
+                past.iter()
+                    .filter_map(|node_id| self.known_number(node_id))
+                    .for_each(|node| self.forget_hints_of(node));
+                shared.world.reached(State::HintsOfRetiredDropped);
+                refresh.past.extend(past);
             }
         }
         self.forget_marks(&mut refresh.old_marks, listed.as_ref()).await;
+    }
+
+    /// Reads the indexes of `nodes`. Answers those that count no more, and whether all others could be read.
+    async fn read_indexes(&self, nodes: &[String], refresh: &mut Refresh) -> (BTreeSet<String>, bool) {
+        let (mut past, mut all) = (BTreeSet::new(), true);
+        for node_id in nodes {
+            if self.shared.lives.read().is_taken_over(node_id) || refresh.past.contains(node_id) {
+                continue;
+            }
+            match self.read_index(node_id, &mut refresh.progress).await {
+                Ok(Standing::Counts) => {}
+                Ok(Standing::Past) => drop(past.insert(node_id.clone())),
+                Err(error) => {
+                    tracing::debug!(error, node_id, "a node's index cannot be read now");
+                    all = false;
+                }
+            }
+        }
+        (past, all)
     }
 
     fn node_number(&self, node_id: &str) -> Option<NodeNum> {
@@ -211,11 +234,7 @@ impl<W: World> Store<W> {
         match look? {
             Looked::Nothing => {}
             Looked::At(look) => progress.looked(look.next, look.whole, look.dropped),
-            Looked::Past => {
-                self.forget_hints_of(node);
-                world.reached(State::HintsOfRetiredDropped);
-                return Ok(Standing::Past);
-            }
+            Looked::Past => return Ok(Standing::Past),
         }
         Ok(Standing::Counts)
     }

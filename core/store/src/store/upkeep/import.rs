@@ -79,6 +79,12 @@ impl<W: World> Store<W> {
         report: &mut Report,
     ) -> Result<(), ServiceError> {
         let shared = &self.shared;
+        // What was deleted there, or by whoever answered for it, before anything is taken.
+        let bond = shared.lives.read().bond(node_id).cloned().unwrap_or_default();
+        let others = bond.since.into_iter().map(|since| since.node_id).filter(|by| *by != shared.config.node_id);
+        for by in others.chain([node_id.to_owned()]) {
+            self.apply_dead_marks(&by, None).await.map_err(|error| retry(error.to_string()))?;
+        }
         let reader = shared.home.open_reader(shared.names.index(node_id)).await.map_err(|e| retry(e.to_string()))?;
         let taken = self.take_rows_of(node_id, &reader, from, slice, report).await;
         let _ = shared.world.enter(reader.close()).await;
@@ -392,15 +398,18 @@ impl<W: World> Store<W> {
             (Some((Owner::SELF, _)), _) => false,
             _ => lives.order(own.put_id) < lives.order(put_id),
         };
-        let of_no_use = own.is_expired(shared.wall_ms()) || (own.quarantined && !legacy.quarantined && !plain);
+        let theirs = legacy.row.entry.expires_at_ms;
+        // Said by the entries alone: no clock that jumps destroys anything.
+        let lasts_longer = own.expires_at_ms > 0 && (theirs == 0 || theirs > own.expires_at_ms);
+        let better = !plain && (lasts_longer || (own.quarantined && !legacy.quarantined));
         drop(lives);
         match own.level {
             Level::Object if own.put_id == put_id && rank(shared, &own) < rank(shared, &legacy.row.entry) => {
                 Verdict::Move
             }
             _ if own.put_id == put_id => Verdict::Keep("here_already"),
-            Level::Object if older || of_no_use => Verdict::Replace(own),
-            Level::Memory if !plain || of_no_use => Verdict::Take,
+            Level::Object if older || better => Verdict::Replace(own),
+            Level::Memory if !plain => Verdict::Take,
             _ if plain => Verdict::Bury("plain_keys_hidden"),
             _ => Verdict::Bury("here_already"),
         }

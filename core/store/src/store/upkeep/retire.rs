@@ -31,7 +31,6 @@ use bettong_wire::{ErrorKind, ServiceError};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use slatedb::WriteBatch;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Nodes that one node may have retired, with those that they had.
@@ -150,9 +149,11 @@ impl<W: World> Store<W> {
             let message = format!("there is no node `{node_id}` under this prefix");
             return Err(ServiceError::new(ErrorKind::Invalid, message));
         }
-        self.claim(node_id).await?;
-        self.shut_out(node_id).await?;
         let known = shared.lives.read().bond(node_id).cloned();
+        if known.is_none() {
+            self.claim(node_id).await?;
+        }
+        self.shut_out(node_id).await?;
         self.become_heir(node_id, known.unwrap_or_default()).await?;
         report.note(format!(
             "node `{node_id}` is fenced; what only its own journal holds, on its own disk, is not in the bucket and is \
@@ -167,6 +168,11 @@ impl<W: World> Store<W> {
         let shared = &self.shared;
         let (own, wall_ms) = (shared.config.node_id.as_str(), shared.wall_ms());
         let claimed = Retirements::claim(&shared.world, &shared.objects, &shared.names, node_id, own, wall_ms).await;
+        self.refused(node_id, claimed)
+    }
+
+    fn refused(&self, node_id: &str, claimed: Result<Claim, ClaimError>) -> Result<(), ServiceError> {
+        let (shared, own) = (&self.shared, &self.shared.config.node_id);
         let message = match claimed {
             Ok(Claim::Ours) => return Ok(()),
             Ok(Claim::Theirs { heir }) => {
@@ -227,7 +233,11 @@ impl<W: World> Store<W> {
                 bond.since.push(Since { node_id: own.clone(), ordinal, counter });
                 bond.wall_ms = shared.wall_ms();
                 let bytes = record::encode(&bond).map_err(|error| ServiceError::new(ErrorKind::Internal, error))?;
-                shared.objects.put_unique(&path, bytes.into()).await.map_err(unanswered)?;
+                match shared.objects.create(&path, bytes.into()).await {
+                    Ok(()) => {}
+                    // An earlier attempt's, perhaps: what is there counts, and it is read when this is asked for again.
+                    Err(error) => return Err(unanswered(error)),
+                }
             }
         }
         shared.lives.write().inherit(node_id, lives, bond);
@@ -276,8 +286,11 @@ impl<W: World> Store<W> {
         let state = shared.world.enter(reader.get(STATE_KEY)).await;
         let _ = shared.world.enter(reader.close()).await;
         let failed = |error: slatedb::Error| error.to_string();
-        let state = state.map_err(failed)?.as_deref().and_then(StateRow::decode).unwrap_or_default();
-        Ok(complete.map_err(failed)?.is_some() && !state.taken_over)
+        let taken_over = match state.map_err(failed)? {
+            Some(row) => StateRow::decode(&row).ok_or("the state row is damaged")?.taken_over,
+            None => false,
+        };
+        Ok(complete.map_err(failed)?.is_some() && !taken_over)
     }
 
     /// The nodes that the retired one had retired or claimed are this node's now, as far as it had come with them.
@@ -285,17 +298,27 @@ impl<W: World> Store<W> {
         let shared = &self.shared;
         let own = &shared.config.node_id;
         let page = shared.objects.list(&shared.names.heirs(node_id), None, RETIRED_MAX).await.map_err(unanswered)?;
-        let said = page.objects.iter().filter_map(|record| record.location.filename().map(str::to_owned));
+        let mut nodes: Vec<(String, Option<Bond>)> = Vec::new();
+        for record in page.objects {
+            let Some(of) = record.location.filename().filter(|of| of != own) else { continue };
+            let bond = read_record(&shared.objects, &record.location).await.map_err(unanswered)?;
+            nodes.push((of.to_owned(), bond));
+        }
+        // In the order in which they came to it: a version of one that came later is older.
+        nodes.sort_by_key(|(_, bond)| bond.as_ref().map(Bond::order));
         let claims = Retirements::read(&shared.objects, &shared.names).await.map_err(unanswered)?;
-        let claimed = claims.of(node_id).map(str::to_owned);
-        let nodes: BTreeSet<String> = said.chain(claimed).filter(|of| of != own).collect();
-        for of in nodes {
+        self.refused(node_id, claims.check().map(|()| Claim::Ours))?;
+        for of in claims.of(node_id).filter(|of| *of != own) {
+            if !nodes.iter().any(|(known, _)| known == of) {
+                nodes.push((of.to_owned(), None));
+            }
+        }
+        for (of, bond) in nodes {
             // Cut short before the state was durable, it is asked for again: to begin anew would bring back what the
             // retired heir let go.
             if shared.lives.read().state(&of).is_some_and(|state| *state != Inheritance::default()) {
                 continue;
             }
-            let bond = read_record(&shared.objects, &shared.names.heir(node_id, &of)).await.map_err(unanswered)?;
             if bond.is_none() {
                 self.shut_out(&of).await?;
             }

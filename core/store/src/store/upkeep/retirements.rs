@@ -36,7 +36,7 @@ pub(super) struct Retirements {
     order: Vec<String>,
     next: u64,
     /// A record that does not verify: what it says is not known.
-    damaged: Option<String>,
+    damaged: Option<(String, String)>,
 }
 
 /// What became of a claim.
@@ -78,10 +78,12 @@ impl Retirements {
             while let Some((number, path, record)) = records.next().await {
                 read.next = number.saturating_add(1);
                 match record? {
-                    Ok(retirement) => read.enter(retirement),
+                    // Whether one behind a damaged one means anything is not known.
+                    Ok(retirement) if read.damaged.is_none() => read.enter(retirement),
+                    Ok(_) => {}
                     Err(why) => {
                         tracing::warn!(%path, why, "the record of a retirement does not verify");
-                        read.damaged.get_or_insert_with(|| format!("{path}: {why}"));
+                        read.damaged.get_or_insert_with(|| (path.to_string(), why));
                     }
                 }
             }
@@ -97,6 +99,14 @@ impl Retirements {
         }
         self.order.push(node_id.clone());
         self.heirs.insert(node_id, by);
+    }
+
+    /// Refuses where not everything that was decided is known.
+    pub fn check(&self) -> Result<(), ClaimError> {
+        match self.damaged.clone() {
+            None => Ok(()),
+            Some((path, why)) => Err(ClaimError::Damaged { path, why }),
+        }
     }
 
     /// The node that retired `node_id`.
@@ -135,14 +145,16 @@ impl Retirements {
             if let Some(by) = known.heir(by) {
                 return Ok(Claim::Retired { by: by.to_owned() });
             }
-            if known.heir(node_id).is_some() {
-                let heir = known.last_heir(node_id);
-                return Ok(if heir == by { Claim::Ours } else { Claim::Theirs { heir: heir.to_owned() } });
+            if let Some(heir) = known.heir(node_id) {
+                let last = known.last_heir(node_id);
+                return Ok(match () {
+                    () if heir == by => Claim::Ours,
+                    // It comes with the heir's own retirement, from where that one had come with it.
+                    () if last == by => Claim::Theirs { heir: heir.to_owned() },
+                    () => Claim::Theirs { heir: last.to_owned() },
+                });
             }
-            if let Some(damaged) = known.damaged {
-                let (path, why) = damaged.split_once(": ").unwrap_or((&damaged, "damaged"));
-                return Err(ClaimError::Damaged { path: path.to_owned(), why: why.to_owned() });
-            }
+            known.check()?;
             if known.next >= RETIREMENTS_MAX {
                 return Err(ClaimError::Full);
             }
