@@ -90,6 +90,8 @@ pub(super) struct Shared<W: World> {
     pub block_memory: Arc<dyn BlockMemory>,
     pub memory: MemoryTier,
     pub disk: Option<DiskTier>,
+    /// Why this process runs without the disk tier that it was to have.
+    pub disk_trouble: Option<String>,
     pub disk_health: Breaker,
     pub estimates: Estimates,
     pub flights: Flights<Fetched>,

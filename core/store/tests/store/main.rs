@@ -4,6 +4,7 @@
 mod cases;
 mod damage;
 mod evicting;
+mod hung_disk;
 mod model;
 mod packs;
 mod packs_kept;

@@ -167,9 +167,18 @@ impl Bucket {
     }
 
     pub async fn store(&self, config: StoreConfig) -> Result<Store<RealWorld>, bettong_core::store::OpenError> {
+        self.store_within(config, Duration::MAX).await
+    }
+
+    /// The same, where the disk tier has so long to open.
+    pub async fn store_within(
+        &self,
+        config: StoreConfig,
+        open_max: Duration,
+    ) -> Result<Store<RealWorld>, bettong_core::store::OpenError> {
         let world = self.world(&config.node_id);
         let dir = self.root.path().join(&config.node_id).join("cache");
-        let disk = DiskConfig { dir, bytes: 16 << 20, region_bytes: 2 << 20, write_buffer_bytes: 4 << 20 };
+        let disk = DiskConfig { dir, bytes: 16 << 20, region_bytes: 2 << 20, write_buffer_bytes: 4 << 20, open_max };
         let parts = StoreParts {
             objects: self.gate.clone(),
             local_index: None,
