@@ -210,7 +210,7 @@ impl<W: World> Store<W> {
             horizons: Mutex::default(),
             upkeep_turn: tokio::sync::Mutex::new(()),
             active: AtomicU64::new(NO_NAMESPACE),
-            identity_turn: tokio::sync::Mutex::new(()),
+            identity_turns: KeyLocks::default(),
             loads: Loads::new(in_flight / 2),
             block_memory: parts.memory,
             memory: MemoryTier::new(tier_bytes),

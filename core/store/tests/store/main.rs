@@ -6,6 +6,7 @@ mod damage;
 mod evicting;
 mod hung_disk;
 mod model;
+mod namespaces;
 mod packs;
 mod packs_kept;
 mod records;

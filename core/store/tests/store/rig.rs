@@ -7,7 +7,9 @@ use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreConfig, StorePar
 use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{Clear, Delete, Exists, Get, Level, NsHandle, Open, Put, ReadLimits, Target, Tier};
 use bettong_wire::response::{Answer, Opened, Outcome};
-use bettong_wire::{BlockHash, BlockKey, MissReason, ModelIdentity, Part, Payload, Request, Response, ServiceError};
+use bettong_wire::{
+    BlockHash, BlockKey, MissReason, ModelIdentity, NamespaceId, Part, Payload, Request, Response, ServiceError,
+};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
@@ -36,6 +38,8 @@ struct Gate {
     index_shut: AtomicBool,
     /// Reads of a part of a pack wait while it is set, and are done after.
     holds_parts: watch::Sender<bool>,
+    /// Reads of a namespace's identity wait while it is the one set, and are done after.
+    holds_identity: watch::Sender<Option<NamespaceId>>,
 }
 
 impl std::fmt::Display for Gate {
@@ -67,6 +71,11 @@ impl ObjectStore for Gate {
         if options.range.is_some() && location.as_ref().contains("/pack/") {
             let _ = self.holds_parts.subscribe().wait_for(|holds| !holds).await;
         }
+        let held = |id: &Option<NamespaceId>| {
+            let path = location.as_ref();
+            id.is_some_and(|id| path.contains(&id.to_hex()) && path.ends_with("/identity"))
+        };
+        let _ = self.holds_identity.subscribe().wait_for(|id| !held(id)).await;
         self.objects.get_opts(location, options).await
     }
 
@@ -125,6 +134,7 @@ impl Bucket {
             shut: AtomicBool::new(false),
             index_shut: AtomicBool::new(false),
             holds_parts: watch::Sender::new(false),
+            holds_identity: watch::Sender::new(None),
         });
         Self { objects, gate, root: tempfile::tempdir().unwrap() }
     }
@@ -157,6 +167,11 @@ impl Bucket {
     /// Lets no read of a part of a pack begin, or lets those that wait go on.
     pub fn hold_parts(&self, hold: bool) {
         self.gate.holds_parts.send_replace(hold);
+    }
+
+    /// Lets no read of this namespace's identity begin; `None` lets those that wait go on.
+    pub fn hold_identity(&self, id: Option<NamespaceId>) {
+        self.gate.holds_identity.send_replace(id);
     }
 
     /// The world of a node: its directory is made where it is missing.
@@ -222,6 +237,15 @@ impl Node {
     }
 
     pub async fn open(&self, namespace: &str, identity: Option<ModelIdentity>) -> Result<Opened, ServiceError> {
+        self.open_within(namespace, identity, Duration::from_secs(20)).await
+    }
+
+    pub async fn open_within(
+        &self,
+        namespace: &str,
+        identity: Option<ModelIdentity>,
+        bound: Duration,
+    ) -> Result<Opened, ServiceError> {
         let open = Open {
             protocol_version: PROTOCOL_VERSION,
             tenant: "tenant".to_owned(),
@@ -230,8 +254,10 @@ impl Node {
             identity,
             payload_crc: false,
         };
-        match self.ok(Request::Open(open), Vec::new()).await? {
-            Answer::Opened(opened) => Ok(opened),
+        let deadline = Deadline(self.service.now().plus(bound));
+        match self.service.call(&self.peer, Request::Open(open), Vec::new(), deadline).await.outcome {
+            Outcome::Ok(Answer::Opened(opened)) => Ok(opened),
+            Outcome::Error(error) => Err(error),
             other => panic!("{other:?}"),
         }
     }
