@@ -62,6 +62,7 @@ impl<'a> Embedded<'a> {
             bytes: 256 << 10,
             region_bytes: 64 << 10,
             write_buffer_bytes: 64 << 10,
+            open_max: Duration::MAX,
         };
         let parts = StoreParts {
             objects: objects.clone(),

@@ -1,4 +1,5 @@
-//! One lock for each key: mutations of a key hold it from drawing the put id until they are visible or failed.
+//! One lock for each key: mutations of a key hold it from drawing the put id until they are visible or failed. And one for
+//! each of whatever else has a name.
 
 use crate::keys::Key;
 use parking_lot::Mutex;
@@ -7,23 +8,30 @@ use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 
 type Slot = Arc<tokio::sync::Mutex<()>>;
+type Slots<K> = Arc<Mutex<BTreeMap<K, Slot>>>;
 
 /// The locks that somebody holds or waits for; a lock nobody wants takes no memory.
-#[derive(Debug, Default)]
-pub struct KeyLocks {
-    slots: Arc<Mutex<BTreeMap<Key, Slot>>>,
+#[derive(Debug)]
+pub struct KeyLocks<K: Copy + Ord = Key> {
+    slots: Slots<K>,
 }
 
 /// Holds the locks of some keys.
-pub struct KeyGuard {
-    slots: Arc<Mutex<BTreeMap<Key, Slot>>>,
-    held: Vec<(Key, Option<OwnedMutexGuard<()>>)>,
+pub struct KeyGuard<K: Copy + Ord = Key> {
+    slots: Slots<K>,
+    held: Vec<(K, Option<OwnedMutexGuard<()>>)>,
 }
 
-impl KeyLocks {
+impl<K: Copy + Ord> Default for KeyLocks<K> {
+    fn default() -> Self {
+        Self { slots: Slots::default() }
+    }
+}
+
+impl<K: Copy + Ord> KeyLocks<K> {
     /// Locks all `keys`, in their order, so that two batches never wait for each other.
-    pub async fn lock(&self, keys: impl IntoIterator<Item = Key>) -> KeyGuard {
-        let mut keys: Vec<Key> = keys.into_iter().collect();
+    pub async fn lock(&self, keys: impl IntoIterator<Item = K>) -> KeyGuard<K> {
+        let mut keys: Vec<K> = keys.into_iter().collect();
         keys.sort();
         keys.dedup();
         let mut guard = KeyGuard { slots: self.slots.clone(), held: Vec::with_capacity(keys.len()) };
@@ -40,7 +48,7 @@ impl KeyLocks {
     }
 
     /// Locks `key` where nobody holds it or waits for it.
-    pub fn try_lock(&self, key: Key) -> Option<KeyGuard> {
+    pub fn try_lock(&self, key: K) -> Option<KeyGuard<K>> {
         let mut slots = self.slots.lock();
         let slot = slots.entry(key).or_default().clone();
         // Two: the map's own reference and this one.
@@ -51,7 +59,7 @@ impl KeyLocks {
     }
 }
 
-impl Drop for KeyGuard {
+impl<K: Copy + Ord> Drop for KeyGuard<K> {
     fn drop(&mut self) {
         let mut slots = self.slots.lock();
         for (key, lock) in self.held.drain(..) {

@@ -66,6 +66,8 @@ names! {
         LifeOnDisk = "life-on-disk",
         /// The new life is in the bucket, SlateDB is not yet open.
         BeforeIndexOpen = "before-index-open",
+        /// The disk tier is about to be opened. It is waited for as if the device took this long.
+        BeforeDiskOpen = "before-disk-open",
         /// Bootstrap has read some of the index.
         DuringBootstrap = "during-bootstrap",
         /// A put's payload object is about to be written.
@@ -191,6 +193,7 @@ names! {
         HeadWithoutChain = "head-whose-chain-was-evicted",
         ExpiredRemoved = "expired-bytes-removed",
         RecencyRecovered = "recency-recovered",
+        StartedWithoutDisk = "started-without-disk-tier",
         BreakerOpened = "circuit-breaker-opened",
         BreakerRefused = "circuit-breaker-refused",
         OrphanScrubbed = "orphan-scrubbed",

@@ -82,6 +82,7 @@ values! { machine;
     payload_bytes_max: Bytes = Bytes(bettong_wire::limits::BLOCK_BYTES_MAX.min(machine.pool_default().0 / 3)), "bytes", "one block or value";
     memory_bytes: Bytes = machine.pool_default(), "bytes", "payload memory: the memory tier and what is on its way; the default is a quarter of the smaller of RAM and the control group's limit";
     disk_bytes: Bytes = Bytes(8 << 30), "bytes", "disk tier in data_dir; 0 means none";
+    disk_open_ms: Millis = Millis(60_000), "ms", "how long a start waits for the disk tier to open; then it goes on without it, and says so in the log and in stats";
     journal_bytes: Bytes = Bytes(4 << 30), "bytes", "journal of puts of level `journal` in data_dir, until they are uploaded; beyond it such puts wait, then are busy; 0 means none";
     journal_segment_bytes: Bytes = Bytes(64 << 20), "bytes", "one file of the journal; room comes back a file at a time";
     object_bytes_max: Bytes = Bytes(0), "bytes", "what this node keeps in the object store; beyond it the least worth is evicted, down to 90 %; 0 keeps everything";

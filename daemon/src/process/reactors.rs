@@ -2,7 +2,7 @@
 
 use super::seldom::Seldom;
 use crate::exit::{Exit, Failure, OrExit, Outcome};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -46,6 +46,20 @@ fn shared(address: SocketAddr) -> std::io::Result<StdListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// A peer that vanished without a word, with its machine or with the way to it, is found out within two minutes, and its
+/// place under `connections_max` is free again. One that is alive and idle answers for ever, from its kernel.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Between two probes that are not answered.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Probes without an answer, after which the connection is over.
+const KEEPALIVE_PROBES: u32 = 4;
+
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))
 }
 
 /// Running reactors.
@@ -170,7 +184,10 @@ where
             }
             continue;
         };
-        let _ = stream.set_nodelay(true);
+        if let Err(error) = prepare(&stream) {
+            // Slower, or longer there than it should be, but it serves.
+            tracing::debug!(%error, %origin, "a connection's socket takes no options");
+        }
         let served = serve(stream, origin, stopped.clone());
         connections.spawn(async move {
             served.await;
@@ -207,6 +224,24 @@ mod tests {
         let failure = Listeners::bind(first.address, 2).unwrap_err();
         assert_eq!(failure.exit, Exit::Listen);
         assert!(failure.message.contains(&first.address.to_string()), "{failure}");
+    }
+
+    #[test]
+    fn a_connection_is_probed_once_it_is_idle() {
+        let listeners = Listeners::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let address = listeners.address;
+        let (tell, told) = std::sync::mpsc::channel();
+        let serve = move |stream: TcpStream, _, _| {
+            let socket = SockRef::from(&stream);
+            let probed = (socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap());
+            tell.send((probed, socket.tcp_keepalive_interval().unwrap(), socket.tcp_keepalive_retries().unwrap()))
+                .unwrap();
+            std::future::ready(())
+        };
+        let reactors = Reactors::start(listeners, 1, serve).unwrap();
+        let _connection = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(told.recv().unwrap(), ((true, KEEPALIVE_IDLE), KEEPALIVE_INTERVAL, KEEPALIVE_PROBES));
+        reactors.join();
     }
 
     #[test]

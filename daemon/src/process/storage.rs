@@ -84,6 +84,7 @@ pub async fn open(
         bytes: config.disk_bytes.0,
         region_bytes: region_bytes(config),
         write_buffer_bytes: REGION_BYTES_MAX.min(config.disk_bytes.0 / 4),
+        open_max: config.disk_open_ms.duration(),
     });
     let parts = StoreParts {
         // The local file store cannot replace an object only if it is unchanged.

@@ -96,7 +96,8 @@ kinds! {
     KillNode = "kill-node",
     /// The process stands still, for as long as `delay`.
     PauseNode = "pause-node",
-    /// A read of the disk cache takes `delay`, as does every one of that node's for as long as it `lasts`.
+    /// A read of the disk cache, or its opening by a start, takes `delay`, as does every one of that node's for as long
+    /// as it `lasts`.
     CacheSlow = "cache-slow",
     /// At a crash some pages of the cache's device files go back to an older state.
     CacheRollback = "cache-rollback",

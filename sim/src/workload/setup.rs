@@ -101,6 +101,7 @@ pub struct Setup {
     has_disk: bool,
     disk_bytes: u64,
     region_bytes: u64,
+    disk_open: Duration,
     compression: Algorithm,
     pack_below: u64,
     pack_bytes: u64,
@@ -196,6 +197,7 @@ impl Setup {
             has_disk: true,
             disk_bytes: region_bytes * random.within(4..12),
             region_bytes,
+            disk_open: Duration::from_millis(Stream::new(seed, "disk-open").within(200..10_000)),
             compression: *random.pick(&[Algorithm::None, Algorithm::Zstd, Algorithm::Lz4]).unwrap_or(&Algorithm::None),
             pack_below,
             pack_bytes: pack_below.max(4096 << packing.below(6)),
@@ -261,6 +263,7 @@ impl Setup {
             bytes: self.disk_bytes,
             region_bytes: self.region_bytes,
             write_buffer_bytes: self.region_bytes * 2,
+            open_max: self.disk_open,
         })
     }
 

@@ -136,7 +136,7 @@ impl World for SimWorld {
             // The node is killed: this task is dropped at its next turn.
             std::future::pending::<()>().await;
         }
-        if point == Point::BeforeDiskRead
+        if matches!(point, Point::BeforeDiskRead | Point::BeforeDiskOpen)
             && let Some(strike) = self.inner.run.fault_event(&self.inner.node, FaultKind::CacheSlow)
         {
             self.inner.run.fault_changed(&strike.key);

@@ -60,7 +60,7 @@ impl<W: World> StoreService<W> {
         }
         match request {
             Request::Ping => Ok(Response::ok(Answer::Pong)),
-            Request::Open(open) => self.open(peer, open).await,
+            Request::Open(open) => self.open(peer, open, deadline).await,
             Request::Close { ns } => close(peer, ns),
             Request::Put(put) => self.put(peer, put, body, deadline).await,
             Request::PutSidecar(put) => self.put_sidecar(peer, put, body, deadline).await,
@@ -102,7 +102,7 @@ impl<W: World> StoreService<W> {
         }
     }
 
-    async fn open(&self, peer: &Peer, open: Open) -> Answered {
+    async fn open(&self, peer: &Peer, open: Open, deadline: Deadline) -> Answered {
         if open.protocol_version != PROTOCOL_VERSION {
             let (asked, spoken) = (open.protocol_version, PROTOCOL_VERSION);
             return Err(invalid(format!("protocol version {asked} is asked for, this daemon speaks {spoken}")));
@@ -111,7 +111,9 @@ impl<W: World> StoreService<W> {
             let message = format!("this session belongs to tenant `{}`, not to `{}`", peer.tenant, open.tenant);
             return Err(ServiceError::new(ErrorKind::Denied, message));
         }
-        let (_, id) = self.store.open_namespace(&open.tenant, &open.namespace, open.identity.as_ref()).await?;
+        // Dropped at the deadline: the next open finds what this one wrote, or writes the same.
+        let opening = self.store.open_namespace(&open.tenant, &open.namespace, open.identity.as_ref());
+        let (_, id) = self.bounded(deadline, opening).await??;
         let parts = open.identity.map(|identity| Arc::from(identity.parts));
         let opened = OpenNamespace { id, name: open.namespace, parts };
         let mut sessions = peer.sessions.lock();

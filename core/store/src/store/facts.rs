@@ -145,7 +145,10 @@ impl<W: World> Store<W> {
                 "tier_bytes_max": shared.memory.capacity(),
             },
             "object": self.object_facts(),
-            "disk": { "bytes_max": shared.disk.as_ref().map_or(0, |disk| disk.bytes()) },
+            "disk": {
+                "bytes_max": shared.disk.as_ref().map_or(0, |disk| disk.bytes()),
+                "trouble": shared.disk_trouble,
+            },
             "index": {
                 "values": shared.map.len(),
                 "bytes": shared.map.bytes(),

@@ -3,6 +3,7 @@
 mod bootstrap;
 mod claim;
 mod delete;
+mod disk;
 mod evict;
 mod expire;
 mod facts;

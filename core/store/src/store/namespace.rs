@@ -123,7 +123,7 @@ impl<W: World> Store<W> {
         if let Some(held) = shared.identities.lock().get(&id) {
             return Ok(held.clone());
         }
-        let _turn = shared.identity_turn.lock().await;
+        let _turn = shared.identity_turns.lock([id]).await;
         if let Some(held) = shared.identities.lock().get(&id) {
             return Ok(held.clone());
         }
@@ -163,7 +163,7 @@ impl<W: World> Store<W> {
 
     /// Where nothing keeps two writes from taking one name, each life writes down what it found or chose, under a name
     /// of its own and before it relies on it, and never changes its mind: the newest life's record counts, and a write
-    /// of an older life that lands late changes nothing. Needs the turn of `identity_turn`.
+    /// of an older life that lands late changes nothing. Needs the namespace's turn.
     async fn identity_of_this_life(&self, id: NamespaceId, offered: &ModelIdentity) -> Result<Bytes, ServiceError> {
         let shared = &self.shared;
         let chosen = shared.identities_chosen.lock().get(&id).cloned();

@@ -3,7 +3,7 @@
 use super::lives::Lives;
 use super::shared::{DeadBook, Ghosts, NO_NAMESPACE, Recovery, Shared};
 use super::upkeep::retire::{check_not_retired, inherited};
-use super::{Fate, Store, bootstrap, claim, listing};
+use super::{Fate, Store, bootstrap, claim, disk, listing};
 use crate::config::StoreConfig;
 use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
@@ -24,7 +24,7 @@ use crate::race::timeout;
 use crate::record::{self, RECORD_BYTES_MAX};
 use crate::stats::Stats;
 use crate::store::loads::Loads;
-use crate::tiers::disk::{DiskConfig, DiskTier};
+use crate::tiers::disk::DiskConfig;
 use crate::tiers::memory::MemoryTier;
 use crate::world::{Clock, World};
 use bettong_wire::BlockMemory;
@@ -179,15 +179,12 @@ impl<W: World> Store<W> {
                 return Err(ObjectError::Unknown(error).into());
             }
         }
-        let disk = match &parts.disk {
-            Some(disk) => match DiskTier::open(disk).await {
-                Ok(disk) => Some(disk),
-                Err(error) => {
-                    close_index(&world, &db).await;
-                    return Err(OpenError::Disk(error));
-                }
-            },
-            None => None,
+        let disk = match disk::open(&world, parts.disk).await {
+            Ok(disk) => disk,
+            Err(error) => {
+                close_index(&world, &db).await;
+                return Err(OpenError::Disk(error));
+            }
         };
         let in_flight = config.in_flight_bytes();
         let tier_bytes = config.memory_bytes.saturating_sub(in_flight);
@@ -213,11 +210,12 @@ impl<W: World> Store<W> {
             horizons: Mutex::default(),
             upkeep_turn: tokio::sync::Mutex::new(()),
             active: AtomicU64::new(NO_NAMESPACE),
-            identity_turn: tokio::sync::Mutex::new(()),
+            identity_turns: KeyLocks::default(),
             loads: Loads::new(in_flight / 2),
             block_memory: parts.memory,
             memory: MemoryTier::new(tier_bytes),
-            disk,
+            disk: disk.tier,
+            disk_trouble: disk.trouble,
             disk_health: Breaker::default(),
             estimates: Estimates::default(),
             flights: Flights::default(),

@@ -13,6 +13,7 @@ use crate::index::{Entry, IndexMap, NodeNum};
 use crate::journal::Journal;
 use crate::keys::{Key, NamespaceTable, NsNum};
 use crate::life::Life;
+use crate::locks::KeyLocks;
 use crate::objects::Objects;
 use crate::objects::names::{Names, PayloadName};
 use crate::observe::State;
@@ -84,12 +85,14 @@ pub(super) struct Shared<W: World> {
     pub upkeep_turn: tokio::sync::Mutex<()>,
     /// The namespace that was used last, by number; `NO_NAMESPACE` before the first use.
     pub active: AtomicU64,
-    /// One open of a new namespace at a time, so that its identity is written once.
-    pub identity_turn: tokio::sync::Mutex<()>,
+    /// One first open of a namespace at a time, so that its identity is written once.
+    pub identity_turns: KeyLocks<NamespaceId>,
     pub loads: Loads,
     pub block_memory: Arc<dyn BlockMemory>,
     pub memory: MemoryTier,
     pub disk: Option<DiskTier>,
+    /// Why this process runs without the disk tier that it was to have.
+    pub disk_trouble: Option<String>,
     pub disk_health: Breaker,
     pub estimates: Estimates,
     pub flights: Flights<Fetched>,

@@ -13,6 +13,7 @@ use foyer::{
 };
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What foyer files an envelope under: stable across restarts, so it holds the namespace's id and not its number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -96,6 +97,8 @@ pub struct DiskConfig {
     pub region_bytes: u64,
     /// Writes that wait for the device; beyond it new ones are dropped. Bytes.
     pub write_buffer_bytes: u64,
+    /// How long a start waits for the tier to open; `Duration::MAX` is for ever.
+    pub open_max: Duration,
 }
 
 /// The tier.

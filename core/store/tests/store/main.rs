@@ -4,7 +4,9 @@
 mod cases;
 mod damage;
 mod evicting;
+mod hung_disk;
 mod model;
+mod namespaces;
 mod packs;
 mod packs_kept;
 mod records;

@@ -7,7 +7,9 @@ use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreConfig, StorePar
 use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{Clear, Delete, Exists, Get, Level, NsHandle, Open, Put, ReadLimits, Target, Tier};
 use bettong_wire::response::{Answer, Opened, Outcome};
-use bettong_wire::{BlockHash, BlockKey, MissReason, ModelIdentity, Part, Payload, Request, Response, ServiceError};
+use bettong_wire::{
+    BlockHash, BlockKey, MissReason, ModelIdentity, NamespaceId, Part, Payload, Request, Response, ServiceError,
+};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
@@ -36,6 +38,8 @@ struct Gate {
     index_shut: AtomicBool,
     /// Reads of a part of a pack wait while it is set, and are done after.
     holds_parts: watch::Sender<bool>,
+    /// Reads of a namespace's identity wait while it is the one set, and are done after.
+    holds_identity: watch::Sender<Option<NamespaceId>>,
 }
 
 impl std::fmt::Display for Gate {
@@ -67,6 +71,11 @@ impl ObjectStore for Gate {
         if options.range.is_some() && location.as_ref().contains("/pack/") {
             let _ = self.holds_parts.subscribe().wait_for(|holds| !holds).await;
         }
+        let held = |id: &Option<NamespaceId>| {
+            let path = location.as_ref();
+            id.is_some_and(|id| path.contains(&id.to_hex()) && path.ends_with("/identity"))
+        };
+        let _ = self.holds_identity.subscribe().wait_for(|id| !held(id)).await;
         self.objects.get_opts(location, options).await
     }
 
@@ -125,6 +134,7 @@ impl Bucket {
             shut: AtomicBool::new(false),
             index_shut: AtomicBool::new(false),
             holds_parts: watch::Sender::new(false),
+            holds_identity: watch::Sender::new(None),
         });
         Self { objects, gate, root: tempfile::tempdir().unwrap() }
     }
@@ -159,6 +169,11 @@ impl Bucket {
         self.gate.holds_parts.send_replace(hold);
     }
 
+    /// Lets no read of this namespace's identity begin; `None` lets those that wait go on.
+    pub fn hold_identity(&self, id: Option<NamespaceId>) {
+        self.gate.holds_identity.send_replace(id);
+    }
+
     /// The world of a node: its directory is made where it is missing.
     pub fn world(&self, node_id: &str) -> RealWorld {
         let dir = self.dir(node_id);
@@ -167,9 +182,18 @@ impl Bucket {
     }
 
     pub async fn store(&self, config: StoreConfig) -> Result<Store<RealWorld>, bettong_core::store::OpenError> {
+        self.store_within(config, Duration::MAX).await
+    }
+
+    /// The same, where the disk tier has so long to open.
+    pub async fn store_within(
+        &self,
+        config: StoreConfig,
+        open_max: Duration,
+    ) -> Result<Store<RealWorld>, bettong_core::store::OpenError> {
         let world = self.world(&config.node_id);
         let dir = self.root.path().join(&config.node_id).join("cache");
-        let disk = DiskConfig { dir, bytes: 16 << 20, region_bytes: 2 << 20, write_buffer_bytes: 4 << 20 };
+        let disk = DiskConfig { dir, bytes: 16 << 20, region_bytes: 2 << 20, write_buffer_bytes: 4 << 20, open_max };
         let parts = StoreParts {
             objects: self.gate.clone(),
             local_index: None,
@@ -213,6 +237,15 @@ impl Node {
     }
 
     pub async fn open(&self, namespace: &str, identity: Option<ModelIdentity>) -> Result<Opened, ServiceError> {
+        self.open_within(namespace, identity, Duration::from_secs(20)).await
+    }
+
+    pub async fn open_within(
+        &self,
+        namespace: &str,
+        identity: Option<ModelIdentity>,
+        bound: Duration,
+    ) -> Result<Opened, ServiceError> {
         let open = Open {
             protocol_version: PROTOCOL_VERSION,
             tenant: "tenant".to_owned(),
@@ -221,8 +254,10 @@ impl Node {
             identity,
             payload_crc: false,
         };
-        match self.ok(Request::Open(open), Vec::new()).await? {
-            Answer::Opened(opened) => Ok(opened),
+        let deadline = Deadline(self.service.now().plus(bound));
+        match self.service.call(&self.peer, Request::Open(open), Vec::new(), deadline).await.outcome {
+            Outcome::Ok(Answer::Opened(opened)) => Ok(opened),
+            Outcome::Error(error) => Err(error),
             other => panic!("{other:?}"),
         }
     }
