@@ -4,7 +4,7 @@ use super::Store;
 use super::journaled::{entry_of, plain_key_of};
 use super::packs::{Item, Packing, groups};
 use crate::index::committer::IndexChange;
-use crate::index::rows::{Mark, ValueRow};
+use crate::index::rows::{DeadRow, Mark, ValueRow};
 use crate::index::{Entry, NodeNum};
 use crate::journal::{Backlog, Journal, Pending, PendingPut};
 use crate::keys::{Key, NsNum};
@@ -66,6 +66,12 @@ impl Upload<'_> {
 struct Written<'a> {
     uploads: Vec<(&'a PendingPut, Key)>,
     packing: Option<Packing>,
+}
+
+impl Written<'_> {
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        self.uploads.iter().map(|(_, key)| *key)
+    }
 }
 
 impl<W: World> Store<W> {
@@ -146,7 +152,7 @@ impl<W: World> Store<W> {
             }
         };
         let name = async {
-            let mut ended = Vec::new();
+            let (mut ended, mut busy) = (Vec::new(), Vec::new());
             while let Some(first) = arrived.recv().await {
                 let mut groups = vec![first];
                 let more = async {
@@ -157,7 +163,22 @@ impl<W: World> Store<W> {
                 let _ = timeout(&self.shared.world, NAMED_WITHIN, more).await;
                 let (written, others): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
                 ended.extend(others.into_iter().flatten());
-                ended.extend(self.name_written(written.into_iter().flatten().collect()).await);
+                let (mut free, mut guards) = (Vec::new(), Vec::new());
+                for written in written.into_iter().flatten() {
+                    match written.keys().map(|key| self.locks.try_lock(key)).collect::<Option<Vec<_>>>() {
+                        Some(guard) => {
+                            guards.extend(guard);
+                            free.push(written);
+                        }
+                        None => busy.push(written),
+                    }
+                }
+                ended.extend(self.name_written(free).await);
+            }
+            // Whoever holds such a key may hold it for long: nobody else waits for that.
+            for written in busy {
+                let _guard = self.locks.lock(written.keys()).await;
+                ended.extend(self.name_written(vec![written]).await);
             }
             ended
         };
@@ -228,23 +249,27 @@ impl<W: World> Store<W> {
         (Some(Written { uploads, packing }), ended)
     }
 
-    /// Names what is written in the index, in one commit: each would cost a write of the index of its own.
+    /// Names what is written in the index, in one commit: each would cost a write of the index of its own. Needs the locks
+    /// of its keys.
     async fn name_written(&self, written: Vec<Written<'_>>) -> Vec<(PutId, Uploaded)> {
         let shared = &self.shared;
         let mut ended = Vec::new();
-        let keys = written.iter().flat_map(|written| &written.uploads).map(|(_, key)| *key);
-        let _guard = self.locks.lock(keys).await;
         let (mut changes, mut named, mut buried) = (Vec::new(), Vec::new(), Vec::new());
         for Written { uploads, packing } in &written {
-            let before = named.len();
+            let (before, mut dead) = (named.len(), Vec::new());
             changes.extend(packing.iter().map(Packing::named));
             for (at, (put, key)) in uploads.iter().enumerate() {
                 let (put_id, value_key) = (put.record.header.put_id, put.record.key());
                 let place = packing.as_ref().map(|packing| packing.places[at]);
                 if !self.shows(key, put_id) {
                     shared.world.reached(State::UploadSuperseded);
-                    if place.is_none() {
-                        self.remove_unindexed(value_key, put_id);
+                    match place {
+                        None => self.remove_unindexed(value_key, put_id),
+                        // Its bytes are in the pack for as long as that is there: whoever forgets it must know.
+                        Some(place) => {
+                            let (wall_ms, mark, pack) = (shared.wall_ms(), Mark::None, Some(place.pack));
+                            dead.extend(self.dead_in_pack(put_id, DeadRow { wall_ms, mark, key: value_key, pack }));
+                        }
                     }
                     ended.push((put_id, Uploaded::Settled));
                     continue;
@@ -260,9 +285,12 @@ impl<W: World> Store<W> {
                 }
                 named.push(put_id);
             }
-            if let Some(packing) = packing.as_ref().filter(|_| named.len() == before) {
-                changes.pop();
-                self.remove_unnamed(packing);
+            match packing.as_ref().filter(|_| named.len() == before) {
+                Some(packing) => {
+                    changes.pop();
+                    self.remove_unnamed(packing);
+                }
+                None => changes.extend(dead),
             }
         }
         if named.is_empty() {

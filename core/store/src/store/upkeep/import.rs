@@ -364,7 +364,7 @@ impl<W: World> Store<W> {
     }
 
     /// Notes that bytes of a dead version are in a pack. Whoever named it here keeps his mark. Needs the key's lock.
-    fn dead_in_pack(&self, put_id: PutId, row: DeadRow) -> Option<IndexChange> {
+    pub(in crate::store) fn dead_in_pack(&self, put_id: PutId, row: DeadRow) -> Option<IndexChange> {
         let (wall_ms, mark) = match self.shared.dead.lock().get(put_id) {
             Some(known) if known.pack.is_some() => return None,
             Some(known) => (known.wall_ms, known.mark),
