@@ -58,7 +58,9 @@ pub async fn strike(life: &Life, shared: &Shared) {
             FaultKind::JournalLowWater => FaultKind::JournalMissing,
             other => *other,
         };
-        if told != *kind && struck.contains(&told) {
+        // And a second flip might undo the first.
+        let rots_again = *kind == FaultKind::JournalRot && struck.contains(kind);
+        if told != *kind && struck.contains(&told) || rots_again {
             continue;
         }
         let changed = match kind {

@@ -35,7 +35,7 @@ const REPORT: &str = ".report";
 const REMEMBERED_MAX: usize = 2048;
 
 /// What the file `salvage` holds.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Plan {
     /// The first fresh segment.
     first: u64,
@@ -44,7 +44,7 @@ struct Plan {
 }
 
 /// A report on its way to whoever asks.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Said {
     puts: u64,
     heads: u64,
@@ -114,11 +114,12 @@ pub async fn salvage<W: World>(world: &W, config: &JournalConfig) -> Result<Salv
     if let Some(fatal) = found.problems.iter().find(fatal) {
         return Err(fatal.clone());
     }
-    if let Some(Plan { first, said }) = plan {
+    if let Some(plan) = plan {
+        let first = plan.first;
         if found.low >= first {
             let nothing_said = || Salvaged { quarantined: found.dead.clone(), ..Salvaged::default() };
-            let salvaged = said.map_or_else(nothing_said, Said::again);
-            put_aside(world, dir, &found.dead, &salvaged.quarantined, first).await?;
+            let salvaged = plan.said.clone().map_or_else(nothing_said, Said::again);
+            put_aside(world, dir, &found.dead, &salvaged.quarantined, &plan).await?;
             world.reached(State::JournalSalvaged);
             return Ok(salvaged);
         }
@@ -138,9 +139,10 @@ pub async fn salvage<W: World>(world: &W, config: &JournalConfig) -> Result<Salv
     salvaged.quarantined = old.iter().copied().filter(|number| damaged.contains(number)).collect();
     let backlog = state.backlog();
     (salvaged.puts, salvaged.heads) = (backlog.puts, backlog.heads);
-    write_record(disk, dir, SALVAGE_PLAN, &Plan { first, said: Some(Said::of(&salvaged)) }).await?;
+    let plan = Plan { first, said: Some(Said::of(&salvaged)) };
+    write_record(disk, dir, SALVAGE_PLAN, &plan).await?;
     low_water::write(disk, dir, first).await?;
-    put_aside(world, dir, &old, &salvaged.quarantined, first).await?;
+    put_aside(world, dir, &old, &salvaged.quarantined, &plan).await?;
     world.reached(State::JournalSalvaged);
     Ok(salvaged)
 }
@@ -158,7 +160,7 @@ pub async fn reports<W: World>(world: &W, dir: &str) -> Result<Vec<Salvaged>, Di
 
 /// Moves the damaged ones of the old segments into the quarantine, removes the others, and ends the plan: what it says is
 /// kept in the quarantine.
-async fn put_aside<W: World>(world: &W, dir: &str, old: &[u64], damaged: &[u64], first: u64) -> Result<(), DiskError> {
+async fn put_aside<W: World>(world: &W, dir: &str, old: &[u64], damaged: &[u64], plan: &Plan) -> Result<(), DiskError> {
     let disk = world.disk();
     for number in old {
         let name = names::segment(*number);
@@ -173,9 +175,10 @@ async fn put_aside<W: World>(world: &W, dir: &str, old: &[u64], damaged: &[u64],
         disk.sync_dir(&quarantine).await?;
     }
     disk.sync_dir(dir).await?;
-    disk.rename(&format!("{dir}/{SALVAGE_PLAN}"), &format!("{quarantine}/{first:020}{REPORT}")).await?;
-    // The new name before the old one is gone: killed in between, it is only said again.
-    disk.sync_dir(&quarantine).await?;
+    // The report is durable before the plan goes: of a rename a power cut may keep the one half only. Killed in between, it
+    // is only said again.
+    write_record(disk, &quarantine, &format!("{:020}{REPORT}", plan.first), plan).await?;
+    low_water::remove(disk, &format!("{dir}/{SALVAGE_PLAN}")).await?;
     disk.sync_dir(dir).await
 }
 

@@ -26,7 +26,7 @@ use crate::stats::Stats;
 use crate::store::loads::Loads;
 use crate::tiers::disk::DiskConfig;
 use crate::tiers::memory::MemoryTier;
-use crate::world::{Clock, World};
+use crate::world::{Clock, Disk, World};
 use bettong_wire::BlockMemory;
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
@@ -446,7 +446,10 @@ async fn read_journal<W: World>(world: &W, config: &StoreConfig) -> Result<Optio
     };
     let dir = config.journal(Life { ordinal: 0, life: 0 }).dir;
     let read = journal::Read::all(world, &dir, &mut progress).await;
-    world.reached_if(read.as_ref().is_err_and(journal::OpenError::is_damage), State::DamagedJournalRefused);
+    if read.as_ref().is_err_and(journal::OpenError::is_damage) {
+        world.reached(State::DamagedJournalRefused);
+        keep_evidence(world, &dir).await;
+    }
     let read = read?;
     let (backlog, found) = (read.backlog(), read.recovered());
     if found.cut.is_some() || backlog.puts > 0 {
@@ -458,6 +461,20 @@ async fn read_journal<W: World>(world: &W, config: &StoreConfig) -> Result<Optio
         _ if config.journal_bytes_max > 0 => Ok(Some(read)),
         Backlog { puts: 0, heads: 0, .. } => Ok(None),
         Backlog { puts, bytes, .. } => Err(OpenError::JournalHolds { puts, bytes }),
+    }
+}
+
+/// What tells damage from a torn tail may never have been synced: a power cut after the refusal must not take it away.
+async fn keep_evidence<W: World>(world: &W, dir: &str) {
+    let disk = world.disk();
+    let kept = async {
+        for name in disk.list(dir).await? {
+            disk.sync(&format!("{dir}/{name}")).await?;
+        }
+        disk.sync_dir(dir).await
+    };
+    if let Err(error) = kept.await {
+        tracing::warn!(%error, "the damaged journal could not be synced as it is");
     }
 }
 
