@@ -49,8 +49,6 @@ const LIVES_KEPT: usize = 64;
 /// Records of lives of one page of a listing, and how many of them are read at once.
 const LIVES_PAGE: usize = 1000;
 const LIVES_AT_ONCE: usize = 32;
-/// Reads of a life's record before it counts as damaged.
-const LIFE_READS: u32 = 2;
 const NODE_FILE: &str = "node/record";
 const NODE_FILE_NEW: &str = "node/record.new";
 /// Reads of the directory's record before it counts as damaged.
@@ -158,23 +156,11 @@ pub async fn known<W: World>(objects: &Objects<W>, names: &Names, node_id: &str)
 
 /// A life and the time it began at; the inner error where its record does not verify.
 async fn read_life<W: World>(objects: &Objects<W>, path: &Path) -> Result<Result<(u64, u64), String>, ObjectError> {
-    let mut damage = String::new();
-    for _ in 0..LIFE_READS {
-        let bytes = match objects.get(path, RECORD_BYTES_MAX).await {
-            Ok(bytes) => bytes,
-            Err(error @ ObjectError::TooLong { .. }) => {
-                damage = format!("{path}: {error}");
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        match record::decode::<LifeRecord>(&bytes).map(|held| (unhex(&held.life), held.wall_ms)) {
-            Ok((Some(life), wall_ms)) => return Ok(Ok((life, wall_ms))),
-            Ok((None, _)) => damage = format!("{path} names no life"),
-            Err(error) => damage = format!("{path} is not a life record: {error}"),
-        }
-    }
-    Ok(Err(damage))
+    let held = objects.read_record::<LifeRecord>(path).await?;
+    Ok(held.and_then(|held| {
+        let life = unhex(&held.life).ok_or_else(|| format!("{path} names no life"))?;
+        Ok((life, held.wall_ms))
+    }))
 }
 
 /// Begins a life: on the local disk first, then in the bucket, each durable before the next. Without `exclusive`, the

@@ -2,6 +2,7 @@
 
 pub mod counting;
 pub mod names;
+mod records;
 
 use crate::config::StoreConfig;
 use crate::health::Breaker;

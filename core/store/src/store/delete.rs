@@ -9,7 +9,7 @@ use crate::index::{Entry, NodeNum};
 use crate::keys::{Key, NsNum};
 use crate::objects::{ObjectError, Page};
 use crate::observe::{Point, State};
-use crate::record::{self, RECORD_BYTES_MAX};
+use crate::record;
 use crate::stats::{Event, Timed};
 use crate::world::{Clock, Mono, World};
 use bettong_wire::envelope::Kind;
@@ -339,7 +339,7 @@ impl<W: World> Store<W> {
         horizons: Option<Owner>,
     ) -> Result<(), OpenError> {
         let shared = &self.shared;
-        let Some(held) = self.read_mark(&path).await? else { return Ok(()) };
+        let Some(held) = shared.objects.find_record::<DeadRecord>(&path).await? else { return Ok(()) };
         let Some(key) = held.key() else {
             return Err(ObjectError::Denied(format!("{path} is not a dead mark")).into());
         };
@@ -371,23 +371,6 @@ impl<W: World> Store<W> {
             self.remove_objects(vec![(key, put_id, mark)]);
         }
         Ok(())
-    }
-
-    /// Reads a mark, twice where the first does not verify; `None` where it is gone meanwhile.
-    async fn read_mark(&self, path: &Path) -> Result<Option<DeadRecord>, ObjectError> {
-        let mut damage = String::new();
-        for _ in 0..2 {
-            let bytes = match self.shared.objects.get(path, RECORD_BYTES_MAX).await {
-                Ok(bytes) => bytes,
-                Err(ObjectError::NotFound) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            match record::decode(&bytes) {
-                Ok(held) => return Ok(Some(held)),
-                Err(error) => damage = error,
-            }
-        }
-        Err(ObjectError::Unknown(format!("{path} does not verify: {damage}")))
     }
 
     /// Forgets marks: this node's own once they are past their time, in the bucket first; others' once they are not in

@@ -7,7 +7,7 @@ use crate::keys::{Key, NsNum};
 use crate::objects::names::last_number;
 use crate::objects::{ObjectError, Page};
 use crate::observe::{Point, State};
-use crate::record::{self, RECORD_BYTES_MAX};
+use crate::record;
 use crate::world::{Clock, World};
 use bettong_wire::request::{HeadValue, Level, Target};
 use bettong_wire::response::Head;
@@ -36,8 +36,6 @@ struct HeadFields {
 const PAGE: usize = 1000;
 /// A head waits this long for the uploads of its chain.
 const UPLOADS_WAIT: Duration = Duration::from_secs(30);
-/// Reads of one generation before it counts as damaged.
-const READS: u32 = 2;
 
 impl<W: World> Store<W> {
     /// Publishes generation `expected + 1`. Refused unless every block of `chain` and the sidecar are durable.
@@ -237,15 +235,7 @@ impl<W: World> Store<W> {
     async fn read_generation(&self, ns: NsNum, name: &str, generation: u64) -> Result<HeadRecord, ObjectError> {
         let shared = &self.shared;
         let path = shared.names.head(shared.namespace_id(ns), name, generation);
-        let mut damage = String::new();
-        for _ in 0..READS {
-            let bytes = shared.objects.get(&path, RECORD_BYTES_MAX).await?;
-            match record::decode(&bytes) {
-                Ok(held) => return Ok(held),
-                Err(error) => damage = error,
-            }
-        }
-        Err(ObjectError::Unknown(format!("generation {generation} does not verify: {damage}")))
+        shared.objects.read_record(&path).await?.map_err(ObjectError::Unknown)
     }
 
     /// Removes generations that are older than the newest and past their time, in the background.

@@ -431,6 +431,28 @@ async fn what_an_heir_deletes_while_it_takes_over_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_takeover_that_came_with_another_and_was_cut_short_goes_on_from_where_that_one_was() {
+    let bucket = Bucket::new();
+    filled(&bucket, "a").await.stop().await;
+    let b = bucket.node("b").await;
+    task(&b, Task::Retire, false, "a").await.unwrap();
+    b.stop().await;
+    bucket.node("c").await.stop().await;
+    // Killed between the record of the heir and the commit of how far `b` had come.
+    let life = |node_id, counter| serde_json::json!({ "node_id": node_id, "ordinal": 1, "counter": counter });
+    let since = [life("b", 1), life("c", 1)];
+    let bond = serde_json::json!({ "through": "b", "since": since, "wall_ms": 0 });
+    let bytes = bettong_core::record::encode(&bond).unwrap();
+    bucket.objects.put(&Path::from("node/c/heir/a"), bytes.into()).await.unwrap();
+    let c = bucket.node("c").await;
+    let done = task(&c, Task::Retire, false, "a").await.unwrap();
+    assert_eq!((done.count("nodes_taken_over"), done.count("taken_over")), (1, 0), "{:?}", done.counts);
+    task(&c, Task::Retire, false, "b").await.unwrap();
+    holds_what_was_filled(&c, "a").await;
+    c.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_without_an_index_is_taken_over_from_a_listing() {
     let bucket = Bucket::new();
     filled(&bucket, "a").await.stop().await;

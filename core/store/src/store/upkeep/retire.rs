@@ -25,10 +25,9 @@ use crate::life;
 use crate::objects::names::Names;
 use crate::objects::{ObjectError, Objects};
 use crate::observe::{Point, State};
-use crate::record::{self, RECORD_BYTES_MAX};
+use crate::record;
 use crate::world::{Clock, World};
 use bettong_wire::{ErrorKind, ServiceError};
-use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use slatedb::WriteBatch;
 use std::sync::Arc;
@@ -52,26 +51,7 @@ pub async fn retired_by<W: World>(
     names: &Names,
     node_id: &str,
 ) -> Result<Option<RetiredRecord>, ObjectError> {
-    read_record(objects, &names.retired(node_id)).await
-}
-
-/// Reads a record, twice where the first does not verify; `None` where there is none.
-async fn read_record<W: World, T: serde::de::DeserializeOwned>(
-    objects: &Objects<W>,
-    path: &Path,
-) -> Result<Option<T>, ObjectError> {
-    let mut damage = String::new();
-    for _ in 0..2 {
-        match objects.get(path, RECORD_BYTES_MAX).await {
-            Ok(bytes) => match record::decode(&bytes) {
-                Ok(held) => return Ok(Some(held)),
-                Err(error) => damage = error,
-            },
-            Err(ObjectError::NotFound) => return Ok(None),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(ObjectError::Unknown(format!("{path} does not verify: {damage}")))
+    objects.find_record(&names.retired(node_id)).await
 }
 
 /// The lives of the nodes that this one has retired, as the bucket knows them.
@@ -84,7 +64,7 @@ pub(in crate::store) async fn inherited<W: World>(
     let page = objects.list(&names.heirs(node_id), None, RETIRED_MAX).await?;
     for record in page.objects {
         let Some(of) = record.location.filename() else { continue };
-        let bond: Bond = read_record(objects, &record.location).await?.unwrap_or_default();
+        let bond: Bond = objects.find_record(&record.location).await?.unwrap_or_default();
         let known = life::known(objects, names, of).await?;
         if let Some(damage) = known.damaged {
             tracing::warn!(damage, node_id = of, "of a retired node the newest life is not known; its others are");
@@ -225,7 +205,7 @@ impl<W: World> Store<W> {
         }
         let path = shared.names.heir(own, node_id);
         // Said before, it was true since then: a delete of this node's may rely on it.
-        match read_record(&shared.objects, &path).await.map_err(unanswered)? {
+        match shared.objects.find_record(&path).await.map_err(unanswered)? {
             Some(held) => bond = held,
             None => {
                 let (ordinal, counter) = shared.order(shared.draw_put_id());
@@ -254,11 +234,7 @@ impl<W: World> Store<W> {
     ) -> Result<(), ServiceError> {
         let shared = &self.shared;
         let state = match state {
-            Inheritance::Nothing => {
-                self.inherit_heirs_of(node_id).await?;
-                let complete = self.is_complete(node_id).await.map_err(retry)?;
-                if complete { Inheritance::Index(Vec::new()) } else { Inheritance::Listing(String::new()) }
-            }
+            Inheritance::Nothing => self.begin(node_id).await?,
             state => state,
         };
         match state {
@@ -275,6 +251,23 @@ impl<W: World> Store<W> {
             report.note(format!("this node answers for everything that node `{node_id}` listed"));
         }
         Ok(())
+    }
+
+    /// Where to begin with a node: where the one that it came through had stopped, also where that was not made durable
+    /// when it was found out first.
+    async fn begin(&self, node_id: &str) -> Result<Inheritance, ServiceError> {
+        let through = self.shared.lives.read().bond(node_id).and_then(|bond| bond.through.clone());
+        if let Some(heir) = through {
+            let state = self.state_in(&heir, node_id).await.map_err(retry)?;
+            if state != Inheritance::Nothing {
+                let change = IndexChange::Inherit { node_id: node_id.to_owned(), state: state.clone() };
+                self.settle(vec![change]).await?;
+                return Ok(state);
+            }
+        }
+        self.inherit_heirs_of(node_id).await?;
+        let complete = self.is_complete(node_id).await.map_err(retry)?;
+        Ok(if complete { Inheritance::Index(Vec::new()) } else { Inheritance::Listing(String::new()) })
     }
 
     /// Whether the retired node's index says what it had: it was complete once, and nobody has taken it over since, whose
@@ -301,7 +294,7 @@ impl<W: World> Store<W> {
         let mut nodes: Vec<(String, Option<Bond>)> = Vec::new();
         for record in page.objects {
             let Some(of) = record.location.filename().filter(|of| of != own) else { continue };
-            let bond = read_record(&shared.objects, &record.location).await.map_err(unanswered)?;
+            let bond = shared.objects.find_record(&record.location).await.map_err(unanswered)?;
             nodes.push((of.to_owned(), bond));
         }
         // In the order in which they came to it: a version of one that came later is older.

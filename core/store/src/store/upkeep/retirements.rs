@@ -5,10 +5,9 @@
 
 use crate::objects::names::Names;
 use crate::objects::{ObjectError, Objects};
-use crate::record::{self, RECORD_BYTES_MAX};
+use crate::record;
 use crate::world::World;
 use futures::{StreamExt, stream};
-use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -36,7 +35,7 @@ pub(super) struct Retirements {
     order: Vec<String>,
     next: u64,
     /// A record that does not verify: what it says is not known.
-    damaged: Option<(String, String)>,
+    damaged: Option<String>,
 }
 
 /// What became of a claim.
@@ -55,8 +54,8 @@ pub(super) enum Claim {
 pub(super) enum ClaimError {
     #[error(transparent)]
     Objects(#[from] ObjectError),
-    #[error("{path} does not verify ({why}): what was decided there is not known, and nothing is retired before it is")]
-    Damaged { path: String, why: String },
+    #[error("{why}: what was decided there is not known, and nothing is retired before it is")]
+    Damaged { why: String },
     #[error("the bucket has seen {RETIREMENTS_MAX} retirements, which is the limit")]
     Full,
     #[error("{ATTEMPTS_MAX} other retirements were faster")]
@@ -72,7 +71,7 @@ impl Retirements {
             after = page.objects.last().map(|object| object.location.clone()).or(after);
             let numbered = page.objects.into_iter().filter_map(|object| {
                 let number: u64 = object.location.filename()?.parse().ok()?;
-                Some(async move { (number, object.location.clone(), read_one(objects, &object.location).await) })
+                Some(async move { (number, object.location.clone(), objects.read_record(&object.location).await) })
             });
             let mut records = stream::iter(numbered.collect::<Vec<_>>()).buffered(READS_AT_ONCE);
             while let Some((number, path, record)) = records.next().await {
@@ -82,8 +81,8 @@ impl Retirements {
                     Ok(retirement) if read.damaged.is_none() => read.enter(retirement),
                     Ok(_) => {}
                     Err(why) => {
-                        tracing::warn!(%path, why, "the record of a retirement does not verify");
-                        read.damaged.get_or_insert_with(|| (path.to_string(), why));
+                        tracing::warn!(%path, why, "what was decided is not known");
+                        read.damaged.get_or_insert(why);
                     }
                 }
             }
@@ -105,7 +104,7 @@ impl Retirements {
     pub fn check(&self) -> Result<(), ClaimError> {
         match self.damaged.clone() {
             None => Ok(()),
-            Some((path, why)) => Err(ClaimError::Damaged { path, why }),
+            Some(why) => Err(ClaimError::Damaged { why }),
         }
     }
 
@@ -167,22 +166,6 @@ impl Retirements {
         }
         Err(ClaimError::Contended)
     }
-}
-
-/// Reads one record, twice where the first does not verify; the inner error where neither does.
-async fn read_one<W: World>(objects: &Objects<W>, path: &Path) -> Result<Result<Retirement, String>, ObjectError> {
-    let mut damage = String::new();
-    for _ in 0..2 {
-        match objects.get(path, RECORD_BYTES_MAX).await {
-            Ok(bytes) => match record::decode(&bytes) {
-                Ok(held) => return Ok(Ok(held)),
-                Err(error) => damage = error,
-            },
-            Err(error @ ObjectError::TooLong { .. }) => damage = error.to_string(),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Err(damage))
 }
 
 #[cfg(test)]
