@@ -3,6 +3,7 @@
 //! The binary is a few lines over this library, so that tests reach what it is made of.
 #![forbid(unsafe_code)]
 
+pub mod backlog;
 pub mod bench;
 pub mod cli;
 pub mod commands;

@@ -1,5 +1,6 @@
 //! Measuring a running daemon, beside a running redis or a plain disk where asked.
 
+pub mod backlog;
 pub mod beside;
 pub mod blocks;
 pub mod disk;

@@ -12,7 +12,7 @@ Examples:
   bettong bench --op put --size 1MiB --concurrency 16 --compare disk:/var/tmp
   bettong bench --op lookup --batch 4096 --level memory   hashes a second, in chains of 4,096 blocks
   bettong bench --op get-batch --batch 32 --size 64KiB    32 blocks a request, every byte compared
-  bettong bench --op get --level memory --beside uploads  hits in memory while others put and the journal is uploaded
+  bettong bench --op get --level memory --beside uploads  hits in memory while the journal is uploaded
   bettong bench --op put-batch --json | jq .targets
 
 lookup, put-batch and get-batch work on blocks of the identity that `replay` uses; where --namespace holds another
@@ -52,7 +52,7 @@ pub struct BenchArgs {
     /// Measure beside it: redis://HOST:PORT, or disk:DIR (write and sync the same bytes, and one BLAKE3 pass).
     #[arg(long, value_name = "WHAT")]
     pub compare: Option<String>,
-    /// Measure with and without such work beside it, in turn, from a process of its own.
+    /// Measure with and without such work beside it, in turn.
     #[arg(long, value_enum, value_name = "WORK", conflicts_with = "compare")]
     pub beside: Option<Beside>,
     /// Process id of the daemon, where it is not found by its port.
@@ -63,8 +63,10 @@ pub struct BenchArgs {
 /// Work of a daemon that is not what is measured.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beside {
-    /// Puts of 64 KiB at level `journal` on four connections, and their uploads.
+    /// Uploads of 64 KiB each, from a backlog of the journal that outlasts the measurement.
     Uploads,
+    /// Puts of 64 KiB at level `journal` on four connections, and their uploads.
+    Puts,
     /// `bettong scrub`, one after the other: fill the object store first.
     Scrub,
 }
@@ -74,6 +76,7 @@ impl Beside {
     pub fn name(self) -> &'static str {
         match self {
             Self::Uploads => "beside uploads",
+            Self::Puts => "beside puts",
             Self::Scrub => "beside a scrub",
         }
     }

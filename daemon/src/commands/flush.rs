@@ -1,45 +1,17 @@
 //! `bettong flush`: waits until what a daemon's journal acknowledged is in the object store.
 
+use crate::backlog::Backlog;
 use crate::cli::{FlushArgs, Global};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::remote::Remote;
 use crate::render::progress::Progress;
 use crate::render::{self, units};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// The daemon is asked so often: soon at first, because a backlog is mostly short.
 const ASK_MIN: Duration = Duration::from_millis(10);
 const ASK_MAX: Duration = Duration::from_millis(250);
-
-/// What a daemon's counters say of its journal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Backlog {
-    puts: u64,
-    bytes: u64,
-    /// Sequence number of the oldest put that is not uploaded.
-    oldest: Option<u64>,
-    synced_through: u64,
-}
-
-impl Backlog {
-    /// `None` where the daemon has no journal.
-    fn of(stats: &Value) -> Option<Self> {
-        let journal = stats.get("journal").filter(|journal| journal.is_object())?;
-        let number = |name: &str| journal.get(name).and_then(Value::as_u64);
-        Some(Self {
-            puts: number("backlog_puts")?,
-            bytes: number("backlog_bytes")?,
-            oldest: number("oldest_pending"),
-            synced_through: number("synced_through")?,
-        })
-    }
-
-    /// Whether everything up to `through` is uploaded.
-    fn is_behind(&self, through: u64) -> bool {
-        self.oldest.is_none_or(|oldest| oldest > through)
-    }
-}
 
 /// Puts that are acknowledged after this has begun are not waited for.
 pub async fn run(args: &FlushArgs, global: &Global) -> Outcome {
@@ -75,18 +47,4 @@ fn said(as_json: bool, finished: bool, left: Backlog, took: Duration, done: &str
         return render::line(&document.to_string());
     }
     if finished { render::line(&format!("{done} ({})", units::duration(took))) } else { Ok(()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_was_acknowledged_before_is_waited_for() {
-        let stats = |oldest: Value| json!({ "journal": { "backlog_puts": 1, "backlog_bytes": 9, "oldest_pending": oldest, "synced_through": 7 } });
-        let of = |oldest| Backlog::of(&stats(oldest)).unwrap();
-        assert!(!of(json!(7)).is_behind(7) && of(json!(8)).is_behind(7) && of(Value::Null).is_behind(7));
-        assert_eq!(Backlog::of(&json!({ "journal": null })), None);
-        assert_eq!(Backlog::of(&json!({})), None);
-    }
 }
