@@ -5,7 +5,7 @@ mod measure;
 mod upkeep;
 mod values;
 
-pub use journal::{FlushArgs, JournalCommand};
+pub use journal::{FlushArgs, JournalCommand, SalvageArgs};
 pub use measure::{BenchArgs, BenchOp, Beside, CrashTestArgs, DemoArgs, ReplayArgs};
 pub use upkeep::{RetireArgs, UpkeepArgs};
 pub use values::{LookupArgs, LsArgs, LsKind, PutArgs, PutLevel};

@@ -248,7 +248,7 @@ pub async fn fence<W: World>(
 /// What the directory remembers of itself. One read that does not verify is no damage: the second, independent one
 /// decides. A record that is damaged says nothing, as if the directory were new: the bucket knows the node's lives, and a
 /// directory that does not know the last of them is not trusted.
-async fn read_directory<W: World>(world: &W, node_id: &str) -> Result<NodeRecord, LifeError> {
+pub async fn read_directory<W: World>(world: &W, node_id: &str) -> Result<NodeRecord, LifeError> {
     let mut other = None;
     let mut damage = String::new();
     for read in 0..DIRECTORY_READS {

@@ -184,6 +184,7 @@ names! {
         RepackSuperseded = "repack-superseded",
         PackRemoved = "pack-removed",
         ReadRacedRepack = "read-raced-a-repack",
+        JournalBehindRefused = "start-refused-journal-behind",
         DamagedJournalRefused = "start-refused-damaged-journal",
         JournalSalvaged = "journal-salvaged",
         Evicted = "evicted",

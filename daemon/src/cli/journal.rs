@@ -19,5 +19,14 @@ pub enum JournalCommand {
     /// Print every record. Writes nothing, also beside a running daemon.
     Dump(ConfigArgs),
     /// Keep what verifies, put the damaged segments into quarantine, and say what is lost. No daemon may run.
-    Salvage(ConfigArgs),
+    Salvage(SalvageArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct SalvageArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Also where nothing in the directory itself is wrong: a start says that the index knows of more than it holds.
+    #[arg(long)]
+    pub anyway: bool,
 }

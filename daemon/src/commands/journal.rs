@@ -1,6 +1,6 @@
 //! `bettong journal check | dump | salvage`: the journal of a data directory, read from its files.
 
-use crate::cli::ConfigArgs;
+use crate::cli::{ConfigArgs, SalvageArgs};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::process::data_dir::DataDir;
 use crate::process::storage::{journal_exit, journal_of, node_dir};
@@ -107,22 +107,24 @@ pub async fn dump(args: &ConfigArgs, as_json: bool) -> Outcome {
     lines.end()
 }
 
-pub async fn salvage(args: &ConfigArgs, as_json: bool) -> Outcome {
-    let place = Place::of(args)?;
+pub async fn salvage(args: &SalvageArgs, as_json: bool) -> Outcome {
+    let place = Place::of(&args.config)?;
     let _held = DataDir::hold(&place.data_dir)?;
-    if place.check().await?.problems.is_empty() {
-        let nothing = "nothing is wrong with this journal: nothing was changed";
+    if !args.anyway && place.check().await?.problems.is_empty() {
+        let nothing = "nothing is wrong within this journal: nothing was changed (--anyway, where a start says so)";
         return render::line(&if as_json { json!({ "salvaged": false }).to_string() } else { nothing.to_owned() });
     }
     let salvaged = journal::salvage(&place.world, &place.config).await;
     let salvaged = salvaged.map_err(|error| place.failed(journal_exit(&error), error))?;
     render::line(&if as_json { salvage_document(&salvaged) } else { salvage_table(&salvaged) })?;
-    let lost: u64 = salvaged.lost.iter().map(|(from, to)| to - from).sum();
     let puts = salvaged.lost_puts.len();
-    if lost == 0 && puts == 0 {
+    if salvaged.lost.is_empty() && puts == 0 {
         return Ok(());
     }
-    let what = format!("what was synced is lost: {lost} records whole, and the bytes of {puts} puts");
+    let known: u64 = salvaged.lost.iter().filter(|(_, to)| *to != u64::MAX).map(|(from, to)| to - from).sum();
+    let open =
+        if salvaged.lost.iter().any(|(_, to)| *to == u64::MAX) { " and nobody can tell how many more" } else { "" };
+    let what = format!("what was synced is lost: {known} records{open} whole, and the bytes of {puts} puts");
     Err(place.failed(Exit::CheckFailed, what))
 }
 
@@ -140,7 +142,8 @@ fn salvage_table(salvaged: &Salvaged) -> String {
     row("heads kept", units::count(salvaged.heads));
     row("segments in quarantine", format!("{:?}", salvaged.quarantined));
     for (from, to) in &salvaged.lost {
-        row("lost: sequence numbers", format!("{from} to {}", to - 1));
+        let range = if *to == u64::MAX { format!("{from} on") } else { format!("{from} to {}", to - 1) };
+        row("lost: sequence numbers", range);
     }
     for (key, part, put_id) in &salvaged.lost_puts {
         row("lost: put", format!("{}.{part} {put_id}", hex(key)));

@@ -50,6 +50,15 @@ async fn a_missing_segment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_missing_last_segment() {
+    let lose = |place: &Place| std::fs::remove_file(place.segments().last().unwrap()).unwrap();
+    refused(Exit::Stored, &["journal/00000000000000000006.seg: the segment is missing"], lose).await;
+    let empty = |place: &Place| change(place.segments().last().unwrap(), Vec::clear);
+    refused(Exit::Stored, &["journal/00000000000000000006.seg: offset 0", "is at or below what was synced"], empty)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_newer_version() {
     let words = ["journal/00000000000000000001.seg: offset 0: format version 3, this release reads 2", "newer release"];
     // With another layout: nothing else would be a newer version, but a rotten byte.

@@ -90,8 +90,8 @@ kinds! {
     JournalMissing = "journal-missing-segment",
     /// While the node is down somebody puts a file of another program into its journal's directory.
     JournalForeign = "journal-foreign-file",
-    /// While the node is down a bit flips in its journal's low-water mark.
-    JournalLowWater = "journal-low-water",
+    /// While the node is down a bit flips in one of its journal's marks: of the first segment that is not dead, or of the newest.
+    JournalMark = "journal-mark",
     /// The process is killed.
     KillNode = "kill-node",
     /// The process stands still, for as long as `delay`.
@@ -193,7 +193,7 @@ impl FaultKind {
 
     /// Damages the journal of a node that is down.
     pub fn strikes_the_journal(self) -> bool {
-        matches!(self, Self::JournalRot | Self::JournalMissing | Self::JournalForeign | Self::JournalLowWater)
+        matches!(self, Self::JournalRot | Self::JournalMissing | Self::JournalForeign | Self::JournalMark)
     }
 
     /// Goes on for a while once it has struck.

@@ -10,13 +10,15 @@ use crate::world::{SimDisk, SimWorld, elapsed};
 use bettong_core::index::rows::ValueKey as StoredKey;
 use bettong_core::journal::{DumpLine, OpenError, Record, Salvaged, check, dump, reports, salvage};
 use bettong_core::life::Life as StoreLife;
+use bettong_core::record::{RECORD_BYTES_MAX, decode};
 use bettong_core::world::{Disk, World};
 use bettong_wire::{NamespaceId, PutId};
+use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const DIR: &str = "journal";
-const LOW_WATER: &str = "journal/low-water";
+const MARKS: [&str; 2] = ["journal/low-water", "journal/newest"];
 const FOREIGN: &str = "journal/core.4711";
 /// Batches that one fault damages at most.
 const BATCHES_MAX: u64 = 3;
@@ -32,6 +34,12 @@ pub struct Damage {
     damaged: bool,
     foreign: bool,
     kinds: Vec<FaultKind>,
+}
+
+/// What the mark of the newest segment says.
+#[derive(Deserialize)]
+struct Newest {
+    segment: u64,
 }
 
 /// One record of a sound journal.
@@ -52,10 +60,10 @@ pub async fn strike(life: &Life, shared: &Shared) {
         let disk = life.world.disk().quietly();
         let world = life.world.aside(disk.clone(), "damage");
         let (lines, synced_through) = lines(&world).await;
-        // Without the mark nobody could tell that the first segment is missing.
+        // Without the marks nobody could tell that the first segment is missing, or the last.
         let told = match kind {
-            FaultKind::JournalMissing => FaultKind::JournalLowWater,
-            FaultKind::JournalLowWater => FaultKind::JournalMissing,
+            FaultKind::JournalMissing => FaultKind::JournalMark,
+            FaultKind::JournalMark => FaultKind::JournalMissing,
             other => *other,
         };
         // And a second flip might undo the first.
@@ -65,8 +73,8 @@ pub async fn strike(life: &Life, shared: &Shared) {
         }
         let changed = match kind {
             FaultKind::JournalRot => rot(&disk, &lines, synced_through, &strike),
-            FaultKind::JournalMissing => lose_segment(&disk, &lines, &strike),
-            FaultKind::JournalLowWater => disk.flip(LOW_WATER, strike.choice),
+            FaultKind::JournalMissing => lose_segment(&disk, &lines, &strike).await,
+            FaultKind::JournalMark => disk.flip(MARKS[usize::from(strike.choice & 1 == 1)], strike.choice >> 1),
             _ => disk.plant(FOREIGN, b"not a journal"),
         };
         // Damage to what nobody will read again is none.
@@ -127,13 +135,16 @@ fn rot(disk: &SimDisk, lines: &[Line], synced_through: u64, strike: &Strike) -> 
     changed
 }
 
-/// Any segment but the last: of that nobody can tell that it was there.
-fn lose_segment(disk: &SimDisk, lines: &[Line], strike: &Strike) -> bool {
-    let segments: BTreeSet<u64> = lines.iter().map(|line| line.segment).collect();
-    let mut segments: Vec<u64> = segments.into_iter().collect();
-    segments.pop();
+/// Any segment but one that was only begun: of that nobody can tell that it was there.
+async fn lose_segment(disk: &SimDisk, lines: &[Line], strike: &Strike) -> bool {
+    let newest = disk.read_at(MARKS[1], 0, RECORD_BYTES_MAX).await.ok();
+    let newest = newest.and_then(|bytes| decode::<Newest>(&bytes).ok()).map_or(0, |newest| newest.segment);
+    let segments: BTreeSet<u64> = lines.iter().map(|line| line.segment).filter(|number| *number <= newest).collect();
+    let segments: Vec<u64> = segments.into_iter().collect();
     let mut random = Stream::new(strike.choice, "journal-missing-segment");
-    random.pick(&segments).is_some_and(|segment| disk.lose(&segment_file(*segment)))
+    // What tells of it must not go with a power cut.
+    let told = disk.sync(MARKS[1]).await.is_ok() && disk.sync_dir(DIR).await.is_ok();
+    told && random.pick(&segments).is_some_and(|segment| disk.lose(&segment_file(*segment)))
 }
 
 /// A store has opened: whatever was damaged must have been noticed before.

@@ -26,6 +26,15 @@ pub enum OpenError {
     Corrupt(Box<Corruption>),
     #[error("{file}: the low-water mark does not verify: {why}: `bettong journal salvage` goes on without it")]
     LowWater { file: String, why: String },
+    #[error(
+        "{file}: the mark of the newest segment does not verify: {why}: `bettong journal salvage` goes on without it"
+    )]
+    Newest { file: String, why: String },
+    /// The index knows of more than the directory holds.
+    #[error(
+        "{dir}: the journal ends before sequence {end}, the index was last written when it had reached {reached}, and {puts} puts of it are not in the object store: files of it were cut off, lost or rolled back: `bettong journal salvage --anyway` goes on with what is there"
+    )]
+    Behind { dir: String, end: u64, reached: u64, puts: u64 },
     #[error("{file}: a salvage has begun and not ended: run `bettong journal salvage` again")]
     SalvageUnfinished { file: String },
 }
@@ -34,7 +43,12 @@ impl OpenError {
     /// The directory is damaged: `salvage` goes on without what is lost. Everything else wants another remedy.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Missing { .. } | Self::Corrupt(_) | Self::LowWater { .. } | Self::SalvageUnfinished { .. } => true,
+            Self::Missing { .. }
+            | Self::Corrupt(_)
+            | Self::LowWater { .. }
+            | Self::Newest { .. }
+            | Self::Behind { .. }
+            | Self::SalvageUnfinished { .. } => true,
             Self::Config(_) | Self::Disk(_) | Self::Foreign { .. } | Self::Newer { .. } => false,
         }
     }

@@ -21,6 +21,7 @@ mod error;
 mod header;
 mod low_water;
 mod names;
+mod newest;
 mod queue;
 mod record;
 mod recovery;
@@ -80,6 +81,10 @@ impl Read {
     /// What is not in the object store.
     pub fn backlog(&self) -> Backlog {
         self.0.state.backlog()
+    }
+
+    pub fn state(&self) -> &JournalState {
+        &self.0.state
     }
 
     pub fn recovered(&self) -> &Recovered {

@@ -5,7 +5,8 @@
 pub(super) enum FileName {
     Segment(u64),
     LowWater,
-    /// A low-water mark or a plan that was being written; of no meaning.
+    Newest,
+    /// A mark or a plan that was being written; of no meaning.
     Unfinished,
     /// A salvage has begun and not ended.
     SalvagePlan,
@@ -13,6 +14,7 @@ pub(super) enum FileName {
 }
 
 pub(super) const LOW_WATER: &str = "low-water";
+pub(super) const NEWEST: &str = "newest";
 pub(super) const SALVAGE_PLAN: &str = "salvage";
 /// Ending of the files that are renamed once they are whole.
 pub(super) const UNFINISHED: &str = ".new";
@@ -34,8 +36,9 @@ pub(super) fn segment_number(name: &str) -> Option<u64> {
 pub(super) fn file(name: &str) -> FileName {
     match name {
         LOW_WATER => FileName::LowWater,
+        NEWEST => FileName::Newest,
         SALVAGE_PLAN => FileName::SalvagePlan,
-        "low-water.new" | "salvage.new" => FileName::Unfinished,
+        "low-water.new" | "newest.new" | "salvage.new" => FileName::Unfinished,
         _ => segment_number(name).map_or(FileName::Foreign, FileName::Segment),
     }
 }

@@ -6,6 +6,7 @@ use super::error::{Corruption, Fault, OpenError};
 use super::header::BATCH_COUNT_MAX;
 use super::low_water::{self, FIRST_SEGMENT};
 use super::names::{self, FileName};
+use super::newest::Newest;
 use super::record::{RECORD_HEAD_LEN, Record};
 use super::scan::{Expected, Scanned, Scanner, resynchronise};
 use super::state::{JournalState, Place};
@@ -81,6 +82,8 @@ pub(super) struct Survey {
     pub(super) dir: String,
     /// The first segment that is not dead.
     pub(super) low: u64,
+    /// The last segment that is known to have begun whole.
+    pub(super) newest: Option<Newest>,
     pub(super) segments: Vec<Surveyed>,
     pub(super) dead: Vec<u64>,
     pub(super) passed_over: Vec<u64>,
@@ -97,22 +100,29 @@ pub(super) struct Survey {
 pub(super) async fn survey<W: World>(world: &W, dir: &str) -> Result<Survey, DiskError> {
     let disk = world.disk();
     let (mut numbers, mut problems) = (Vec::new(), Vec::new());
-    let (names, marked) = listed(disk, dir).await?;
+    let (names, marks) = listed(disk, dir).await?;
     for name in names {
         let file = || format!("{dir}/{name}");
         match names::file(&name) {
             FileName::Segment(number) => numbers.push(number),
-            FileName::LowWater | FileName::Unfinished => {}
+            FileName::LowWater | FileName::Newest | FileName::Unfinished => {}
             FileName::SalvagePlan => problems.push(OpenError::SalvageUnfinished { file: file() }),
             FileName::Foreign => problems.push(OpenError::Foreign { file: file() }),
         }
     }
     numbers.sort_unstable();
-    let marked = match marked {
+    let marked = match marks.low {
         Ok(marked) => marked,
         Err(damaged) => {
             problems.push(damaged);
             numbers.first().copied()
+        }
+    };
+    let newest = match marks.newest {
+        Ok(newest) => newest,
+        Err(damaged) => {
+            problems.push(damaged);
+            None
         }
     };
     let low = marked.unwrap_or(FIRST_SEGMENT);
@@ -136,20 +146,47 @@ pub(super) async fn survey<W: World>(world: &W, dir: &str) -> Result<Survey, Dis
         problems.push(OpenError::Missing { file: format!("{dir}/{}", names::segment(low)) });
     }
     let synced_through = void(&mut segments);
-    let passed_over = pass_over(&mut segments);
+    let passed_over = pass_over(&mut segments, newest);
     problems.extend(missing(dir, &segments));
-    Ok(Survey { dir: dir.to_owned(), low, segments, dead, passed_over, synced_through, problems })
+    let survey = Survey { dir: dir.to_owned(), low, newest, segments, dead, passed_over, synced_through, problems };
+    let lost = survey.lost_newest().map(|number| format!("{dir}/{}", names::segment(number)));
+    Ok(Survey {
+        problems: survey.problems.into_iter().chain(lost.map(|file| OpenError::Missing { file })).collect(),
+        ..survey
+    })
 }
 
-/// Listings of a directory whose low-water mark moves meanwhile.
+/// Listings of a directory whose marks move meanwhile.
 const LISTINGS_MAX: u32 = 100;
 
-/// The names in the directory and the low-water mark, of one moment: a daemon may be writing it.
-async fn listed<D: Disk>(disk: &D, dir: &str) -> Result<(Vec<String>, Result<Option<u64>, OpenError>), DiskError> {
-    let mut before = mark(disk, dir).await?;
+/// The marks of the directory; errors where they are damaged.
+#[derive(PartialEq, Eq)]
+struct Marks {
+    low: Result<Option<u64>, OpenError>,
+    newest: Result<Option<Newest>, OpenError>,
+}
+
+impl Marks {
+    async fn read<D: Disk>(disk: &D, dir: &str) -> Result<Self, DiskError> {
+        let low = of_the_mark(low_water::read(disk, dir).await)?;
+        Ok(Self { low, newest: of_the_mark(Newest::read(disk, dir).await)? })
+    }
+}
+
+/// Tells a mark that cannot be read from one that is damaged.
+fn of_the_mark<T>(read: Result<T, OpenError>) -> Result<Result<T, OpenError>, DiskError> {
+    match read {
+        Err(OpenError::Disk(error)) => Err(error),
+        read => Ok(read),
+    }
+}
+
+/// The names in the directory and the marks, of one moment: a daemon may be writing it.
+async fn listed<D: Disk>(disk: &D, dir: &str) -> Result<(Vec<String>, Marks), DiskError> {
+    let mut before = Marks::read(disk, dir).await?;
     for _ in 1..LISTINGS_MAX {
         let names = disk.list(dir).await?;
-        let after = mark(disk, dir).await?;
+        let after = Marks::read(disk, dir).await?;
         if after == before {
             return Ok((names, after));
         }
@@ -158,17 +195,9 @@ async fn listed<D: Disk>(disk: &D, dir: &str) -> Result<(Vec<String>, Result<Opt
     Ok((disk.list(dir).await?, before))
 }
 
-/// The low-water mark; the inner error where it is damaged.
-async fn mark<D: Disk>(disk: &D, dir: &str) -> Result<Result<Option<u64>, OpenError>, DiskError> {
-    match low_water::read(disk, dir).await {
-        Err(OpenError::Disk(error)) => Err(error),
-        read => Ok(read),
-    }
-}
-
 /// Whether a segment that is not there may be so: it has died since the directory was looked at.
 pub(super) async fn has_died<D: Disk>(disk: &D, dir: &str, segment: u64) -> Result<bool, DiskError> {
-    Ok(mark(disk, dir).await?.ok().flatten().is_some_and(|low| low > segment))
+    Ok(of_the_mark(low_water::read(disk, dir).await)?.ok().flatten().is_some_and(|low| low > segment))
 }
 
 /// Marks what later segments say is void. Returns the highest `synced_through` of the beginnings that count.
@@ -190,9 +219,27 @@ fn void(segments: &mut [Surveyed]) -> u64 {
     synced_through
 }
 
+impl Survey {
+    /// Whether nothing but a beginning was ever in the segment, as far as is known.
+    pub(super) fn only_begun(&self, segment: &Surveyed) -> bool {
+        only_begun(segment, self.newest)
+    }
+
+    /// The number of the newest segment, where it is not there.
+    pub(super) fn lost_newest(&self) -> Option<u64> {
+        let newest = self.newest.filter(|newest| newest.segment >= self.low)?.segment;
+        let last = self.segments.last().map_or(0, |last| last.number);
+        (newest > last).then_some(newest)
+    }
+}
+
+fn only_begun(segment: &Surveyed, newest: Option<Newest>) -> bool {
+    segment.len <= BEGINNING_BYTES_MAX && newest.is_none_or(|newest| segment.number > newest.segment)
+}
+
 /// Segments at the end whose beginning was never whole.
-fn pass_over(segments: &mut [Surveyed]) -> Vec<u64> {
-    let unwhole = |segment: &Surveyed| segment.head.is_err() && segment.len <= BEGINNING_BYTES_MAX;
+fn pass_over(segments: &mut [Surveyed], newest: Option<Newest>) -> Vec<u64> {
+    let unwhole = |segment: &Surveyed| segment.head.is_err() && only_begun(segment, newest);
     let mut passed_over = Vec::new();
     for segment in segments.iter_mut().rev().take_while(|segment| unwhole(segment)) {
         segment.skipped = true;

@@ -12,6 +12,7 @@ use super::batch::{Link, seal};
 use super::header::BATCH_COUNT_MAX;
 use super::low_water::{self, read_record, write_record};
 use super::names::{self, SALVAGE_PLAN};
+use super::newest::Newest;
 use super::record::{PutRecord, Record};
 use super::recovery::{Survey, survey};
 use super::state::{JournalState, Pending, Place};
@@ -119,6 +120,9 @@ pub async fn salvage<W: World>(world: &W, config: &JournalConfig) -> Result<Salv
         if found.low >= first {
             let nothing_said = || Salvaged { quarantined: found.dead.clone(), ..Salvaged::default() };
             let salvaged = plan.said.clone().map_or_else(nothing_said, Said::again);
+            if let Some((number, Ok(batch))) = found.segments.last().map(|last| (last.number, &last.head)) {
+                Newest { segment: number, nonce: batch.link.nonce }.write(disk, dir).await?;
+            }
             put_aside(world, dir, &found.dead, &salvaged.quarantined, &plan).await?;
             world.reached(State::JournalSalvaged);
             return Ok(salvaged);
@@ -131,7 +135,9 @@ pub async fn salvage<W: World>(world: &W, config: &JournalConfig) -> Result<Salv
         found.problems.retain(|problem| !matches!(problem, OpenError::SalvageUnfinished { .. }));
     }
     let (state, mut salvaged, damaged, end) = read(world, &found).await?;
-    let first = found.segments.last().map_or(found.low, |last| last.number + 1);
+    // The number of a newest segment that is lost is not used again.
+    let last = found.segments.last().map(|last| last.number).max(found.newest.map(|newest| newest.segment));
+    let first = last.map_or(found.low, |last| last + 1);
     write_record(disk, dir, SALVAGE_PLAN, &Plan { first, said: None }).await?;
     let mut fresh = Fresh::new(world, config, first, end + 4 * u64::from(BATCH_COUNT_MAX));
     fresh.write(&state).await?;
@@ -142,6 +148,7 @@ pub async fn salvage<W: World>(world: &W, config: &JournalConfig) -> Result<Salv
     let plan = Plan { first, said: Some(Said::of(&salvaged)) };
     write_record(disk, dir, SALVAGE_PLAN, &plan).await?;
     low_water::write(disk, dir, first).await?;
+    Newest { segment: fresh.number, nonce: fresh.link.nonce }.write(disk, dir).await?;
     put_aside(world, dir, &old, &salvaged.quarantined, &plan).await?;
     world.reached(State::JournalSalvaged);
     Ok(salvaged)

@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::error::Fault;
 use super::record::Record;
-use super::recovery::{BEGINNING_BYTES_MAX, Survey, Surveyed, beginning, has_died};
+use super::recovery::{Survey, Surveyed, beginning, has_died};
 use super::scan::{Expected, Scanned, Scanner, resynchronise};
 use crate::world::{DiskError, World};
 
@@ -24,7 +24,7 @@ pub(super) struct Walked {
     pub(super) synced_through: u64,
     /// The sequence number behind the last batch.
     pub(super) end: u64,
-    /// A segment that held more than its beginning could not be read at all: what was in it nobody knows.
+    /// A segment that held more than its beginning is not there, or could not be read at all: what was in it nobody knows.
     pub(super) unreadable: bool,
 }
 
@@ -34,12 +34,13 @@ pub(super) async fn walk<W: World>(
     survey: &Survey,
     visit: &mut (dyn FnMut(Seen<'_>) + Send + '_),
 ) -> Result<Walked, DiskError> {
-    let mut walked = Walked { synced_through: survey.synced_through, end: 1, unreadable: false };
+    let unreadable = survey.lost_newest().is_some();
+    let mut walked = Walked { synced_through: survey.synced_through, end: 1, unreadable };
     let mut chain = None;
     for (at, segment) in survey.segments.iter().enumerate().filter(|(_, segment)| !segment.skipped) {
         let Some(nonce) = nonce(survey, at) else {
             // Nothing tells its batches from a client's bytes.
-            walked.unreadable |= segment.len > BEGINNING_BYTES_MAX;
+            walked.unreadable |= !survey.only_begun(segment);
             if let Err(fault) = &segment.head {
                 visit(Seen::Fault { segment, offset: 0, fault, sequence: walked.end });
             }
@@ -47,7 +48,10 @@ pub(super) async fn walk<W: World>(
             continue;
         };
         match walk_segment(world, segment, nonce, chain, &mut walked, visit).await {
-            Ok(end) => chain = end,
+            Ok(end) => {
+                walked.unreadable |= end.is_none() && segment.head.is_err();
+                chain = end;
+            }
             Err(gone @ DiskError::NotFound { .. }) => {
                 if !has_died(world.disk(), &survey.dir, segment.number).await? {
                     return Err(gone);
@@ -107,10 +111,14 @@ async fn walk_segment<W: World>(
     }
 }
 
-/// The nonce of a segment: its own first batch says it, or the segment that follows.
+/// The nonce of a segment: its own first batch says it, the mark of the newest one, or the segment that follows.
 fn nonce(survey: &Survey, at: usize) -> Option<u64> {
-    if let Ok(batch) = &survey.segments.get(at)?.head {
+    let segment = survey.segments.get(at)?;
+    if let Ok(batch) = &segment.head {
         return Some(batch.link.nonce);
+    }
+    if let Some(newest) = survey.newest.filter(|newest| newest.segment == segment.number) {
+        return Some(newest.nonce);
     }
     let next = survey.segments.iter().skip(at + 1).find(|segment| !segment.skipped)?;
     match next.head.as_ref().ok()?.records.first()? {

@@ -8,6 +8,7 @@ use super::batch::{FIXED_LEN, Link, seal};
 use super::config::JournalConfig;
 use super::error::{AppendError, OpenError};
 use super::header::BATCH_COUNT_MAX;
+use super::newest::Newest;
 use super::queue::{Appended, Entry, Queue, Submission, Ticket, Waiting, batch_bytes};
 use super::record::Record;
 use super::recovery::{Cut, Found, Recovered};
@@ -501,12 +502,14 @@ impl<W: World> Writer<W> {
         let link = Link { previous: self.previous, synced_through: self.synced_through, nonce: segment.nonce };
         let (header, head) = seal(&link, first, self.now_ns(), &records);
         shared.world.at(Point::BeforeSegmentBegin).await;
-        let mut created = false;
+        let (mut created, mut whole) = (false, false);
         let begun = async {
             disk.create(&segment.name).await?;
             created = true;
             let len = self.append_and_sync(&segment.name, head, Vec::new()).await?;
-            disk.sync_dir(&config.dir).await.map(|()| len)
+            disk.sync_dir(&config.dir).await?;
+            whole = true;
+            Newest { segment: number, nonce: segment.nonce }.write(disk, &config.dir).await.map(|()| len)
         };
         match begun.await {
             Ok(len) => {
@@ -520,8 +523,9 @@ impl<W: World> Writer<W> {
                 Ok(())
             }
             Err(error) => {
-                if created {
-                    // The next segment's void covers it: where it cannot be removed, it is passed over.
+                // The next segment's void covers it: where it cannot be removed, it is passed over, or follows as an empty
+                // one. The mark may name it already: then it stays.
+                if created && !whole {
                     let _ = low_water::remove(disk, &segment.name).await;
                 }
                 shared.count(|counts| counts.failures += 1);

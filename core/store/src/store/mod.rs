@@ -1,5 +1,6 @@
 //! The store: one node's blocks in memory, on disk and in the object store.
 
+mod behind;
 mod bootstrap;
 mod claim;
 mod delete;

@@ -3,7 +3,7 @@
 use super::lives::Lives;
 use super::shared::{DeadBook, Ghosts, NO_NAMESPACE, Recovery, Shared};
 use super::upkeep::retire::{check_not_retired, inherited};
-use super::{Fate, Store, bootstrap, claim, disk, listing};
+use super::{Fate, Store, behind, bootstrap, claim, disk, listing};
 use crate::config::StoreConfig;
 use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
@@ -11,7 +11,6 @@ use crate::health::{Breaker, Estimates};
 use crate::index::IndexMap;
 use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession};
 use crate::index::db::{Floor, IndexHome};
-use crate::index::rows::StateRow;
 use crate::journal::{self, Backlog, Journal, Recovered};
 use crate::keys::NamespaceTable;
 use crate::life::{self, Exclusive, Life, LifeError, LifeWatch};
@@ -31,7 +30,7 @@ use bettong_wire::BlockMemory;
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -143,6 +142,12 @@ impl<W: World> Store<W> {
         };
         let exclusive = if conditional_create { Exclusive::Yes } else { Exclusive::No };
         check_not_retired(&world, &objects, &names, &config.node_id).await?;
+        let floor = Arc::new(Floor::default());
+        let conditional_update = parts.conditional_update && conditional_create;
+        let home = IndexHome { world: world.clone(), store: index_store, floor: floor.clone(), conditional_update };
+        if let Some(read) = &read {
+            behind::refuse_at_risk(&world, &config, &objects, &names, &home, read).await?;
+        }
         let begun = life::begin(&world, &objects, &names, &config.node_id, exclusive).await?;
         // Again, now that the life is there: whoever retires the node meanwhile has said so before it looked for lives.
         check_not_retired(&world, &objects, &names, &config.node_id).await?;
@@ -154,10 +159,7 @@ impl<W: World> Store<W> {
         };
         world.at(Point::BeforeIndexOpen).await;
 
-        let floor = Arc::new(Floor::default());
         floor.raise(begun.clock_ms);
-        let conditional_update = parts.conditional_update && conditional_create;
-        let home = IndexHome { world: world.clone(), store: index_store, floor, conditional_update };
         let path = names.index(&config.node_id);
         let db = home.open(path.clone()).await.map_err(|error| OpenError::Index(error.to_string()))?;
         let watch = LifeWatch {
@@ -249,7 +251,9 @@ impl<W: World> Store<W> {
         let last = found.state.filter(|state| state.life != 0);
         // The journal answers for itself: a damaged record of the directory is no reason to drop it.
         let stale_journal = last.is_some_and(|last| {
-            journal.as_ref().is_some_and(|(found, journal)| lacks(found, journal, &last, &begun.lives))
+            journal.as_ref().is_some_and(|(found, journal)| {
+                journal.state(|state| behind::lacks(state, found.end, &last, &begun.lives))
+            })
         });
         let stale_directory = stale_journal || last.is_some_and(|last| !begun.directory.knows(last.life));
         // An index on the local disk goes back in time with it: what the bucket knows of lives tells.
@@ -418,16 +422,6 @@ async fn close_index<W: World>(world: &W, db: &slatedb::Db) {
     if !matches!(timeout(world, CLOSE_MAX, world.enter(db.close())).await, Some(Ok(()))) {
         tracing::warn!("the index of a store that did not open did not close cleanly");
     }
-}
-
-/// Whether the journal lacks something that it held when the index was last written. `lives` are this node's, with their
-/// ordinals.
-fn lacks<W: World>(found: &Recovered, journal: &Journal<W>, last: &StateRow, lives: &BTreeMap<u64, u64>) -> bool {
-    let (knows, salvaged_before) = journal.state(|state| (state.knows(last.life), state.salvaged_before()));
-    // What a salvage left, an operator has the say over; an index that was last written before it cannot know.
-    let index_is_older = salvaged_before.is_some_and(|first| lives.get(&last.life).is_none_or(|last| *last < first));
-    // A life that ran without a journal wrote nothing that one could lack.
-    last.journaled > 0 && !index_is_older && (found.end <= last.journaled || !knows)
 }
 
 /// How often a start tells how much of the journal it has verified.

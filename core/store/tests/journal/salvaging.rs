@@ -1,6 +1,6 @@
 //! `check`, `dump` and `salvage`: what they say of a damaged journal, what they leave, and that they may be killed.
 
-use crate::damage::{batches, directory, name, opened};
+use crate::damage::{batches, directory, name, opened, segments};
 use crate::rig::{append, config, live, open, pending, put, put_id};
 use bettong_core::conformance::memory_disk::{Loss, MemoryDisk, Strike};
 use bettong_core::journal::{CheckReport, DumpLine, OpenError, Salvaged, check, dump, salvage};
@@ -41,7 +41,7 @@ fn a_sound_journal_checks_and_dumps_without_a_change() {
     }
     assert_eq!(disk.contents(), before);
     // An append that is under way is a torn tail, not a problem.
-    let contents = disk.contents();
+    let contents = segments(&disk);
     let (last, bytes) = contents.last_key_value().unwrap();
     disk.replace(last, Some(bytes[..bytes.len() - 10].to_vec()));
     let report = checked(&disk);
@@ -128,6 +128,42 @@ fn a_lost_first_batch_a_lost_segment_and_a_lost_mark_are_salvaged() {
         } else {
             assert_eq!(found, ids, "{what}");
         }
+    }
+}
+
+#[test]
+fn the_last_segment_is_missed_and_what_verifies_of_it_is_kept() {
+    let (disk, ids) = directory(true);
+    let contents = segments(&disk);
+    let (last, bytes) = contents.last_key_value().unwrap();
+    let newer = [&bytes[..4], &[bytes[4] ^ 1], &bytes[5..]].concat();
+    let cases = [
+        ("missing", last.as_str(), None),
+        ("emptied", last, Some(Vec::new())),
+        ("cut within its first batch", last, Some(bytes[..50].to_vec())),
+        ("of another version by its first byte", last, Some(newer)),
+        ("without the mark", "journal/newest", Some(b"{}".to_vec())),
+    ];
+    for (what, file, bytes) in cases {
+        let copy = disk.copy();
+        let is_whole = bytes.as_ref().is_some_and(|bytes| bytes.len() > 50) || file == "journal/newest";
+        copy.replace(file, bytes);
+        let refused = opened(&copy).unwrap_err();
+        assert!(refused.is_damage() && refused.to_string().contains(file), "{what}: {refused}");
+        assert!(checked(&copy).problems.iter().any(|problem| problem.contains(file)), "{what}");
+        let kept = salvaged(&copy).unwrap().unwrap();
+        let found = opened(&copy).unwrap();
+        if is_whole {
+            assert_eq!(found, ids, "{what}");
+            assert!(kept.lost.iter().all(|(_, to)| *to != u64::MAX), "{what}: {kept:?}");
+        } else {
+            assert!(
+                found.len() < ids.len() && found.iter().all(|id| ids.contains(id) || *id == put_id(1, 3)),
+                "{what}"
+            );
+            assert_eq!(kept.lost.last().map(|(_, to)| *to), Some(u64::MAX), "{what}: {kept:?}");
+        }
+        assert_eq!(opened(&copy), Ok(found), "{what}");
     }
 }
 

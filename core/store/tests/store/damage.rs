@@ -1,6 +1,9 @@
 //! Bytes that are not what was written, and values that only a listing of the bucket would bring back.
 
 use super::rig::{Bucket, Node, block, config, plain};
+use bettong_core::journal;
+use bettong_core::life::Life;
+use bettong_core::store::OpenError;
 use bettong_wire::MissReason;
 use bettong_wire::request::{Level, Tier};
 use object_store::ObjectStoreExt;
@@ -77,6 +80,42 @@ async fn a_journaled_put_that_was_read_badly_is_not_given_up() {
     assert_eq!(node.service.store().stats()["journal"]["backlog_puts"], 1, "a damaged put passed for uploaded");
     std::fs::write(&segment, good).unwrap();
     node.until(async |node| node.get(block(1, 0)).await == Ok(vec![7; 10_000])).await;
+    node.stop().await;
+}
+
+/// Bug: a journal that was cut off below what the index had seen passed for a rolled-back directory, and every put of it
+/// that was not uploaded was given up, verified as it was. Fix: such a start is refused, as often as it is tried; a salvage
+/// goes on with what is there.
+#[expect(clippy::disallowed_methods, reason = "damages the file behind the store's back")]
+#[tokio::test]
+async fn a_journal_that_was_cut_off_is_no_reason_to_give_up_what_verifies() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    node.put(block(9, 0), Level::Object, &[9; 100]).await.unwrap();
+    bucket.refuse_puts(true);
+    for n in 1..4 {
+        node.put(block(n, 0), Level::Journal, &[n; 10_000]).await.unwrap();
+    }
+    // The index is written once more.
+    // The index is written once more.
+    assert_eq!(node.delete(block(9, 0)).await, 1);
+    node.stop().await;
+    let segment = bucket.dir("a").join("journal/00000000000000000001.seg");
+    let bytes = std::fs::read(&segment).unwrap();
+    let last = bytes.windows(100).position(|bytes| bytes == [3; 100]).unwrap();
+    std::fs::write(&segment, &bytes[..last + 50]).unwrap();
+    for _ in 0..5 {
+        let refused = bucket.store(config("a")).await.map(drop).unwrap_err();
+        assert!(matches!(&refused, OpenError::Journal(journal::OpenError::Behind { puts: 2, .. })), "{refused}");
+    }
+    let life = Life { ordinal: 0, life: 0 };
+    let kept = journal::salvage(&bucket.world("a"), &config("a").journal(life)).await.unwrap();
+    assert_eq!(kept.puts, 2);
+    let node = bucket.node("a").await;
+    for n in 1..3 {
+        assert_eq!(node.get(block(n, 0)).await, Ok(vec![n; 10_000]));
+    }
+    assert_eq!(node.get(block(3, 0)).await, Err(MissReason::Absent));
     node.stop().await;
 }
 
