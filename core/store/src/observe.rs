@@ -174,6 +174,7 @@ names! {
         Expired = "expired",
         Declined = "declined",
         HitJournal = "hit-journal",
+        UploadsAhead = "uploads-ahead",
         Uploaded = "journaled-put-uploaded",
         UploadSuperseded = "upload-superseded",
         Replayed = "journal-replayed",

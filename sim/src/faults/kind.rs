@@ -88,6 +88,8 @@ kinds! {
     JournalRot = "journal-rot",
     /// While the node is down a segment of its journal disappears.
     JournalMissing = "journal-missing-segment",
+    /// While the node is down the last segment of its journal is cut off somewhere behind its first batch.
+    JournalCut = "journal-cut",
     /// While the node is down somebody puts a file of another program into its journal's directory.
     JournalForeign = "journal-foreign-file",
     /// While the node is down a bit flips in one of its journal's marks: of the first segment that is not dead, or of the newest.
@@ -193,7 +195,10 @@ impl FaultKind {
 
     /// Damages the journal of a node that is down.
     pub fn strikes_the_journal(self) -> bool {
-        matches!(self, Self::JournalRot | Self::JournalMissing | Self::JournalForeign | Self::JournalMark)
+        matches!(
+            self,
+            Self::JournalRot | Self::JournalMissing | Self::JournalCut | Self::JournalForeign | Self::JournalMark
+        )
     }
 
     /// Goes on for a while once it has struck.

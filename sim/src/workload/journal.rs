@@ -8,7 +8,7 @@ use crate::random::Stream;
 use crate::run::Life;
 use crate::world::{SimDisk, SimWorld, elapsed};
 use bettong_core::index::rows::ValueKey as StoredKey;
-use bettong_core::journal::{DumpLine, OpenError, Record, Salvaged, check, dump, reports, salvage};
+use bettong_core::journal::{DumpLine, HEADER_LEN, OpenError, Record, Salvaged, check, dump, reports, salvage};
 use bettong_core::life::Life as StoreLife;
 use bettong_core::record::{RECORD_BYTES_MAX, decode};
 use bettong_core::world::{Disk, World};
@@ -20,6 +20,8 @@ use std::time::Duration;
 const DIR: &str = "journal";
 const MARKS: [&str; 2] = ["journal/low-water", "journal/newest"];
 const FOREIGN: &str = "journal/core.4711";
+/// A cut batch keeps less than its header.
+const BATCH_HEADER_BYTES: u64 = HEADER_LEN as u64;
 /// Batches that one fault damages at most.
 const BATCHES_MAX: u64 = 3;
 
@@ -49,6 +51,8 @@ struct Line {
     offset: u64,
     sequence: u64,
     put: Option<(StoredKey, PutId)>,
+    /// The append of several batches that it belongs to, if any.
+    group: u64,
 }
 
 /// Strikes the journal of a node that is about to start, as the plan says.
@@ -68,15 +72,24 @@ pub async fn strike(life: &Life, shared: &Shared) {
         };
         // And a second flip might undo the first.
         let rots_again = *kind == FaultKind::JournalRot && struck.contains(kind);
-        if told != *kind && struck.contains(&told) || rots_again {
+        // A cut might take away what tells of the rest.
+        let hides = *kind == FaultKind::JournalCut && !struck.is_empty();
+        if told != *kind && struck.contains(&told) || rots_again || hides {
             continue;
         }
         let changed = match kind {
             FaultKind::JournalRot => rot(&disk, &lines, synced_through, &strike),
+            FaultKind::JournalCut => cut(life, shared, &disk, &lines, &strike),
             FaultKind::JournalMissing => lose_segment(&disk, &lines, &strike).await,
             FaultKind::JournalMark => disk.flip(MARKS[usize::from(strike.choice & 1 == 1)], strike.choice >> 1),
             _ => disk.plant(FOREIGN, b"not a journal"),
         };
+        if *kind == FaultKind::JournalCut {
+            if changed {
+                run.fault_changed(&strike.key);
+            }
+            continue;
+        }
         // Damage to what nobody will read again is none.
         let noticed = check(&world, DIR).await.is_ok_and(|report| !report.problems.is_empty());
         if !(changed && noticed) {
@@ -103,11 +116,12 @@ async fn lines(world: &SimWorld) -> (Vec<Line>, u64) {
     let mut lines = Vec::new();
     let mut each = |line| {
         let DumpLine::Record { segment, offset, sequence, record, .. } = line else { return };
-        let put = match *record {
-            Record::Put(put) => Some((put.key(), put.header.put_id)),
-            _ => None,
+        let (put, group) = match *record {
+            Record::Put(put) => (Some((put.key(), put.header.put_id)), put.group),
+            Record::Commit { group, .. } => (None, group),
+            _ => (None, 0),
         };
-        lines.push(Line { segment, offset, sequence, put });
+        lines.push(Line { segment, offset, sequence, put, group });
     };
     // A handle that nothing strikes reads everything that is there.
     let _ = dump(world, DIR, &mut each).await;
@@ -133,6 +147,41 @@ fn rot(disk: &SimDisk, lines: &[Line], synced_through: u64, strike: &Strike) -> 
         changed |= disk.flip_within(&segment_file(segment), offset..end, random.draw());
     }
     changed
+}
+
+/// Cuts the last segment off within one of its batches, but the first. Only the index can tell, where it was written since:
+/// what was behind the cut may be lost, and nothing before it.
+fn cut(life: &Life, shared: &Shared, disk: &SimDisk, lines: &[Line], strike: &Strike) -> bool {
+    let mut random = Stream::new(strike.choice, "journal-cut");
+    let Some(last) = lines.iter().map(|line| line.segment).max() else { return false };
+    let offsets: BTreeSet<u64> = lines.iter().filter(|line| line.segment == last).map(|line| line.offset).collect();
+    let offsets: Vec<u64> = offsets.into_iter().skip(1).collect();
+    let Some(offset) = random.pick(&offsets).copied() else { return false };
+    let next = offsets.iter().find(|next| **next > offset).copied().unwrap_or(u64::MAX);
+    let len = offset + random.draw() % (next - offset).min(BATCH_HEADER_BYTES);
+    if !disk.cut(&segment_file(last), len) {
+        return false;
+    }
+    let is_behind = |line: &&Line| line.segment == last && line.offset >= offset;
+    // A group is lost with any of its batches.
+    let groups: BTreeSet<u64> =
+        lines.iter().filter(is_behind).map(|line| line.group).filter(|group| *group > 0).collect();
+    let behind = lines.iter().filter(|line| is_behind(line) || groups.contains(&line.group));
+    let lost: BTreeSet<LostKey> = behind.filter_map(|line| lost_key(shared, &line.put.as_ref()?.0)).collect();
+    let run = life.world.run();
+    run.trace(&life.node, format_args!("the journal is cut at {len} of segment {last}; these may be lost: {lost:?}"));
+    run.lose_records(&life.node);
+    shared.model.lock().salvaged(&life.node, elapsed(), lost);
+    true
+}
+
+/// What the model calls a value that a journal names.
+fn lost_key(shared: &Shared, stored: &StoredKey) -> Option<LostKey> {
+    let namespace = (0..shared.setup.namespaces).find(|number| {
+        let (tenant, name) = shared.setup.namespace(*number);
+        NamespaceId::derive(&tenant, &name) == stored.namespace
+    })?;
+    Some(LostKey { namespace, hash: stored.hash, part: stored.part.0 })
 }
 
 /// Any segment but one that was only begun: of that nobody can tell that it was there.
@@ -201,17 +250,7 @@ fn settle(life: &Life, shared: &Shared, salvaged: &Salvaged) {
     let said: BTreeSet<PutId> = salvaged.lost_puts.iter().map(|(_, _, put_id)| *put_id).collect();
     let in_a_gap = |sequence: &u64| salvaged.lost.iter().any(|(from, to)| (*from..*to).contains(sequence));
     let lost = damage.puts.iter().filter(|(sequence, (_, put_id))| in_a_gap(sequence) || said.contains(put_id));
-    let namespaces: BTreeMap<NamespaceId, usize> = (0..shared.setup.namespaces)
-        .map(|number| {
-            let (tenant, name) = shared.setup.namespace(number);
-            (NamespaceId::derive(&tenant, &name), number)
-        })
-        .collect();
-    let key = |stored: &StoredKey| {
-        let namespace = *namespaces.get(&stored.namespace)?;
-        Some(LostKey { namespace, hash: stored.hash, part: stored.part.0 })
-    };
-    let lost: BTreeSet<LostKey> = lost.filter_map(|(_, (stored, _))| key(stored)).collect();
+    let lost: BTreeSet<LostKey> = lost.filter_map(|(_, (stored, _))| lost_key(shared, stored)).collect();
     let run = life.world.run();
     let held: Vec<String> = damage.puts.iter().map(|(sequence, (_, put_id))| format!("{sequence} {put_id}")).collect();
     run.trace(&life.node, format_args!("the salvaged journal held {held:?}; these may be lost: {lost:?}"));

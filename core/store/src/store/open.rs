@@ -228,6 +228,7 @@ impl<W: World> Store<W> {
             shadowed: Mutex::default(),
             replacing: Mutex::default(),
             uploads: Notify::new(),
+            flushes: AtomicU64::new(0),
             packs: Mutex::default(),
             repacks: Notify::new(),
             counter: AtomicU64::new(0),

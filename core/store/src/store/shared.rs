@@ -107,6 +107,8 @@ pub(super) struct Shared<W: World> {
     pub replacing: Mutex<BTreeMap<Key, ValueRow>>,
     /// Tells the uploader that there is something to do.
     pub uploads: Notify,
+    /// Callers who wait for uploads.
+    pub flushes: AtomicU64,
     pub packs: Mutex<PackBook>,
     /// Tells the task that tends the packs that there is something to do.
     pub repacks: Notify,

@@ -18,6 +18,7 @@ use bettong_wire::request::Level;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use object_store::PutPayload;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -62,6 +63,29 @@ impl Upload<'_> {
     }
 }
 
+/// Where uploads run: behind everything else, or beside it, where somebody waits for them or for the room they make.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    Behind,
+    Ahead,
+}
+
+/// Counted while it lives.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn of(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Puts whose bytes are in the object store, in one object, and that the index does not name yet.
 struct Written<'a> {
     uploads: Vec<(&'a PendingPut, Key)>,
@@ -78,8 +102,27 @@ impl<W: World> Store<W> {
     /// Starts the uploader; it ends with the store.
     pub(super) fn start_uploads(&self) {
         let Some(journal) = self.shared.journal.clone() else { return };
-        let store = self.clone();
-        self.shared.world.spawn_behind(async move { store.upload_all(&journal).await });
+        self.upload_on(journal, Place::Behind);
+    }
+
+    fn upload_on(&self, journal: Journal<W>, place: Place) {
+        let (store, world) = (self.clone(), self.shared.world.clone());
+        let uploads = async move {
+            if let Some(other) = store.upload_all(&journal, place).await {
+                store.upload_on(journal, other);
+            }
+        };
+        match place {
+            Place::Behind => world.spawn_behind(uploads),
+            Place::Ahead => world.spawn(uploads),
+        }
+    }
+
+    /// Where uploads belong: a machine that is busy may leave nothing for what runs behind everything else.
+    fn upload_place(&self, journal: &Journal<W>) -> Place {
+        let flushing = self.shared.flushes.load(Ordering::Relaxed) > 0;
+        let half = self.shared.config.journal_bytes_max / 2;
+        if flushing || journal.stats().disk_bytes > half { Place::Ahead } else { Place::Behind }
     }
 
     /// Waits until everything that the journal had acknowledged when this was called is in the object store, at most
@@ -87,6 +130,7 @@ impl<W: World> Store<W> {
     pub async fn flush(&self, bound: Duration) -> Backlog {
         let Some(journal) = &self.shared.journal else { return Backlog::default() };
         let through = journal.synced_through();
+        let _waiting = Waiting::of(&self.shared.flushes);
         let waited = async {
             while self.is_running() && self.oldest_pending().is_some_and(|oldest| oldest <= through) {
                 self.shared.uploads.notify_one();
@@ -103,11 +147,17 @@ impl<W: World> Store<W> {
         journal.state(|state| state.next_pending(0, 1)).first().map(|(sequence, _)| *sequence)
     }
 
-    async fn upload_all(&self, journal: &Journal<W>) {
+    /// Uploads round after round, until the store ends or the uploads belong elsewhere.
+    async fn upload_all(&self, journal: &Journal<W>, place: Place) -> Option<Place> {
         let shared = &self.shared;
         let clock = shared.world.clock();
         let (mut after, mut pause) = (0, PAUSE_MIN);
         while self.is_running() {
+            let belongs = self.upload_place(journal);
+            if belongs != place {
+                shared.world.reached_if(belongs == Place::Ahead, State::UploadsAhead);
+                return Some(belongs);
+            }
             let round = journal.state(|state| state.next_pending(after, ROUND));
             let Some((last, _)) = round.last() else {
                 if after == 0 {
@@ -139,6 +189,7 @@ impl<W: World> Store<W> {
                 tracing::warn!(%error, "dead segments of the journal could not be removed");
             }
         }
+        None
     }
 
     /// Writes the objects of a round and names them in the index, several in one commit. Says how each put ended.

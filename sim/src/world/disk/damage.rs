@@ -79,6 +79,18 @@ impl SimDisk {
         state.names.remove(name).is_some()
     }
 
+    /// A file ends at `len`, for good.
+    pub fn cut(&self, name: &str, len: u64) -> bool {
+        let mut state = self.state.lock();
+        let Ok(contents) = state.file_mut(name) else { return false };
+        let Some(len) = usize::try_from(len).ok().filter(|len| *len < contents.bytes.len()) else { return false };
+        contents.bytes.truncate(len);
+        contents.synced = contents.synced.min(len);
+        contents.doomed.iter_mut().for_each(|doomed| doomed.end = doomed.end.min(len));
+        contents.doomed.retain(|doomed| !doomed.is_empty());
+        true
+    }
+
     /// A file is there that was not.
     pub fn plant(&self, name: &str, bytes: &[u8]) -> bool {
         let mut state = self.state.lock();
