@@ -188,6 +188,56 @@ async fn fill_and_make_room(level: Level) {
     daemon.stop().unwrap();
 }
 
+/// The journal alone fills its disk while nothing can be uploaded. Once the object store answers everything is uploaded and
+/// the journal empties itself, without anybody making room: also where the process was killed meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_filled_its_own_disk_empties_itself() {
+    for killed in [false, true] {
+        let disk = Disk::take();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let mut setup = setup(&disk);
+        setup.store = format!("file://{}", elsewhere.path().join("objects").display());
+        setup.values.extend(["disk_bytes=0".to_owned(), "journal_segment_bytes=1MiB".to_owned()]);
+        let daemon = Daemon::start(&setup).unwrap();
+        let remote = open(&daemon).await;
+        std::fs::rename(elsewhere.path().join("objects"), elsewhere.path().join("away")).unwrap();
+        std::fs::write(elsewhere.path().join("objects"), "in the way").unwrap();
+        let (mut acknowledged, mut number) = (Vec::new(), 0);
+        for len in [200_000, 20_000, 2_000] {
+            while put(&remote, number, len, Level::Journal).await {
+                acknowledged.push((number, len));
+                number += 1;
+            }
+            number += 1;
+        }
+        assert!(acknowledged.len() > 100, "{} blocks fit", acknowledged.len());
+        disk.fill();
+        let running = match killed {
+            true => daemon.kill().map(|()| None).unwrap(),
+            false => Some((daemon, remote)),
+        };
+        std::fs::remove_file(elsewhere.path().join("objects")).unwrap();
+        std::fs::rename(elsewhere.path().join("away"), elsewhere.path().join("objects")).unwrap();
+        let (daemon, remote) = match running {
+            Some(running) => running,
+            None => {
+                let daemon = Daemon::start(&setup).unwrap();
+                let remote = open(&daemon).await;
+                (daemon, remote)
+            }
+        };
+        let began = Instant::now();
+        while remote.stats().await.unwrap()["journal"]["backlog_puts"] != 0 {
+            assert!(began.elapsed() < PATIENCE, "{}", remote.stats().await.unwrap()["journal"]);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        works_again(&remote, 5000, Level::Journal).await;
+        acknowledged.push((5000, 1000));
+        read_all(&remote, &acknowledged).await;
+        daemon.stop().unwrap();
+    }
+}
+
 /// A salvage that has no room fails as a whole, and is run again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_salvage_on_a_full_disk_changes_nothing_for_the_worse() {

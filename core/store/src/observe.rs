@@ -185,6 +185,7 @@ names! {
         RepackSuperseded = "repack-superseded",
         PackRemoved = "pack-removed",
         ReadRacedRepack = "read-raced-a-repack",
+        JournalStarved = "journal-disk-full",
         JournalBehindRefused = "start-refused-journal-behind",
         DamagedJournalRefused = "start-refused-damaged-journal",
         JournalSalvaged = "journal-salvaged",

@@ -25,6 +25,7 @@ mod newest;
 mod queue;
 mod record;
 mod recovery;
+mod reserve;
 mod salvage;
 mod scan;
 pub mod signal;
@@ -169,6 +170,11 @@ impl<W: World> Journal<W> {
     pub async fn read_body(&self, put: &PendingPut) -> Result<Bytes, DiskError> {
         let name = self.shared.path(&names::segment(put.place.segment));
         self.shared.world.disk().read_at(&name, put.place.offset, put.record.header.stored_len).await
+    }
+
+    /// Gives the room back that is kept for a disk that is full; says whether there was any. The journal takes it again.
+    pub async fn give_reserve(world: &W, dir: &str) -> bool {
+        reserve::give(world.disk(), dir).await
     }
 
     /// Removes the segments that are dead, oldest first, behind a durable low-water mark; returns how many. To be called

@@ -6,6 +6,8 @@ pub(super) enum FileName {
     Segment(u64),
     LowWater,
     Newest,
+    /// Room for a disk that is full; of no meaning.
+    Reserve,
     /// A mark or a plan that was being written; of no meaning.
     Unfinished,
     /// A salvage has begun and not ended.
@@ -15,6 +17,7 @@ pub(super) enum FileName {
 
 pub(super) const LOW_WATER: &str = "low-water";
 pub(super) const NEWEST: &str = "newest";
+pub(super) const RESERVE: &str = "reserve";
 pub(super) const SALVAGE_PLAN: &str = "salvage";
 /// Ending of the files that are renamed once they are whole.
 pub(super) const UNFINISHED: &str = ".new";
@@ -37,6 +40,7 @@ pub(super) fn file(name: &str) -> FileName {
     match name {
         LOW_WATER => FileName::LowWater,
         NEWEST => FileName::Newest,
+        RESERVE => FileName::Reserve,
         SALVAGE_PLAN => FileName::SalvagePlan,
         "low-water.new" | "newest.new" | "salvage.new" => FileName::Unfinished,
         _ => segment_number(name).map_or(FileName::Foreign, FileName::Segment),

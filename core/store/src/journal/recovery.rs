@@ -105,7 +105,7 @@ pub(super) async fn survey<W: World>(world: &W, dir: &str) -> Result<Survey, Dis
         let file = || format!("{dir}/{name}");
         match names::file(&name) {
             FileName::Segment(number) => numbers.push(number),
-            FileName::LowWater | FileName::Newest | FileName::Unfinished => {}
+            FileName::LowWater | FileName::Newest | FileName::Reserve | FileName::Unfinished => {}
             FileName::SalvagePlan => problems.push(OpenError::SalvageUnfinished { file: file() }),
             FileName::Foreign => problems.push(OpenError::Foreign { file: file() }),
         }

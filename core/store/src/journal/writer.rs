@@ -14,8 +14,8 @@ use super::record::Record;
 use super::recovery::{Cut, Found, Recovered};
 use super::state::{JournalState, Place};
 use super::stats::JournalStats;
-use super::{low_water, names};
-use crate::observe::Point;
+use super::{low_water, names, reserve};
+use crate::observe::{Point, State};
 use crate::race::timeout;
 use crate::world::{Clock, Disk, DiskError, Mono, World};
 use bytes::Bytes;
@@ -29,6 +29,8 @@ use tokio::sync::{Notify, oneshot};
 const GATHER_TURNS_MAX: u32 = 128;
 /// Share of the last sync's time that gathering takes at most.
 const GATHER_SHARE: u32 = 4;
+/// On a disk that was full the reserve is tried for so often.
+const RESERVE_PAUSE: Duration = Duration::from_secs(1);
 /// What `Busy` hints at where the queue is full, and where the disk's share is. Milliseconds.
 const RETRY_QUEUE_MS: u32 = 10;
 const RETRY_BACKLOG_MS: u32 = 100;
@@ -43,6 +45,8 @@ pub(super) struct Shared<W: World> {
     /// There may be room.
     pub(super) room: Notify,
     pub(super) ledger: Mutex<Ledger>,
+    /// The disk is full: nothing that grows is taken until the reserve is there again.
+    starved: Mutex<Option<DiskError>>,
     /// The durable low-water mark.
     low_water: tokio::sync::Mutex<u64>,
     ended: tokio::sync::watch::Receiver<bool>,
@@ -88,6 +92,8 @@ struct Writer<W: World> {
     sync_took: Duration,
     /// Something was synced since the last mark.
     unmarked: bool,
+    /// When the reserve is tried for again, on a disk that was full.
+    reserve_at: Mono,
 }
 
 enum Next {
@@ -130,6 +136,7 @@ pub(super) async fn start<W: World>(
         wake: Notify::new(),
         room: Notify::new(),
         ledger: Mutex::new(ledger),
+        starved: Mutex::default(),
         low_water: tokio::sync::Mutex::new(low),
         ended,
     });
@@ -147,8 +154,17 @@ pub(super) async fn start<W: World>(
         expected: 1,
         sync_took: Duration::ZERO,
         unmarked: false,
+        reserve_at: Mono(0),
     };
-    writer.begin_segment().await?;
+    if let Err(error) = writer.begin_segment().await {
+        let room =
+            matches!(error, DiskError::NoSpace { .. }) && reserve::give(shared.world.disk(), &shared.config.dir).await;
+        if !room {
+            return Err(error.into());
+        }
+        writer.begin_segment().await?;
+    }
+    writer.take_reserve().await;
     let world = shared.world.clone();
     world.spawn(async move {
         writer.run().await;
@@ -192,6 +208,9 @@ impl<W: World> Shared<W> {
         }
         if !submission.grows {
             return None;
+        }
+        if let Some(full) = self.starved.lock().clone() {
+            return Some(AppendError::Disk(full));
         }
         let ledger = self.ledger.lock();
         let (bytes, records) = (ledger.files.values().sum::<u64>(), ledger.state.records());
@@ -240,6 +259,40 @@ impl<W: World> Shared<W> {
         change(&mut self.ledger.lock().counts);
     }
 
+    /// Where the disk is full, what grows gives way to what ends something, and that gets the reserve, but not before it
+    /// needs it: others may fill the same disk.
+    async fn starve(&self, error: &DiskError, grows: bool) {
+        if !matches!(error, DiskError::NoSpace { .. }) {
+            return;
+        }
+        if !grows {
+            reserve::give(self.world.disk(), &self.config.dir).await;
+        }
+        if self.starved.lock().replace(error.clone()).is_some() {
+            return;
+        }
+        self.world.reached(State::JournalStarved);
+        tracing::warn!(%error, "the journal's disk is full: puts of level journal are refused until there is room");
+        let mut growing = Vec::new();
+        {
+            let mut queue = self.queue.lock();
+            let waiting = std::mem::take(&mut queue.waiting);
+            for waiting in waiting {
+                if waiting.submission.grows {
+                    queue.cost -= waiting.submission.cost;
+                    queue.records -= waiting.submission.records;
+                    growing.push(waiting);
+                } else {
+                    queue.waiting.push_back(waiting);
+                }
+            }
+        }
+        for waiting in growing {
+            let _ = waiting.done.send(Err(AppendError::Disk(error.clone())));
+        }
+        self.room.notify_waiters();
+    }
+
     pub(super) async fn trim(&self) -> Result<u64, DiskError> {
         let mut low = self.low_water.lock().await;
         let (first, dead) = {
@@ -252,7 +305,10 @@ impl<W: World> Shared<W> {
         }
         self.world.at(Point::BeforeLowWater).await;
         if first > *low {
-            low_water::write(self.world.disk(), &self.config.dir, first).await?;
+            if let Err(error) = low_water::write(self.world.disk(), &self.config.dir, first).await {
+                self.starve(&error, false).await;
+                low_water::write(self.world.disk(), &self.config.dir, first).await?;
+            }
             *low = first;
         }
         self.ledger.lock().state.forget_before(first);
@@ -303,6 +359,7 @@ impl<W: World> Writer<W> {
     /// What is to be written next. Waits for it.
     async fn next(&mut self) -> Next {
         loop {
+            self.take_reserve_again().await;
             self.gather_more().await;
             if let Some(gathered) = self.take() {
                 return Next::Batch(gathered);
@@ -313,11 +370,36 @@ impl<W: World> Writer<W> {
             }
             // A wake-up that came before this point is kept by the Notify.
             let woken = self.shared.wake.notified();
-            if !self.unmarked {
+            if self.shared.starved.lock().is_some() {
+                let _ = timeout(&self.shared.world, RESERVE_PAUSE, woken).await;
+            } else if !self.unmarked {
                 woken.await;
             } else if timeout(&self.shared.world, self.shared.config.idle_mark, woken).await.is_none() {
                 return Next::Mark;
             }
+        }
+    }
+
+    async fn take_reserve_again(&mut self) {
+        let now = self.shared.world.clock().mono();
+        if now >= self.reserve_at && self.shared.starved.lock().is_some() {
+            self.reserve_at = now.plus(RESERVE_PAUSE);
+            self.take_reserve().await;
+        }
+    }
+
+    /// Takes the reserve; on a disk that is full, nothing that grows is taken until that succeeds.
+    async fn take_reserve(&self) {
+        let shared = &self.shared;
+        let taken = reserve::take(shared.world.disk(), &shared.config.dir).await;
+        match &taken {
+            Err(error @ DiskError::NoSpace { .. }) => return shared.starve(error, true).await,
+            Err(error) => tracing::warn!(%error, "the journal keeps no room for a disk that is full"),
+            Ok(()) => {}
+        }
+        if shared.starved.lock().take().is_some() {
+            tracing::info!("the journal's disk has room again");
+            shared.room.notify_waiters();
         }
     }
 
@@ -400,6 +482,7 @@ impl<W: World> Writer<W> {
         {
             // An append of several batches may have been written in part, never its commit.
             finished.extend(self.begun.take());
+            self.shared.starve(&error, finished.iter().any(|waiting| waiting.submission.grows)).await;
             self.shared.ledger.lock().state.abandon_groups();
             for waiting in finished.into_iter().chain(self.refuse_waiting()) {
                 let _ = waiting.done.send(Err(AppendError::Disk(error.clone())));
@@ -429,6 +512,7 @@ impl<W: World> Writer<W> {
             }
             Err(error) => {
                 finished.extend(self.begun.take());
+                self.shared.starve(&error, finished.iter().any(|waiting| waiting.submission.grows)).await;
                 self.shared.ledger.lock().state.abandon_groups();
                 for waiting in finished {
                     let _ = waiting.done.send(Err(AppendError::Unknown(error.to_string())));

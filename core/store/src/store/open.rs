@@ -25,7 +25,7 @@ use crate::stats::Stats;
 use crate::store::loads::Loads;
 use crate::tiers::disk::DiskConfig;
 use crate::tiers::memory::MemoryTier;
-use crate::world::{Clock, Disk, World};
+use crate::world::{Clock, Disk, DiskError, World};
 use bettong_wire::BlockMemory;
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
@@ -148,7 +148,14 @@ impl<W: World> Store<W> {
         if let Some(read) = &read {
             behind::refuse_at_risk(&world, &config, &objects, &names, &home, read).await?;
         }
-        let begun = life::begin(&world, &objects, &names, &config.node_id, exclusive).await?;
+        let begun = match life::begin(&world, &objects, &names, &config.node_id, exclusive).await {
+            // Its journal may be what fills the disk, and only a start can empty it.
+            Err(LifeError::Disk(DiskError::NoSpace { .. })) if read.is_some() => {
+                Journal::give_reserve(&world, &config.journal(Life { ordinal: 0, life: 0 }).dir).await;
+                life::begin(&world, &objects, &names, &config.node_id, exclusive).await?
+            }
+            begun => begun?,
+        };
         // Again, now that the life is there: whoever retires the node meanwhile has said so before it looked for lives.
         check_not_retired(&world, &objects, &names, &config.node_id).await?;
         let mut lives = Lives::new(begun.lives.clone());

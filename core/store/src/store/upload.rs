@@ -182,7 +182,12 @@ impl<W: World> Store<W> {
             }
             pause = PAUSE_MIN;
             shared.world.at(Point::BeforeUploadDone).await;
-            if let Err(error) = journal.upload_done(&done).await {
+            // Where the disk is full, what is kept for that is given back by the first attempt.
+            let mut recorded = journal.upload_done(&done).await;
+            if recorded.is_err() {
+                recorded = journal.upload_done(&done).await;
+            }
+            if let Err(error) = recorded {
                 tracing::warn!(%error, "finished uploads could not be journaled; they are done again after a restart");
             }
             if let Err(error) = journal.trim().await {
