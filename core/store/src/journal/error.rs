@@ -97,6 +97,9 @@ pub enum AppendError {
     /// Nothing was attempted, and the same again would fare no better.
     #[error("{0}")]
     Invalid(String),
+    /// Nothing was attempted, and it would never fit.
+    #[error("{what} does not fit a journal of {limit} bytes")]
+    TooLarge { what: String, limit: u64 },
     /// Nothing was attempted: no room until the deadline.
     #[error("the journal is full: {what} of {limit}")]
     Busy { what: String, limit: u64, retry_after_ms: u32 },

@@ -84,6 +84,10 @@ impl Submission {
         let grows = entries.iter().any(|entry| matches!(entry.record, Record::Put(_) | Record::Head(_)));
         let records = entries.len() as u64;
         let cost = entries.iter().map(|entry| entry.body.len() as u64 + RECORD_COST).sum();
+        if grows && cost > config.bytes_max {
+            let limit = config.bytes_max;
+            return Err(AppendError::TooLarge { what: format!("an append of {cost} bytes"), limit });
+        }
         let mut pieces = cut(entries, config.batch_bytes_max);
         let grouped = pieces.len() > 1;
         if grouped {

@@ -70,6 +70,19 @@ impl Names {
         })
     }
 
+    /// The name before all those of a value's objects, whatever their put ids, and what these begin with.
+    pub fn versions(&self, key: &ValueKey) -> (Path, String) {
+        let ValueKey { kind, namespace, hash, part } = *key;
+        let name = self.payload(&PayloadName { namespace, kind, hash, part, put_id: PutId { life: 0, counter: 0 } });
+        let stem = name.as_ref().rsplit_once('.').map_or(name.as_ref(), |(stem, _)| stem);
+        (Path::from(stem), format!("{stem}."))
+    }
+
+    /// The packs of a namespace.
+    pub fn packs(&self, namespace: NamespaceId) -> Path {
+        self.path(&format!("ns/{namespace}/pack"))
+    }
+
     /// Reads a payload object's name; `None` for every other name.
     pub fn parse_payload(&self, path: &Path) -> Option<PayloadName> {
         let rest = path.as_ref().strip_prefix(self.prefix.as_str())?.strip_prefix("ns/")?;

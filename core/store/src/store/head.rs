@@ -12,6 +12,7 @@ use crate::world::{Clock, World};
 use bettong_wire::request::{HeadValue, Level, Target};
 use bettong_wire::response::Head;
 use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, Part, ServiceError, SidecarKey};
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -36,6 +37,12 @@ struct HeadFields {
 const PAGE: usize = 1000;
 /// A head waits this long for the uploads of its chain.
 const UPLOADS_WAIT: Duration = Duration::from_secs(30);
+
+/// What a head promises to be there: every part of its tip, and its sidecar. Of a chain the end goes first.
+fn ends(ns: NsNum, parts: &[u16], value: &HeadValue) -> impl Iterator<Item = Key> {
+    let tip = parts.iter().map(move |part| Key::block(ns, BlockKey { hash: value.tip, part: Part(*part) }));
+    tip.chain(value.sidecar.map(|key| Key::of(ns, &Target::Sidecar(key))))
+}
 
 impl<W: World> Store<W> {
     /// Publishes generation `expected + 1`. Refused unless every block of `chain` and the sidecar are durable.
@@ -137,7 +144,10 @@ impl<W: World> Store<W> {
                 },
             }),
         };
-        let evicted = value.as_ref().is_some_and(|value| self.lost_its_end(ns, parts, value));
+        let evicted = match &value {
+            None => false,
+            Some(value) => self.lost_its_end(ns, parts, value) || self.is_nowhere(ns, parts, value).await,
+        };
         self.shared.world.reached_if(evicted, State::HeadWithoutChain);
         Ok(Ok(Head { generation, value: value.filter(|_| !evicted) }))
     }
@@ -146,10 +156,28 @@ impl<W: World> Store<W> {
     /// end goes first: the blocks before the tip are there as long as it is. Where another node has stored the chain anew,
     /// this one learns of it with the next look at that node's index.
     fn lost_its_end(&self, ns: NsNum, parts: &[u16], value: &HeadValue) -> bool {
-        let tip = parts.iter().map(|part| Key::block(ns, BlockKey { hash: value.tip, part: Part(*part) }));
-        let sidecar = value.sidecar.map(|key| Key::of(ns, &Target::Sidecar(key)));
         let was_kept = |key: &Key| self.shared.ghosts.lock().level(key) == Some(Level::Object);
-        tip.chain(sidecar).any(|key| self.exists(&key) == Err(MissReason::Evicted) && was_kept(&key))
+        ends(ns, parts, value).any(|key| self.exists(&key) == Err(MissReason::Evicted) && was_kept(&key))
+    }
+
+    /// Whether the tip or the sidecar is in no index that this node has read, and no object of it is in the bucket: it was
+    /// evicted before this process began, or by a node that is gone. Where values are packed, or the bucket does not
+    /// answer, that is not known.
+    async fn is_nowhere(&self, ns: NsNum, parts: &[u16], value: &HeadValue) -> bool {
+        let shared = &self.shared;
+        let unknown = ends(ns, parts, value).filter(|key| self.exists(key) == Err(MissReason::Absent));
+        for key in unknown.collect::<Vec<_>>() {
+            let value_key = shared.value_key(&key);
+            let (before, stem) = shared.names.versions(&value_key);
+            let Some((folder, _)) = stem.rsplit_once('/') else { return false };
+            let Ok(page) = shared.objects.list(&Path::from(folder), Some(&before), 1).await else { return false };
+            if page.objects.first().is_some_and(|first| first.location.as_ref().starts_with(&stem)) {
+                continue;
+            }
+            let packs = shared.objects.list(&shared.names.packs(value_key.namespace), None, 1).await;
+            return packs.is_ok_and(|page| page.objects.is_empty());
+        }
+        false
     }
 
     /// Other nodes must find the chain of a head: what of it only the journal has is uploaded first.

@@ -128,6 +128,9 @@ fn put_error(error: AppendError) -> PutError {
     PutError::Refused(match error {
         AppendError::Unknown(_) => return PutError::Unknown(message),
         AppendError::Busy { retry_after_ms, .. } => ServiceError::busy(message, retry_after_ms),
+        AppendError::TooLarge { limit, .. } => {
+            ServiceError { limit, ..ServiceError::new(ErrorKind::TooLarge, message) }
+        }
         AppendError::Invalid(_) => ServiceError::new(ErrorKind::Internal, message),
         AppendError::Closed => ServiceError::new(ErrorKind::Retry, message),
         AppendError::Disk(_) => ServiceError::new(ErrorKind::Unavailable, message),

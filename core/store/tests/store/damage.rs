@@ -4,8 +4,9 @@ use super::rig::{Bucket, Node, block, config, plain};
 use bettong_core::journal;
 use bettong_core::life::Life;
 use bettong_core::store::OpenError;
-use bettong_wire::MissReason;
-use bettong_wire::request::{Level, Tier};
+use bettong_wire::request::{GetHead, HeadValue, Level, PublishHead, Tier};
+use bettong_wire::response::Answer;
+use bettong_wire::{BlockHash, MissReason, Request};
 use object_store::ObjectStoreExt;
 use std::time::Duration;
 
@@ -145,5 +146,32 @@ async fn what_a_dead_life_left_unindexed_does_not_come_back_after_its_delete() {
     let node = bucket.node_with(config("a")).await;
     assert_eq!(node.service.store().stats()["recovery"]["from"], "listing");
     assert_eq!(node.get(plain("key")).await, Err(MissReason::Absent));
+    node.stop().await;
+}
+
+/// Bug: that a head has lost its chain was known to the process alone that had evicted it. Fix: what no index names is
+/// looked for in the bucket.
+#[tokio::test]
+async fn a_head_whose_chain_is_nowhere_has_no_value_after_a_restart_either() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    let tip = BlockHash([1; 32]);
+    for part in 0..2 {
+        node.put(block(1, part), Level::Object, &[1; 300]).await.unwrap();
+    }
+    let value = Some(HeadValue { tip, length: 1, sidecar: None });
+    let publish = PublishHead { ns: node.ns, name: "talk".to_owned(), expected: 0, value, chain: vec![tip] };
+    node.ok(Request::PublishHead(publish), Vec::new()).await.unwrap();
+    let head = async |node: &Node| {
+        let get = Request::GetHead(GetHead { ns: node.ns, name: "talk".to_owned() });
+        let Ok(Answer::Head(head)) = node.ok(get, Vec::new()).await else { panic!("no head") };
+        head.value.map(|value| value.tip)
+    };
+    node.stop().await;
+    let node = bucket.node("a").await;
+    assert_eq!(head(&node).await, Some(tip));
+    assert_eq!(node.delete(block(1, 0)).await, 1);
+    node.until(async |_| bucket.paths("ns").await.iter().all(|path| !path.as_ref().contains(".0."))).await;
+    assert_eq!(head(&node).await, None);
     node.stop().await;
 }
