@@ -10,7 +10,7 @@ use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
 use bettong_core::service::handler::StoreService;
 use bettong_core::store::OpenError;
 use bettong_core::world::World;
-use bettong_core::{Deadline, Fate, Peer, Rights, Service, Store, StoreParts};
+use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreParts};
 use bettong_wire::memory::HeapMemory;
 use bettong_wire::{ErrorKind, Payload, Response, ServiceError};
 use futures::future::{Either, select};
@@ -94,7 +94,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
         life.world.spawn(answer(service.clone(), peer.clone(), call));
     }
     let why = match &*fate.borrow() {
-        Some(Fate::Fenced(why)) => why.clone(),
+        Some(fate) => fate.to_string(),
         None => "ended".to_owned(),
     };
     run.trace(&life.node, format_args!("closes its door: {why}"));

@@ -7,6 +7,7 @@ use super::rows::{
 };
 use crate::observe::{Point, State};
 use crate::race::timeout;
+use crate::vital::{self, End};
 use crate::world::{Clock, World};
 use bettong_wire::PutId;
 use object_store::path::Path;
@@ -54,6 +55,9 @@ pub trait Visible: Send + Sync + 'static {
 
     /// A newer life of this node exists: nothing is served from now on.
     fn fenced(&self, why: &str);
+
+    /// A task of the store has panicked: nothing is served from now on.
+    fn broken(&self, task: &'static str);
 }
 
 /// Tells whether this process is still the node's newest life.
@@ -124,13 +128,13 @@ impl CommitQueue {
 impl CommitQueue {
     fn send(&self, submission: Submission) -> Result<(), CommitError> {
         let sender = self.sender.lock();
-        let closed = || CommitError::Closed("the store is closing".to_owned());
-        match sender.as_ref().ok_or_else(closed)?.try_send(submission) {
+        let closed = |why: &str| CommitError::Closed(why.to_owned());
+        match sender.as_ref().ok_or_else(|| closed("the store is closing"))?.try_send(submission) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 Err(CommitError::QueueFull { waiting: self.limit, limit: self.limit })
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(closed()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(closed("the committer ended")),
         }
     }
 
@@ -195,9 +199,11 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
         let (limit, closing, trouble) = (self.limits.queue_max, self.closing.clone(), self.trouble.clone());
         let queue = CommitQueue { sender, coming: coming.clone(), limit, closing, trouble };
         let (ended, end) = oneshot::channel();
-        let world = self.home.world.clone();
-        world.spawn(async move {
-            self.run(receiver, coming).await;
+        let (world, visible) = (self.home.world.clone(), self.visible.clone());
+        world.clone().spawn(async move {
+            if vital::run(&world, self.run(receiver, coming)).await == End::Panicked {
+                visible.broken("the committer of the index");
+            }
             let _ = ended.send(());
         });
         (queue, end)

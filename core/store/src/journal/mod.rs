@@ -45,6 +45,7 @@ pub use state::{Backlog, JournalState, Pending, PendingPut, Place};
 pub use stats::JournalStats;
 
 use crate::race::timeout;
+use crate::vital::End;
 use crate::world::{Clock, Disk, DiskError, Mono, World};
 use bettong_wire::PutId;
 use bytes::Bytes;
@@ -180,6 +181,11 @@ impl<W: World> Journal<W> {
     /// Numbers of this process, since the journal was opened, and of the journal now.
     pub fn stats(&self) -> JournalStats {
         self.shared.stats()
+    }
+
+    /// Waits until the writer has ended; says how.
+    pub(crate) async fn end(&self) -> End {
+        self.shared.end().await
     }
 
     /// Takes no more appends, writes what waits and a mark, and ends. Says what is not in the object store yet.

@@ -16,6 +16,7 @@ use super::stats::JournalStats;
 use super::{low_water, names};
 use crate::observe::Point;
 use crate::race::timeout;
+use crate::vital::{self, End};
 use crate::world::{Clock, Disk, DiskError, Mono, World};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -44,7 +45,8 @@ pub(super) struct Shared<W: World> {
     pub(super) ledger: Mutex<Ledger>,
     /// The durable low-water mark.
     low_water: tokio::sync::Mutex<u64>,
-    ended: tokio::sync::watch::Receiver<bool>,
+    /// How the writer ended, if it has.
+    ended: tokio::sync::watch::Receiver<Option<End>>,
 }
 
 /// What is synced.
@@ -119,7 +121,7 @@ pub(super) async fn start<W: World>(
     for number in recovered.dead.iter().copied() {
         low_water::remove(world.disk(), &path(number)).await?;
     }
-    let (end, ended) = tokio::sync::watch::channel(false);
+    let (end, ended) = tokio::sync::watch::channel(None);
     let synced_through = recovered.end - 1;
     let ledger = Ledger { state, synced_through, files, current: low, counts: JournalStats::default() };
     let shared = Arc::new(Shared {
@@ -148,10 +150,11 @@ pub(super) async fn start<W: World>(
         unmarked: false,
     };
     writer.begin_segment().await?;
-    let world = shared.world.clone();
-    world.spawn(async move {
-        writer.run().await;
-        let _ = end.send(true);
+    let served = shared.clone();
+    shared.world.spawn(async move {
+        let how = vital::run(&served.world, writer.run()).await;
+        served.forsake();
+        let _ = end.send(Some(how));
     });
     Ok((recovered, shared))
 }
@@ -235,6 +238,22 @@ impl<W: World> Shared<W> {
         Err(AppendError::Busy { what, limit, retry_after_ms: RETRY_QUEUE_MS })
     }
 
+    /// Nobody writes any more: who waits is told so.
+    fn forsake(&self) {
+        let mut queue = self.queue.lock();
+        (queue.closed, queue.cost, queue.records) = (true, 0, 0);
+        queue.waiting.clear();
+        drop(queue);
+        self.room.notify_waiters();
+    }
+
+    /// Waits for the writer's end.
+    pub(super) async fn end(&self) -> End {
+        let mut ended = self.ended.clone();
+        // Where nobody is left who could say so, the runtime shuts down.
+        ended.wait_for(Option::is_some).await.ok().and_then(|end| *end).unwrap_or(End::Done)
+    }
+
     fn count(&self, change: impl FnOnce(&mut JournalStats)) {
         change(&mut self.ledger.lock().counts);
     }
@@ -283,8 +302,7 @@ impl<W: World> Shared<W> {
         self.queue.lock().closed = true;
         self.wake.notify_one();
         self.room.notify_waiters();
-        let mut ended = self.ended.clone();
-        timeout(&self.world, bound, ended.wait_for(|ended| *ended)).await.is_some()
+        timeout(&self.world, bound, self.end()).await.is_some()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
 use crate::health::{Breaker, Estimates};
 use crate::index::IndexMap;
-use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession};
+use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession, Visible};
 use crate::index::db::{Floor, IndexHome};
 use crate::index::rows::StateRow;
 use crate::journal::{self, Backlog, Journal, Recovered};
@@ -26,6 +26,7 @@ use crate::stats::Stats;
 use crate::store::loads::Loads;
 use crate::tiers::disk::DiskConfig;
 use crate::tiers::memory::MemoryTier;
+use crate::vital::End;
 use crate::world::{Clock, Disk, World};
 use bettong_wire::BlockMemory;
 use object_store::ObjectStore;
@@ -322,6 +323,7 @@ impl<W: World> Store<W> {
             directory_rolled_back: rolled_back,
             replayed,
         };
+        store.watch_journal();
         store.resume_removals();
         store.start_uploads();
         store.start_housekeeping();
@@ -330,6 +332,17 @@ impl<W: World> Store<W> {
         store.start_refresh();
         store.start_prefetch();
         Ok(store)
+    }
+
+    /// Ends the store where the journal's writer panics.
+    fn watch_journal(&self) {
+        let Some(journal) = self.shared.journal.clone() else { return };
+        let shared = self.shared.clone();
+        self.shared.world.spawn(async move {
+            if journal.end().await == End::Panicked {
+                shared.broken("the writer of the journal");
+            }
+        });
     }
 
     /// Applies what other nodes deleted meanwhile, lists the bucket where the index is not complete, and proves that the
@@ -369,7 +382,7 @@ impl<W: World> Store<W> {
         let announced = self.commits.announce();
         self.commits.commit(changes, announced).await.map_err(|error| match &*shared.fate.borrow() {
             Some(Fate::Fenced(_)) => OpenError::Fenced(shared.config.node_id.clone()),
-            None => OpenError::Index(error.to_string()),
+            Some(Fate::Broken(_)) | None => OpenError::Index(error.to_string()),
         })
     }
 

@@ -120,14 +120,14 @@ impl<W: World> Store<W> {
     /// asked by a task of its own, which nothing slow holds up.
     pub(super) fn start_refresh(&self) {
         let store = self.clone();
-        self.shared.world.spawn(async move {
+        self.shared.spawn_vital("the watch over newer lives", async move {
             while store.is_running() {
                 store.watch_life().await;
                 store.shared.world.clock().sleep(store.shared.config.peer_refresh).await;
             }
         });
         let store = self.clone();
-        self.shared.world.spawn(async move {
+        self.shared.spawn_vital("the look at other nodes", async move {
             let mut refresh = Refresh::default();
             while store.is_running() {
                 store.refresh(&mut refresh).await;

@@ -79,7 +79,7 @@ impl<W: World> Store<W> {
     pub(super) fn start_uploads(&self) {
         let Some(journal) = self.shared.journal.clone() else { return };
         let store = self.clone();
-        self.shared.world.spawn_behind(async move { store.upload_all(&journal).await });
+        self.shared.spawn_vital_behind("the uploader", async move { store.upload_all(&journal).await });
     }
 
     /// Waits until everything that the journal had acknowledged when this was called is in the object store, at most
