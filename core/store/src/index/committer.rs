@@ -1,6 +1,7 @@
 //! The one committer of a node: hands index changes to SlateDB in groups, then to the map, in one order.
 
 use super::db::IndexHome;
+use super::error::IndexError;
 use super::rows::{
     ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Inheritance, InheritanceRow, Mark, PackRow, QuarantineRow, STATE_KEY,
     StateRow, ValueKey, ValueRow,
@@ -76,10 +77,19 @@ pub enum CommitError {
     QueueFull { waiting: usize, limit: usize },
     /// They are not in the index and never will be.
     #[error("the index did not take the change: {0}")]
-    Failed(String),
+    Failed(IndexError),
     /// The process is fenced or closing: whether they are in the index is not known.
     #[error("the index is closed: {0}")]
     Closed(String),
+}
+
+impl From<CommitError> for IndexError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Failed(error) => error,
+            CommitError::QueueFull { .. } | CommitError::Closed(_) => Self::Closed(error.to_string()),
+        }
+    }
 }
 
 struct Submission {
@@ -263,7 +273,7 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
 
     async fn commit(&mut self, group: &[Submission]) -> Result<(), CommitError> {
         let changes: Vec<&IndexChange> = group.iter().flat_map(|submission| &submission.changes).collect();
-        let mut last = String::new();
+        let mut last = IndexError::Closed("no attempt was made".to_owned());
         for _ in 0..GROUP_ATTEMPTS_MAX {
             self.home.world.at(Point::BeforeIndexWrite).await;
             let sequence = self.next_sequence;
@@ -272,9 +282,9 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
             let durable = match self.write(batch).await {
                 Ok(()) => true,
                 Err(error) => {
-                    last = error.to_string();
-                    tracing::warn!(error = last, "an index write failed; re-opening the index");
-                    self.reopen(sequence, &last).await?
+                    tracing::warn!(%error, "an index write failed; re-opening the index");
+                    last = error.into();
+                    self.reopen(sequence, &last.to_string()).await?
                 }
             };
             if durable {

@@ -8,10 +8,10 @@ use crate::config::StoreConfig;
 use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
 use crate::health::{Breaker, Estimates};
-use crate::index::IndexMap;
 use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession, Visible};
 use crate::index::db::{Floor, IndexHome};
 use crate::index::rows::StateRow;
+use crate::index::{IndexError, IndexMap};
 use crate::journal::{self, Backlog, Journal, Recovered};
 use crate::keys::NamespaceTable;
 use crate::life::{self, Exclusive, Life, LifeError, LifeWatch};
@@ -77,8 +77,12 @@ pub enum OpenError {
     Contended { other: String, claim: String },
     #[error(transparent)]
     Life(#[from] LifeError),
+    /// The index, where the object store keeps it.
     #[error("the index: {0}")]
-    Index(String),
+    Index(IndexError),
+    /// The index, where a local disk keeps it.
+    #[error("the index on the local disk: {0}")]
+    LocalIndex(IndexError),
     #[error("the disk tier: {0}")]
     Disk(String),
     #[error("the journal: {0}")]
@@ -98,6 +102,11 @@ pub enum OpenError {
          node id, with an empty data directory"
     )]
     Retired { node_id: String, by: String },
+}
+
+/// Without conditional creates the index is on the local disk.
+pub(super) fn of_index(conditional_create: bool, error: impl Into<IndexError>) -> OpenError {
+    if conditional_create { OpenError::Index(error.into()) } else { OpenError::LocalIndex(error.into()) }
 }
 
 /// What `{prefix}/format` holds.
@@ -160,7 +169,7 @@ impl<W: World> Store<W> {
         let conditional_update = parts.conditional_update && conditional_create;
         let home = IndexHome { world: world.clone(), store: index_store, floor, conditional_update };
         let path = names.index(&config.node_id);
-        let db = home.open(path.clone()).await.map_err(|error| OpenError::Index(error.to_string()))?;
+        let db = home.open(path.clone()).await.map_err(|error| of_index(conditional_create, error))?;
         let watch = LifeWatch {
             world: world.clone(),
             objects: objects.clone(),
@@ -244,7 +253,7 @@ impl<W: World> Store<W> {
             Ok(found) => found,
             Err(error) => {
                 close_index(&world, &db).await;
-                return Err(OpenError::Index(error));
+                return Err(of_index(conditional_create, error));
             }
         };
         let last = found.state.filter(|state| state.life != 0);
@@ -360,7 +369,8 @@ impl<W: World> Store<W> {
                 "index"
             }
             Source::Listing | Source::StaleIndex => {
-                listing::from_listing(self).await?;
+                let listed = listing::from_listing(self).await;
+                listed.map_err(|error| error.of_open(shared.conditional_create))?;
                 shared.world.reached(State::BootstrapFromListing);
                 "listing"
             }
@@ -382,7 +392,7 @@ impl<W: World> Store<W> {
         let announced = self.commits.announce();
         self.commits.commit(changes, announced).await.map_err(|error| match &*shared.fate.borrow() {
             Some(Fate::Fenced(_)) => OpenError::Fenced(shared.config.node_id.clone()),
-            Some(Fate::Broken(_)) | None => OpenError::Index(error.to_string()),
+            Some(Fate::Broken(_)) | None => of_index(shared.conditional_create, error),
         })
     }
 

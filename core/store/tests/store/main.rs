@@ -13,4 +13,5 @@ mod packs_kept;
 mod records;
 mod rig;
 mod unconditional;
+mod unopened;
 mod upkeep;
