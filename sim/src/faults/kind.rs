@@ -63,6 +63,9 @@ kinds! {
     ObjectSlowList = "object-slow-list",
     /// A listing breaks off with an error.
     ObjectPartialList = "object-partial-list",
+    /// For a life of a node, listings come in another order each time, as from a file system, and the daemon is told that
+    /// they do.
+    ObjectUnorderedList = "object-unordered-list",
     /// One node can open no file and no connection, for as long as it `lasts`.
     FdLimit = "fd-limit",
     /// A disk operation fails.

@@ -3,7 +3,9 @@
 use super::door::Call;
 use super::ledger::Audited;
 use super::{Shared, journal, recover};
+use crate::faults::FaultKind;
 use crate::network::{End, Link};
+use crate::object_store::SimObjectStore;
 use crate::run::Life;
 use crate::world::SimWorld;
 use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
@@ -159,13 +161,16 @@ async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<SimWo
     };
     let config = setup.store_config(node_id);
     let memory = Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max));
+    let disorder = run.fault_event(&life.node, FaultKind::ObjectUnorderedList);
+    let objects = life.store.clone();
+    let objects = disorder.iter().fold(objects, SimObjectStore::unordered);
     let parts = StoreParts {
-        objects: Arc::new(life.store.clone()),
+        objects: Arc::new(objects),
         local_index: life.files.clone().map(|files| Arc::new(files) as Arc<dyn ObjectStore>),
         memory,
         disk: setup.disk_config(&life.cache_dir),
         conditional_update: true,
-        ordered_listing: true,
+        ordered_listing: disorder.is_none(),
     };
     Box::pin(Store::open(life.world.clone(), config, parts)).await
 }
