@@ -19,7 +19,7 @@ mod config;
 mod cursor;
 mod error;
 mod header;
-mod low_water;
+pub(crate) mod low_water;
 mod names;
 mod queue;
 mod record;
