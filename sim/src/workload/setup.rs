@@ -85,6 +85,7 @@ pub struct Setup {
     /// How much of what is to be kept is journaled first.
     pub journal_share: f64,
     journal_segment_bytes: u64,
+    journal_bytes: u64,
     journal_batch_bytes: u64,
     /// So many values are so short that they do not say whose they are.
     pub nameless_share: f64,
@@ -180,6 +181,7 @@ impl Setup {
                 _ => journal_share,
             },
             journal_segment_bytes: 4096 << random.below(6),
+            journal_bytes: journal_bytes(len_max, &mut Stream::new(seed, "journal-bytes")),
             // Often so little that a put of several blocks fills several batches.
             journal_batch_bytes: *more.pick(&[16 << 20, len_max, 512]).unwrap_or(&512),
             nameless_share: *more.pick(&[0.0, 0.05, 0.2]).unwrap_or(&0.05),
@@ -245,6 +247,7 @@ impl Setup {
             commit_batch_max: self.commit_batch,
             peer_refresh: self.peer_refresh,
             scrub_grace: self.scrub_grace,
+            journal_bytes_max: self.journal_bytes,
             journal_segment_bytes: self.journal_segment_bytes,
             journal_batch_bytes: self.journal_batch_bytes,
             object_bytes_max: self.budgets.object_bytes,
@@ -294,6 +297,13 @@ impl Setup {
             ..ModelIdentity::default()
         }
     }
+}
+
+/// Often so little that a bucket that is away for a while fills it. The largest save of a chain, at what the queue charges
+/// for a record, and two of the largest segments have room in each.
+fn journal_bytes(len_max: u64, random: &mut Stream) -> u64 {
+    let least = ((len_max + 4096) * 16).max(256 << 10);
+    if random.chance(0.5) { least + random.below(least / 2) } else { 4 << 30 }
 }
 
 fn weights(plan: &Plan, random: &mut Stream) -> Vec<(Action, u64)> {

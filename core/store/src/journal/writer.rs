@@ -8,7 +8,7 @@ use super::batch::{FIXED_LEN, Link, seal};
 use super::config::JournalConfig;
 use super::error::{AppendError, OpenError};
 use super::header::BATCH_COUNT_MAX;
-use super::queue::{Appended, Entry, Queue, Submission, Ticket, Waiting, batch_bytes};
+use super::queue::{Appended, Entry, Queue, Submission, Taken, Ticket, Waiting, batch_bytes};
 use super::record::Record;
 use super::recovery::{Cut, Found, Recovered};
 use super::state::{JournalState, Place};
@@ -199,12 +199,12 @@ impl<W: World> Shared<W> {
         let (bytes, records) = (ledger.files.values().sum::<u64>(), ledger.state.records());
         drop(ledger);
         let limit = self.config.bytes_max;
-        if bytes + queue.cost + submission.cost > limit {
+        if bytes + queue.taken.cost + queue.cost + submission.cost > limit {
             let what = format!("{bytes} bytes wait to be uploaded");
             return Some(AppendError::Busy { what, limit, retry_after_ms: RETRY_BACKLOG_MS });
         }
         let limit = self.config.records_max;
-        if records + queue.records + submission.records > limit {
+        if records + queue.taken.records + queue.records + submission.records > limit {
             let what = format!("{records} records wait to be uploaded");
             return Some(AppendError::Busy { what, limit, retry_after_ms: RETRY_BACKLOG_MS });
         }
@@ -238,10 +238,19 @@ impl<W: World> Shared<W> {
         Err(AppendError::Busy { what, limit, retry_after_ms: RETRY_QUEUE_MS })
     }
 
+    /// What the writer took of these is in the files, or will never be.
+    fn answered(&self, finished: &[Waiting]) {
+        let mut queue = self.queue.lock();
+        for Waiting { submission, .. } in finished {
+            queue.taken.cost -= submission.cost;
+            queue.taken.records -= submission.records;
+        }
+    }
+
     /// Nobody writes any more: who waits is told so.
     fn forsake(&self) {
         let mut queue = self.queue.lock();
-        (queue.closed, queue.cost, queue.records) = (true, 0, 0);
+        (queue.closed, queue.cost, queue.records, queue.taken) = (true, 0, 0, Taken::default());
         queue.waiting.clear();
         drop(queue);
         self.room.notify_waiters();
@@ -379,6 +388,8 @@ impl<W: World> Writer<W> {
             if fresh {
                 queue.cost -= waiting.submission.cost;
                 queue.records -= waiting.submission.records;
+                queue.taken.cost += waiting.submission.cost;
+                queue.taken.records += waiting.submission.records;
                 if waiting.submission.grouped {
                     self.groups += 1;
                     waiting.submission.name_group(self.groups);
@@ -418,6 +429,7 @@ impl<W: World> Writer<W> {
             // An append of several batches may have been written in part, never its commit.
             finished.extend(self.begun.take());
             self.shared.ledger.lock().state.abandon_groups();
+            self.shared.answered(&finished);
             for waiting in finished.into_iter().chain(self.refuse_waiting()) {
                 let _ = waiting.done.send(Err(AppendError::Disk(error.clone())));
             }
@@ -436,6 +448,7 @@ impl<W: World> Writer<W> {
                     counts.syncs += 1;
                 });
                 self.shared.world.at(Point::BeforeJournalAcknowledge).await;
+                self.shared.answered(&finished);
                 if let Some(begun) = &mut self.begun {
                     begun.submission.numbered(first);
                 }
@@ -447,6 +460,7 @@ impl<W: World> Writer<W> {
             Err(error) => {
                 finished.extend(self.begun.take());
                 self.shared.ledger.lock().state.abandon_groups();
+                self.shared.answered(&finished);
                 for waiting in finished {
                     let _ = waiting.done.send(Err(AppendError::Unknown(error.to_string())));
                 }

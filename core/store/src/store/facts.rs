@@ -155,6 +155,8 @@ impl<W: World> Store<W> {
                 "plain_keys": shared.plain.lock().len(),
                 "dead_marks": shared.dead.lock().len(),
                 "peer_hints": shared.map.foreign(),
+                "peer_hint_bytes": self.peer_hint_bytes(),
+                "peer_hint_bytes_max": shared.config.peer_hint_bytes,
                 "flights": shared.flights.len(),
                 "trouble": self.commits.trouble(),
             },

@@ -248,8 +248,12 @@ impl<W: World> Store<W> {
 
     /// Whether another hint fits.
     fn has_room(&self) -> bool {
-        let shared = &self.shared;
-        (shared.map.foreign() as u64).saturating_mul(HINT_BYTES) < shared.config.peer_hint_bytes
+        self.peer_hint_bytes().saturating_add(HINT_BYTES) <= self.shared.config.peer_hint_bytes
+    }
+
+    /// What the hints of other nodes' indexes take.
+    pub(super) fn peer_hint_bytes(&self) -> u64 {
+        (self.shared.map.foreign() as u64).saturating_mul(HINT_BYTES)
     }
 
     /// The changes since `from`, or everything where that is `None` or trimmed.

@@ -6,6 +6,7 @@ mod cases;
 mod damage;
 mod evicting;
 mod hung_disk;
+mod journal_limit;
 mod model;
 mod namespaces;
 mod packs;
