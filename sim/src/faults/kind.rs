@@ -99,6 +99,9 @@ kinds! {
     KillNode = "kill-node",
     /// The process stands still, for as long as `delay`.
     PauseNode = "pause-node",
+    /// A turn of a task that nobody waits for comes late, by `delay`, as does every one of that node's for as long as it
+    /// `lasts`: what runs them gives way to everything else.
+    BackgroundSlow = "background-slow",
     /// A read of the disk cache, or its opening by a start, takes `delay`, as does every one of that node's for as long
     /// as it `lasts`.
     CacheSlow = "cache-slow",
@@ -170,11 +173,6 @@ impl FaultKind {
         self == Self::FdLimit
     }
 
-    /// Strikes a node as a whole, not one of its operations.
-    pub fn strikes_nodes(self) -> bool {
-        !self.of_object_store() && !self.of_disk() && !self.needs_descriptors()
-    }
-
     /// Strikes when a node reaches a protocol point, or after so many of its steps.
     pub fn strikes_at_points(self) -> bool {
         matches!(self, Self::KillNode | Self::PauseNode)
@@ -206,7 +204,7 @@ impl FaultKind {
 
     /// While it lasts, only the node that it struck first is struck.
     pub fn is_one_nodes(self) -> bool {
-        matches!(self, Self::ObjectPeerCut | Self::FdLimit | Self::NetTrickle | Self::CacheSlow)
+        matches!(self, Self::ObjectPeerCut | Self::FdLimit | Self::NetTrickle | Self::CacheSlow | Self::BackgroundSlow)
     }
 
     /// `delay` has a meaning.
@@ -220,6 +218,7 @@ impl FaultKind {
                     | Self::ObjectSlowList
                     | Self::DiskSlowSync
                     | Self::CacheSlow
+                    | Self::BackgroundSlow
                     | Self::PauseNode
                     | Self::ClockJump
                     | Self::NetCut
