@@ -5,9 +5,10 @@ use bettong_core::index::rows::ValueKey;
 use bettong_core::journal::{AppendError, Journal, JournalConfig, Write};
 use bettong_core::life::Life;
 use bettong_core::seal::{SealMeta, seal};
-use bettong_core::world::Mono;
+use bettong_core::{Clock, World};
 use bettong_wire::envelope::{Algorithm, Kind};
 use bettong_wire::{NamespaceId, Part, PutId};
+use std::time::Duration;
 
 const LIMIT: u64 = 64 << 10;
 
@@ -40,17 +41,14 @@ async fn what_is_being_written_counts_against_the_limit() {
         batch_bytes_max: 4 << 10,
         ..JournalConfig::new(life)
     };
-    let (_, journal) = Journal::open(bucket.world("a"), config, &mut |_, _| {}).await.unwrap();
-    let appends = (0..32).map(async |counter| {
-        loop {
-            match journal.append(vec![put(counter)], Mono(0)).await {
-                Ok(_) => return true,
-                // No room as long as others are there, and they stay.
-                Err(AppendError::Busy { .. }) if journal.stats().disk_bytes > LIMIT / 2 => return false,
-                Err(AppendError::Busy { .. }) => tokio::task::yield_now().await,
-                Err(error) => panic!("{error}"),
-            }
-        }
+    let world = bucket.world("a");
+    let (_, journal) = Journal::open(world.clone(), config, &mut |_, _| {}).await.unwrap();
+    // Nothing is uploaded: whoever finds no room waits for it in vain.
+    let until = world.clock().mono().plus(Duration::from_secs(2));
+    let appends = (0..32).map(async |counter| match journal.append(vec![put(counter)], until).await {
+        Ok(_) => true,
+        Err(AppendError::Busy { .. }) => false,
+        Err(error) => panic!("{error}"),
     });
     let taken = futures::future::join_all(appends).await.into_iter().filter(|taken| *taken).count();
     let stats = journal.stats();
