@@ -103,6 +103,9 @@ pub struct Setup {
     disk_bytes: u64,
     region_bytes: u64,
     disk_open: Duration,
+    /// Names of a page of a listing, and of a walk over a bucket that lists in no order.
+    object_page: usize,
+    object_walk_page: usize,
     compression: Algorithm,
     pack_below: u64,
     pack_bytes: u64,
@@ -159,6 +162,7 @@ impl Setup {
         // A stream of its own: what is drawn above stays as it is.
         let mut more = Stream::new(seed, "setup/more");
         let journal_share = [0.0, 0.4, 0.9].get(random.below(3) as usize).copied().unwrap_or(0.0);
+        let mut pages = Stream::new(seed, "pages");
         // Region and buffer bound what the disk tier takes: mostly everything, sometimes not the largest.
         let region_bytes = 64 << 10 << random.below(2);
         let mut upkeep = Stream::new(seed, "upkeep");
@@ -201,6 +205,8 @@ impl Setup {
             region_bytes,
             disk_open: Duration::from_millis(Stream::new(seed, "disk-open").within(200..10_000)),
             compression: *random.pick(&[Algorithm::None, Algorithm::Zstd, Algorithm::Lz4]).unwrap_or(&Algorithm::None),
+            object_page: 1 << pages.within(2..11),
+            object_walk_page: 1 << pages.within(2..11),
             pack_below,
             pack_bytes: pack_below.max(4096 << packing.below(6)),
             attempts: 2 + random.below(4) as u32,
@@ -253,6 +259,8 @@ impl Setup {
             object_bytes_max: self.budgets.object_bytes,
             namespace_bytes_max: self.budgets.namespace_bytes,
             evict_batch_max: self.budgets.evict_batch,
+            object_page_max: self.object_page,
+            object_walk_page: self.object_walk_page,
             expiry_walk_every: self.expiry_patience / 8,
             expiry_patience: self.expiry_patience,
             signal_bytes_max: self.budgets.signal_bytes,

@@ -310,7 +310,7 @@ impl<W: World> Store<W> {
         let mut listed = BTreeSet::new();
         let mut failed = None;
         loop {
-            let Page { objects, more } = shared.objects.list(&prefix, after.as_ref(), PAGE).await?;
+            let Page { objects, more } = shared.objects.page(&prefix, after.as_ref(), PAGE).await?;
             after = objects.last().map(|object| object.location.clone());
             let named = objects.into_iter().filter_map(|object| {
                 let put_id = object.location.filename().and_then(PutId::parse)?;

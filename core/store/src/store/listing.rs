@@ -62,7 +62,7 @@ pub(super) async fn from_listing<W: World>(store: &Store<W>) -> Result<(), Listi
     let mut after = None;
     let mut listed = 0u64;
     loop {
-        let Page { objects, more } = shared.objects.list(&prefix, after.as_ref(), PAGE).await?;
+        let Page { objects, more } = shared.objects.page(&prefix, after.as_ref(), PAGE).await?;
         after = objects.last().map(|object| object.location.clone());
         listed += objects.len() as u64;
         let mut batch = Batch::default();
