@@ -55,6 +55,7 @@ impl World for Mined {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test of the real world bounds its waits in real time")]
 #[tokio::test]
 async fn a_panic_of_a_vital_task_ends_the_store_and_every_call_is_told() {
     for (point, task) in [
