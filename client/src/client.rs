@@ -11,8 +11,9 @@ use bettong_wire::limits::PROTOCOL_VERSION;
 use bettong_wire::request::Open;
 use bettong_wire::response::{Answer, Opened, Outcome};
 use bettong_wire::{ErrorKind, ModelIdentity, Payload, Request, Response, ServiceError};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -33,17 +34,39 @@ struct Shared {
     trouble: Trouble,
 }
 
-/// Why there is no connection at the moment, for the texts of errors.
+/// Why calls cannot be made at the moment, for the texts of errors.
 #[derive(Clone, Default)]
-pub(crate) struct Trouble(Arc<Mutex<Option<String>>>);
+pub(crate) struct Trouble(Arc<Mutex<Troubles>>);
+
+#[derive(Default)]
+struct Troubles {
+    /// Why there is no connection.
+    connection: Option<String>,
+    /// Why a namespace is not open on the connection.
+    namespaces: BTreeMap<NamespaceKey, String>,
+}
 
 impl Trouble {
     pub fn set(&self, trouble: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        self.lock().connection = trouble;
     }
 
-    fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn set_of(&self, namespace: NamespaceKey, trouble: Option<String>) {
+        let mut troubles = self.lock();
+        match trouble {
+            Some(trouble) => troubles.namespaces.insert(namespace, trouble),
+            None => troubles.namespaces.remove(&namespace),
+        };
+    }
+
+    fn get(&self, namespace: Option<NamespaceKey>) -> Option<String> {
+        let troubles = self.lock();
+        let of_namespace = || namespace.and_then(|key| troubles.namespaces.get(&key)).cloned();
+        troubles.connection.clone().or_else(of_namespace)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Troubles> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,7 +142,7 @@ impl Client {
                 Ok(Err(_)) => return Err(gone()),
                 Err(_) => {
                     self.forget(key, true);
-                    return Err(self.timed_out());
+                    return Err(self.timed_out(None));
                 }
             }
         }
@@ -173,7 +196,7 @@ impl Client {
                 }
             };
             if wait >= until.saturating_duration_since(Instant::now()) {
-                return Err(truly(answered.unwrap_or_else(|| self.timed_out()), in_doubt));
+                return Err(truly(answered.unwrap_or_else(|| self.timed_out(namespace)), in_doubt));
             }
             if wait > Duration::ZERO {
                 sleep(wait).await;
@@ -212,14 +235,14 @@ impl Client {
             }
             Err(_) => {
                 abandon.timed_out = true;
-                Err(self.timed_out())
+                Err(self.timed_out(namespace))
             }
         }
     }
 
-    fn timed_out(&self) -> ServiceError {
+    fn timed_out(&self, namespace: Option<NamespaceKey>) -> ServiceError {
         let waited = self.shared.options.call_timeout;
-        let text = match self.shared.trouble.get() {
+        let text = match self.shared.trouble.get(namespace) {
             Some(trouble) => format!("no answer within {waited:?}: {trouble}"),
             None => format!("no answer within {waited:?}"),
         };

@@ -138,6 +138,58 @@ async fn a_daemon_that_falls_silent_never_hangs_a_call() {
 }
 
 #[tokio::test]
+async fn one_namespace_that_cannot_be_opened_again_for_now_holds_up_no_other() {
+    let server = Server::start().await;
+    for refusal in [Error::busy("too many", 1), Error::new(ErrorKind::Retry, "the bucket does not answer")] {
+        let client = Client::connect(&server.url, options()).await.unwrap();
+        // The first that is asked for again, and one after it.
+        let slow = client.open_namespace("slow", None).await.unwrap();
+        let well = client.open_namespace("well", None).await.unwrap();
+        well.put_plain("k", b"v".to_vec(), Level::Memory, None).await.unwrap();
+        let (connections, refused) =
+            (server.connections.load(Ordering::Relaxed), server.refused_opens.load(Ordering::Relaxed));
+        server.refuse_opens("slow", refusal);
+        server.set(Mood::DropNext);
+        let held = tokio::spawn(async move { slow.get_plain("k", ReadLimits::default()).await });
+        while server.refused_opens.load(Ordering::Relaxed) < refused + 3 {
+            well.get_plain("k", limits()).await.unwrap().hit().unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert!(!held.is_finished());
+        server.refuse_no_opens();
+        held.await.unwrap().unwrap().hit().unwrap();
+        assert_eq!(server.connections.load(Ordering::Relaxed), connections + 1, "the connection is kept");
+    }
+}
+
+#[tokio::test]
+async fn a_call_into_a_namespace_that_stays_closed_ends_in_time_and_says_why() {
+    let server = Server::start().await;
+    let options = Options { call_timeout: Duration::from_millis(200), ..options() };
+    let client = Client::connect(&server.url, options).await.unwrap();
+    let full = client.open_namespace("full", None).await.unwrap();
+    let well = client.open_namespace("well", None).await.unwrap();
+    server.refuse_opens("full", Error::busy("this node holds 7 namespaces, which is the limit", 60_000));
+    server.set(Mood::DropNext);
+    well.get_plain("k", limits()).await.unwrap();
+    for error in [
+        full.get_plain("k", limits()).await.unwrap_err(),
+        full.put_plain("k", b"v".to_vec(), Level::Memory, None).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind, ErrorKind::Retry);
+        assert_eq!(
+            error.message,
+            "no answer within 200ms: namespace `full` cannot be opened again: this node holds 7 namespaces, which is the limit"
+        );
+    }
+    assert_eq!(server.puts.load(Ordering::Relaxed), 0);
+    assert!(server.refused_opens.load(Ordering::Relaxed) <= 4, "no earlier than the daemon says, within the limit");
+    well.get_plain("k", limits()).await.unwrap();
+    full.close().await.unwrap();
+    assert_eq!(server.connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
 async fn an_open_that_is_never_answered_costs_the_connection() {
     let server = Server::start().await;
     let client = Client::connect(&server.url, options()).await.unwrap();

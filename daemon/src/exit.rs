@@ -33,6 +33,8 @@ pub enum Exit {
     Fenced = 14,
     /// The bound of a drain or of a flush passed; what was still under way was cut off, what the journal has stays there.
     Undrained = 15,
+    /// A part of the daemon without which it cannot work met a defect. What was acknowledged is kept: start it again.
+    Broken = 16,
     /// A check failed, or a salvage lost something: wrong bytes, lost blocks, or numbers that disagree.
     CheckFailed = 20,
     /// A second signal ended the process at once.
@@ -41,7 +43,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every code with its meaning, as `bettong --help` and the README show them.
-    pub const ALL: [(Self, &'static str); 15] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::Ok, "done"),
         (Self::Failed, "a defect, or an error that has no code of its own"),
         (Self::Usage, "wrong command line, configuration, trace or input"),
@@ -55,6 +57,7 @@ impl Exit {
         (Self::Stored, "what is stored cannot be opened: damaged, or of a newer release"),
         (Self::Fenced, "a newer life of this node id exists, or the node was retired: do not restart"),
         (Self::Undrained, "a drain or flush passed its bound: requests were cut off, or puts wait in the journal"),
+        (Self::Broken, "a defect ended the daemon: start it again, and report what the log says of the panic"),
         (Self::CheckFailed, "a check failed: wrong bytes, lost blocks, numbers that disagree"),
         (Self::Interrupted, "interrupted by a second signal"),
     ];
@@ -122,7 +125,7 @@ mod tests {
     #[test]
     fn the_numbers_are_pinned() {
         let numbers: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| *exit as u8).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 15, 20, 130]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 15, 16, 20, 130]);
     }
 
     #[test]

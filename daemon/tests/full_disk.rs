@@ -299,6 +299,29 @@ fn a_start_on_a_full_disk_says_so_in_one_line() {
     Daemon::start(&setup).unwrap().stop().unwrap();
 }
 
+/// The objects have room elsewhere: however far a start comes, it is the data directory that has none.
+#[test]
+fn a_journal_without_room_at_a_start_is_the_data_directorys_trouble() {
+    let disk = Disk::take();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let store = format!("file://{}", elsewhere.path().join("objects").display());
+    let data_dir = disk.dir.join("data").display().to_string();
+    let arguments = ["serve", "--data-dir", &data_dir, "--store", &store, "--listen", "127.0.0.1:0"];
+    let small = ["--set", "memory_bytes=512MiB", "--set", "disk_bytes=0"];
+    // Nothing has room at first, and a page more each time: in the end the record of lives has, and the journal has not.
+    for pages in 0..16 {
+        disk.fill();
+        disk.give_back(4096 * pages);
+        let (code, said) = rig::refused(Path::new(rig::PROGRAM), &[&arguments[..], &small].concat());
+        assert_eq!(code, Exit::DataDir as i32, "{pages} pages: {said}");
+        assert!(said.contains("No space left on device"), "{pages} pages: {said}");
+        if said.contains("the journal") {
+            return;
+        }
+    }
+    panic!("no start came as far as the journal");
+}
+
 /// Where standard error is a file on the full disk, the exit code must speak alone.
 #[test]
 fn an_exit_code_needs_no_room_for_words() {

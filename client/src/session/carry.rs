@@ -1,5 +1,6 @@
 //! One connection, driven by polling: commands, writes, reads, in this order, until nothing moves.
 
+use super::reopen::{Due, Pace, Reopening};
 use super::{Ended, State, lose};
 use crate::call::{Answered, Call, CallKey, Command, NamespaceKey, Opening};
 use bettong_wire::request::NsHandle;
@@ -13,7 +14,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 /// What waits for an answer of the daemon.
 enum Waiting {
@@ -30,33 +30,48 @@ enum Waiting {
     },
 }
 
+impl Waiting {
+    /// How much had been received when it was sent.
+    fn received_before(&self) -> u64 {
+        match self {
+            Self::Call { received_before, .. } | Self::Open { received_before, .. } => *received_before,
+        }
+    }
+}
+
 pub(super) struct Carrier<'a, T> {
     stream: T,
     state: &'a mut State,
+    pace: &'a mut Pace,
     wire: ClientConnection,
     waiting: BTreeMap<u64, Waiting>,
     /// The connection's id of each call that waits.
     sent: BTreeMap<CallKey, u64>,
     /// What this connection calls each namespace, or why it does not have it.
     handles: BTreeMap<NamespaceKey, Result<NsHandle, ServiceError>>,
-    /// Namespaces of the last connection that are still to be opened on this one, the first of them being asked for.
-    /// Calls wait so long.
-    reopening: VecDeque<NamespaceKey>,
+    reopening: Reopening,
+    /// Calls into namespaces that are still to be opened again. No more than calls are under way.
+    held: BTreeMap<NamespaceKey, VecDeque<Call>>,
     received: u64,
     carried: bool,
     needs_flush: bool,
 }
 
 impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
-    pub fn new(stream: T, state: &'a mut State) -> Self {
+    pub fn new(stream: T, state: &'a mut State, pace: &'a mut Pace) -> Self {
+        // What somebody waits for is asked for in its own turn.
+        let waited = |key: &NamespaceKey| state.opening.iter().any(|(asked, _)| asked == key);
+        let reopening = Reopening::new(state.namespaces.keys().filter(|key| !waited(key)).copied(), pace);
         Self {
             stream,
             state,
+            pace,
             wire: ClientConnection::new(),
             waiting: BTreeMap::new(),
             sent: BTreeMap::new(),
             handles: BTreeMap::new(),
-            reopening: VecDeque::new(),
+            reopening,
+            held: BTreeMap::new(),
             received: 0,
             carried: false,
             needs_flush: false,
@@ -68,72 +83,71 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         self.carried
     }
 
-    /// Carries calls until the connection is lost. Opening what was open before may take `limit`.
-    pub async fn run(&mut self, limit: Duration) -> Ended {
-        if let Err(error) = self.reopen() {
-            return Ended::Lost(error);
-        }
-        let reopened = timeout(limit, std::future::poll_fn(|cx| self.poll(cx, true))).await;
-        match reopened {
-            Err(_) => Ended::Lost(lost("the namespaces could not be opened again in time")),
-            Ok(Some(ended)) => ended,
-            Ok(None) => loop {
-                if let Some(ended) = std::future::poll_fn(|cx| self.poll(cx, false)).await {
-                    return ended;
+    /// Carries calls until the connection is lost. What was open before is opened again; calls wait for their own
+    /// namespace only.
+    pub async fn run(&mut self) -> Ended {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Asks for namespaces whose turn it is.
+    fn reopen(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {
+        let mut moved = false;
+        while let Some(due) = self.reopening.due(cx, self.wire.has_room()) {
+            moved = true;
+            match due {
+                Due::Ask(key) if self.open(key, None)? => self.reopening.wait(key, self.received, self.pace),
+                Due::Ask(key) => self.reopening.remove(key),
+                Due::Unanswered(_, received) if received == self.received => return Err(no_word()),
+                Due::Unanswered(key, _) => {
+                    self.cannot_reopen(key, "the daemon has not answered yet");
+                    self.reopening.wait(key, self.received, self.pace);
                 }
-            },
-        }
-    }
-
-    /// Begins to open what was open before, one namespace after the other.
-    fn reopen(&mut self) -> Result<(), ServiceError> {
-        let asked: Vec<NamespaceKey> = self.state.opening.iter().map(|(key, _)| *key).collect();
-        self.reopening = self.state.namespaces.keys().filter(|key| !asked.contains(key)).copied().collect();
-        self.reopen_next()
-    }
-
-    fn reopen_next(&mut self) -> Result<(), ServiceError> {
-        while let Some(key) = self.reopening.front().copied() {
-            if self.state.namespaces.contains_key(&key) {
-                return self.open(key, None);
             }
-            self.reopening.pop_front();
         }
-        Ok(())
+        Ok(moved)
+    }
+
+    fn cannot_reopen(&self, key: NamespaceKey, why: &str) {
+        if let Some(open) = self.state.namespaces.get(&key) {
+            let why = format!("namespace `{}` cannot be opened again: {why}", open.namespace);
+            self.state.trouble.set_of(key, Some(why));
+        }
+    }
+
+    /// Whether not a byte has come since a request was sent that still waits for its answer.
+    fn is_silent_since(&self, id: u64) -> bool {
+        self.waiting.get(&id).is_some_and(|waiting| waiting.received_before() == self.received)
     }
 
     fn open(
         &mut self,
         key: NamespaceKey,
         reply: Option<oneshot::Sender<Result<Opened, Opening>>>,
-    ) -> Result<(), ServiceError> {
-        let Some(open) = self.state.namespaces.get(&key) else { return Ok(()) };
+    ) -> Result<bool, ServiceError> {
+        let Some(open) = self.state.namespaces.get(&key) else { return Ok(false) };
         let id = self.wire.send(&Request::Open(open.clone()), Vec::new())?;
         self.waiting.insert(id, Waiting::Open { key, reply, received_before: self.received });
-        Ok(())
+        Ok(true)
     }
 
-    /// `Some` when the connection has ended; `None` when all namespaces are open again, where that is waited for.
-    fn poll(&mut self, cx: &mut Context<'_>, until_reopened: bool) -> Poll<Option<Ended>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         loop {
-            if until_reopened && self.reopening.is_empty() {
-                return Poll::Ready(None);
-            }
             let mut moved = match self.take_commands(cx) {
                 Ok(moved) => moved,
-                Err(ended) => return Poll::Ready(Some(ended)),
+                Err(ended) => return Poll::Ready(ended),
             };
-            if self.reopening.is_empty() {
-                moved |= self.send_queued();
-            }
-            match self.take_events().and_then(|events| Ok(events | self.poll_write(cx)? | self.poll_read(cx)?)) {
-                Ok(io) => moved |= io,
-                Err(error) => return Poll::Ready(Some(Ended::Lost(error))),
+            match self.carry(cx) {
+                Ok(carried) => moved |= carried,
+                Err(error) => return Poll::Ready(Ended::Lost(error)),
             }
             if !moved {
                 return Poll::Pending;
             }
         }
+    }
+
+    fn carry(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {
+        Ok(self.reopen(cx)? | self.send_queued() | self.take_events()? | self.poll_write(cx)? | self.poll_read(cx)?)
     }
 
     fn take_commands(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
@@ -152,6 +166,9 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
 
     fn forget(&mut self, key: NamespaceKey, timed_out: bool) -> Result<(), ServiceError> {
         self.close_namespace(key);
+        self.reopening.remove(key);
+        // Nobody is left who could wait for a call.
+        self.held.remove(&key);
         let silent = |waiting: &Waiting| match waiting {
             Waiting::Open { key: opening, received_before, .. } => *opening == key && *received_before == self.received,
             Waiting::Call { .. } => false,
@@ -170,14 +187,19 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
     /// Nobody waits for a call any more. Where not a byte has come since it was sent, the connection is given up: the
     /// daemon, or the way to it, is gone without a word.
     fn abandon(&mut self, key: CallKey, timed_out: bool) -> Result<(), ServiceError> {
-        let Some(id) = self.sent.remove(&key) else { return Ok(()) };
-        self.wire.abandon(id);
-        match self.waiting.remove(&id) {
-            Some(Waiting::Call { received_before, .. }) if timed_out && received_before == self.received => {
-                Err(no_word())
+        let silent = match self.sent.remove(&key) {
+            Some(id) => {
+                let silent = self.is_silent_since(id);
+                self.wire.abandon(id);
+                self.waiting.remove(&id);
+                silent
             }
-            _ => Ok(()),
-        }
+            None => {
+                self.held.values_mut().for_each(|calls| calls.retain(|call| call.key != key));
+                false
+            }
+        };
+        if timed_out && silent { Err(no_word()) } else { Ok(()) }
     }
 
     fn send_queued(&mut self) -> bool {
@@ -193,9 +215,32 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
             && let Some(call) = self.state.queued.pop_front()
         {
             moved = true;
-            self.send(call);
+            match call.namespace {
+                Some(key) if self.reopening.contains(key) => self.hold(key, call),
+                _ => self.send(call),
+            }
         }
         moved
+    }
+
+    /// Keeps a call until its namespace is open again. What is not open is closed at once.
+    fn hold(&mut self, key: NamespaceKey, call: Call) {
+        if !matches!(call.request, Request::Close { .. }) {
+            self.held.entry(key).or_default().push_back(call);
+            return;
+        }
+        self.state.close(key);
+        self.reopened(key, not_open());
+        let _ = call.reply.send(Ok(Response::ok(Answer::Closed)));
+    }
+
+    /// It is known how this connection calls the namespace, or why it does not have it: calls into it go on.
+    fn reopened(&mut self, key: NamespaceKey, handle: Result<NsHandle, ServiceError>) {
+        self.reopening.remove(key);
+        self.state.trouble.set_of(key, None);
+        self.handles.insert(key, handle);
+        let held = self.held.remove(&key).unwrap_or_default();
+        held.into_iter().rev().for_each(|call| self.state.queued.push_front(call));
     }
 
     fn send(&mut self, call: Call) {
@@ -204,7 +249,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
             return;
         }
         if let (Request::Close { .. }, Some(namespace)) = (&request, namespace) {
-            self.state.namespaces.remove(&namespace);
+            self.state.close(namespace);
         }
         let handle = namespace.map(|namespace| self.handles.get(&namespace).cloned().unwrap_or_else(not_open));
         let sent = match (handle, request.namespace_mut()) {
@@ -277,18 +322,22 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
             Outcome::Error(error) => Err(error),
             other => Err(crate::client::unexpected("an open", other)),
         };
-        if let (None, Err(error)) = (&reply, &opened)
-            && !matches!(error.kind, ErrorKind::IdentityMismatch | ErrorKind::Invalid)
-        {
-            // The daemon cannot, or will not, have this client now: this connection is of no use.
-            return Err(error.clone());
-        }
-        self.handles.insert(key, opened.clone().map(|opened| opened.ns));
-        let wanted = match reply {
-            Some(reply) => reply.send(opened.map_err(Opening::Refused)).is_ok(),
-            None => {
-                self.reopening.pop_front();
-                self.reopen_next()?;
+        let handle = opened.clone().map(|opened| opened.ns);
+        let wanted = match (reply, &opened) {
+            (Some(reply), _) => {
+                self.handles.insert(key, handle);
+                reply.send(opened.map_err(Opening::Refused)).is_ok()
+            }
+            // The daemon will not have this client: this connection is of no use.
+            (None, Err(error)) if error.kind == ErrorKind::Denied => return Err(error.clone()),
+            (None, Err(error)) if is_passing(error.kind) => {
+                let hint = Duration::from_millis(u64::from(error.retry_after_ms));
+                self.cannot_reopen(key, &error.message);
+                self.reopening.later(key, hint, self.pace);
+                return Ok(());
+            }
+            (None, _) => {
+                self.reopened(key, handle);
                 true
             }
         };
@@ -335,8 +384,9 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         }
     }
 
-    /// The connection is lost: whoever waits is told that the outcome is unknown.
+    /// The connection is lost: whoever waits is told that the outcome is unknown. What was not sent is kept.
     pub fn give_up(self, error: &ServiceError) {
+        self.state.queued.extend(self.held.into_values().flatten());
         for waiting in self.waiting.into_values() {
             match waiting {
                 Waiting::Call { reply, .. } => {
@@ -351,6 +401,11 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
             }
         }
     }
+}
+
+/// Whether an OPEN that was answered so may be answered otherwise later.
+fn is_passing(kind: ErrorKind) -> bool {
+    !matches!(kind, ErrorKind::IdentityMismatch | ErrorKind::Invalid | ErrorKind::TooLarge)
 }
 
 fn lost(why: &str) -> ServiceError {

@@ -1,6 +1,7 @@
 //! The task behind a client: connects, opens the namespaces, carries calls, and connects again.
 
 mod carry;
+mod reopen;
 
 use crate::call::{Call, Command, Lost, NamespaceKey, Opening};
 use crate::client::Trouble;
@@ -11,8 +12,7 @@ use bettong_wire::request::Open;
 use bettong_wire::response::Opened;
 use bettong_wire::{ErrorKind, Response, ServiceError, limits};
 use carry::Carrier;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use reopen::Pace;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +28,7 @@ pub(crate) struct State {
     /// Calls that are not sent yet.
     queued: VecDeque<Call>,
     memory: HeapMemory,
+    trouble: Trouble,
 }
 
 /// How a connection ended.
@@ -59,16 +60,16 @@ pub(crate) async fn run<D: Dial>(
 ) {
     let memory = HeapMemory::new(options.received_bytes_max, limits::BLOCK_BYTES_MAX);
     let (namespaces, opening, queued) = (BTreeMap::new(), VecDeque::new(), VecDeque::new());
-    let mut state = State { commands, namespaces, opening, queued, memory };
-    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    let mut state = State { commands, namespaces, opening, queued, memory, trouble };
+    let mut pace = Pace::new(options.backoff, options.backoff_max, options.call_timeout, options.seed);
     let mut pause = options.backoff;
     let mut connected = Some(stream);
     loop {
         let lost = match connected.take() {
             Some(stream) => {
-                trouble.set(None);
-                let mut carrier = Carrier::new(stream, &mut state);
-                match carrier.run(options.call_timeout).await {
+                state.trouble.set(None);
+                let mut carrier = Carrier::new(stream, &mut state, &mut pace);
+                match carrier.run().await {
                     Ended::NobodyCalls => return,
                     Ended::Lost(error) => {
                         if carrier.has_carried() {
@@ -90,20 +91,13 @@ pub(crate) async fn run<D: Dial>(
         if lost.kind == ErrorKind::Denied {
             state.refuse_queued(&lost);
         }
-        trouble.set(Some(lost.message));
+        state.trouble.set(Some(lost.message));
         if state.is_deserted() {
             return;
         }
-        sleep(jittered(pause, &mut rng)).await;
-        pause = (pause * 2).min(options.backoff_max);
+        sleep(pace.jittered(pause)).await;
+        pause = pace.longer(pause);
     }
-}
-
-/// Half of `pause`, and up to another half, so that clients of a restarted daemon do not come all at once.
-fn jittered(pause: Duration, rng: &mut ChaCha8Rng) -> Duration {
-    let half = pause / 2;
-    let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);
-    half + Duration::from_nanos(rng.next_u64() % nanos)
 }
 
 impl State {
@@ -116,6 +110,12 @@ impl State {
                 Err(mpsc::error::TryRecvError::Disconnected) => return true,
             };
         }
+    }
+
+    /// Nobody uses the namespace any more.
+    fn close(&mut self, key: NamespaceKey) {
+        self.namespaces.remove(&key);
+        self.trouble.set_of(key, None);
     }
 
     /// The daemon does not let this client in: waiting would not change that.
@@ -135,7 +135,7 @@ impl State {
                 self.opening.push_back((key, reply));
             }
             Command::Forget { key, timed_out } => {
-                self.namespaces.remove(&key);
+                self.close(key);
                 return Some(Command::Forget { key, timed_out });
             }
             Command::Abandon { key, timed_out } => {

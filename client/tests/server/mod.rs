@@ -34,13 +34,18 @@ pub struct Server {
     pub url: String,
     pub connections: Arc<AtomicUsize>,
     pub puts: Arc<AtomicUsize>,
+    /// OPENs of the namespace that `refuse_opens` named.
+    pub refused_opens: Arc<AtomicUsize>,
     mood: Arc<Mutex<Mood>>,
+    refuse_opens: Arc<Mutex<Option<(String, ServiceError)>>>,
 }
 
 #[derive(Clone, Default)]
 struct Shared {
     values: Arc<Mutex<BTreeMap<Target, Payload>>>,
     puts: Arc<AtomicUsize>,
+    refuse_opens: Arc<Mutex<Option<(String, ServiceError)>>>,
+    refused_opens: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -49,7 +54,14 @@ impl Server {
         let url = format!("tcp://{}", listener.local_addr().unwrap());
         let (connections, mood) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Mood::Well)));
         let shared = Shared::default();
-        let server = Self { url, connections: connections.clone(), puts: shared.puts.clone(), mood: mood.clone() };
+        let server = Self {
+            url,
+            connections: connections.clone(),
+            puts: shared.puts.clone(),
+            refused_opens: shared.refused_opens.clone(),
+            mood: mood.clone(),
+            refuse_opens: shared.refuse_opens.clone(),
+        };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::Relaxed);
@@ -61,6 +73,15 @@ impl Server {
 
     pub fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
+    }
+
+    /// From now on OPENs of this namespace are answered so.
+    pub fn refuse_opens(&self, namespace: &str, error: ServiceError) {
+        *self.refuse_opens.lock().unwrap() = Some((namespace.to_owned(), error));
+    }
+
+    pub fn refuse_no_opens(&self) {
+        *self.refuse_opens.lock().unwrap() = None;
     }
 }
 
@@ -155,6 +176,12 @@ fn answer(shared: &Shared, open: &mut Vec<bool>, request: Request, mut body: Vec
             Response::error(ServiceError::new(ErrorKind::IdentityMismatch, "kv_dtype differs"))
         }
         Request::Open(asked) => {
+            if let Some((_, error)) =
+                shared.refuse_opens.lock().unwrap().as_ref().filter(|(name, _)| *name == asked.namespace)
+            {
+                shared.refused_opens.fetch_add(1, Ordering::Relaxed);
+                return Response::error(error.clone());
+            }
             open.push(true);
             Response::ok(Answer::Opened(Opened {
                 ns: NsHandle(open.len() as u32 - 1),

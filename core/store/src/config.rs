@@ -40,6 +40,10 @@ pub struct StoreConfig {
     pub peer_refresh: Duration,
     /// Memory for other nodes' index entries. Bytes.
     pub peer_hint_bytes: u64,
+    /// Names of one page of a long listing of the object store, at most.
+    pub object_page_max: usize,
+    /// Names that one walk over an object store gathers that lists in no order: some 300 bytes of memory each.
+    pub object_walk_page: usize,
     /// Records of index changes are kept this long for other nodes.
     pub change_records_kept: Duration,
     /// Dead marks are kept this long after their objects are gone.
@@ -113,6 +117,8 @@ impl StoreConfig {
             commit_queue_max: 8192,
             peer_refresh: Duration::from_secs(10),
             peer_hint_bytes: 64 << 20,
+            object_page_max: 1000,
+            object_walk_page: 65_536,
             change_records_kept: Duration::from_secs(3600),
             dead_marks_kept: Duration::from_secs(7 * 24 * 3600),
             head_publish_max: Duration::from_secs(3600),
@@ -196,6 +202,8 @@ impl StoreConfig {
             ("object_inflight_max", self.object_inflight_max),
             ("commit_batch_max", self.commit_batch_max),
             ("evict_batch_max", self.evict_batch_max),
+            ("object_page_max", self.object_page_max),
+            ("object_walk_page", self.object_walk_page),
         ];
         if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} is 0, it must be at least 1"));

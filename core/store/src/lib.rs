@@ -22,6 +22,7 @@ pub mod service;
 mod stats;
 pub mod store;
 pub mod tiers;
+mod vital;
 pub mod world;
 
 pub use config::StoreConfig;

@@ -128,7 +128,7 @@ pub async fn known<W: World>(objects: &Objects<W>, names: &Names, node_id: &str)
     let mut after = None;
     let mut damaged = None;
     loop {
-        let page = objects.list(&names.lives(node_id), after.as_ref(), LIVES_PAGE).await?;
+        let page = objects.page(&names.lives(node_id), after.as_ref(), LIVES_PAGE).await?;
         after = page.objects.last().map(|object| object.location.clone()).or(after);
         let records = page.objects.into_iter().filter_map(|object| {
             let ordinal = life_ordinal(&object.location)?;

@@ -86,8 +86,10 @@ pub enum ItemOutcome {
 /// The answer to a put.
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub struct Stored {
+    /// The put that wrote the version that is there now: this one, or where `already`, the one that did. That may be of
+    /// another life than the daemon's, or of a node that it has retired.
     pub put_id: PutId,
-    /// The key was already there at the asked level or above; nothing was written.
+    /// The key was there at the asked level or above, or the same batch puts it; of this put nothing was written.
     pub already: bool,
 }
 

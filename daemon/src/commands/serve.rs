@@ -85,10 +85,22 @@ async fn serve(
             None
         }
     };
-    let Some(Fate::Fenced(reason)) = end else { return drain(config, &mut signals, reactors, &store).await };
-    // The newer life owns the names now: every door closes at once.
+    let Some(fate) = end else { return drain(config, &mut signals, reactors, &store).await };
+    if let Fate::Broken(_) = fate {
+        // Every call is answered with an error now, also those that are under way.
+        reactors.stop(Stop::Accepting);
+        let _ = tokio::time::timeout(config.drain_ms.duration(), reactors.finished()).await;
+    }
+    // Where a newer life owns the names, every door closes at once.
     reactors.join();
-    Err(Failure::new(Exit::Fenced, format!("node {node_id} has to end: {reason}")))
+    Err(Failure::new(exit_of_fate(&fate), format!("node {node_id} has to end: {fate}")))
+}
+
+fn exit_of_fate(fate: &Fate) -> Exit {
+    match fate {
+        Fate::Fenced(_) => Exit::Fenced,
+        Fate::Broken(_) => Exit::Broken,
+    }
 }
 
 fn door(

@@ -54,8 +54,10 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
     })?;
     require(config.memory_bytes.0 / 3 >= payload, || {
         format!(
-            "memory_bytes is {}, it must hold three payloads of payload_bytes_max ({})",
-            config.memory_bytes, config.payload_bytes_max
+            "memory_bytes is {}, it must be at least {}, three payloads of payload_bytes_max ({})",
+            config.memory_bytes,
+            payload.saturating_mul(3),
+            config.payload_bytes_max
         )
     })?;
     let (pack, pack_max) = (config.pack_bytes.0, bettong_wire::pack::BYTES_MAX);
@@ -97,14 +99,16 @@ fn journal(config: &Config) -> Outcome {
     })
 }
 
-/// All memory that the daemon may fill, against what there is.
+/// The memory that is set aside by name, against what there is. What grows with what is held or under way comes on top:
+/// up to 128 bytes a value in the index (`index_entries_max`), and answers that wait to be sent (`unsent_bytes_max`).
 fn budget(config: &Config, machine: &Machine) -> Outcome {
     let parts = [config.memory_bytes, config.peer_hint_bytes];
     let sum = parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(part.0)).unwrap_or(u64::MAX);
     let usable = machine.usable_bytes();
     require(sum <= usable, || {
         format!(
-            "memory_bytes of {} and peer_hint_bytes of {} are {sum} bytes together, this machine has {usable} ({})",
+            "memory_bytes of {} and peer_hint_bytes of {} are {sum} bytes together, over the {usable} ({}) that this \
+             machine or its control group has",
             config.memory_bytes,
             config.peer_hint_bytes,
             Bytes(usable)
@@ -160,7 +164,16 @@ mod tests {
     #[test]
     fn more_memory_than_fits_is_refused_with_both_numbers() {
         let failure = check(&config(|config| config.memory_bytes = Bytes(5 << 30)), &MACHINE).unwrap_err();
-        assert!(failure.message.contains("5GiB") && failure.message.contains("4294967296"), "{failure}");
+        for said in
+            ["memory_bytes of 5GiB", "peer_hint_bytes of 64MiB", "5435817984 bytes together", "4294967296 (4GiB)"]
+        {
+            assert!(failure.message.contains(said), "{failure}");
+        }
+        let failure = check(&config(|config| config.memory_bytes = Bytes(128 << 20)), &MACHINE).unwrap_err();
+        assert_eq!(
+            failure.message,
+            "memory_bytes is 128MiB, it must be at least 402653184, three payloads of payload_bytes_max (128MiB)"
+        );
         assert!(check(&config(|config| config.memory_bytes = Bytes(u64::MAX)), &MACHINE).is_err());
     }
 

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::config::scalar::Compression;
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::objects::{OpenedStore, StoreUrl};
+use bettong_core::index::IndexError;
 use bettong_core::journal;
 use bettong_core::life::LifeError;
 use bettong_core::real::RealWorld;
@@ -126,7 +127,9 @@ fn local_index(data_dir: &DataDir) -> Outcome<Arc<dyn ObjectStore>> {
 fn failure(error: &OpenError, data_dir: &Path) -> Failure {
     let exit = match error {
         OpenError::Config(_) | OpenError::JournalHolds { .. } => Exit::Usage,
-        OpenError::Format { .. } | OpenError::Index(_) => Exit::Stored,
+        OpenError::Format { .. } => Exit::Stored,
+        OpenError::Index(error) => index_exit(error, Exit::ObjectStore),
+        OpenError::LocalIndex(error) => index_exit(error, Exit::DataDir),
         OpenError::Journal(error) => journal_exit(error),
         OpenError::JournalWrite(_) => Exit::DataDir,
         OpenError::Objects(_)
@@ -146,6 +149,16 @@ fn failure(error: &OpenError, data_dir: &Path) -> Failure {
     Failure::new(exit, format!("the store did not open: {error}{whose}"))
 }
 
+/// The exit code for an index that does not open, where what it is kept in cannot be used for `unreachable`.
+fn index_exit(error: &IndexError, unreachable: Exit) -> Exit {
+    match error {
+        IndexError::Unreachable(_) => unreachable,
+        IndexError::Stored(_) => Exit::Stored,
+        IndexError::Closed(_) => Exit::Retry,
+        IndexError::Defect(_) => Exit::Failed,
+    }
+}
+
 /// The exit code for a journal that cannot be read or does not verify.
 pub fn journal_exit(error: &journal::OpenError) -> Exit {
     match error {
@@ -158,4 +171,32 @@ pub fn journal_exit(error: &journal::OpenError) -> Exit {
 /// Which journal it is, and how to name it to the commands that look at it.
 pub fn journal_of(data_dir: &Path) -> String {
     format!("files below {}; --data-dir {}", node_dir(data_dir).display(), data_dir.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bettong_core::objects::ObjectError;
+    use bettong_core::world::DiskError;
+
+    #[test]
+    fn each_store_that_does_not_open_ends_with_the_code_of_its_remedy() {
+        let why = || "why".to_owned();
+        let full = || DiskError::NoSpace { path: why(), detail: why() };
+        for (error, exit) in [
+            (OpenError::Objects(ObjectError::Unknown(why())), Exit::ObjectStore),
+            (OpenError::Index(IndexError::Unreachable(why())), Exit::ObjectStore),
+            (OpenError::LocalIndex(IndexError::Unreachable(why())), Exit::DataDir),
+            (OpenError::Index(IndexError::Stored(why())), Exit::Stored),
+            (OpenError::LocalIndex(IndexError::Stored(why())), Exit::Stored),
+            (OpenError::Index(IndexError::Closed(why())), Exit::Retry),
+            (OpenError::Index(IndexError::Defect(why())), Exit::Failed),
+            (OpenError::Journal(journal::OpenError::Disk(full())), Exit::DataDir),
+            (OpenError::JournalWrite(journal::AppendError::Disk(full())), Exit::DataDir),
+            (OpenError::Life(LifeError::Disk(full())), Exit::DataDir),
+            (OpenError::Fenced(why()), Exit::Fenced),
+        ] {
+            assert_eq!(failure(&error, Path::new("data")).exit, exit, "{error:?}");
+        }
+    }
 }

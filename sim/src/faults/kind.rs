@@ -63,6 +63,9 @@ kinds! {
     ObjectSlowList = "object-slow-list",
     /// A listing breaks off with an error.
     ObjectPartialList = "object-partial-list",
+    /// For a life of a node, listings come in another order each time, as from a file system, and the daemon is told that
+    /// they do.
+    ObjectUnorderedList = "object-unordered-list",
     /// One node can open no file and no connection, for as long as it `lasts`.
     FdLimit = "fd-limit",
     /// A disk operation fails.
@@ -98,6 +101,9 @@ kinds! {
     KillNode = "kill-node",
     /// The process stands still, for as long as `delay`.
     PauseNode = "pause-node",
+    /// A turn of a task that nobody waits for comes late, by `delay`, as does every one of that node's for as long as it
+    /// `lasts`: what runs them gives way to everything else.
+    BackgroundSlow = "background-slow",
     /// A read of the disk cache, or its opening by a start, takes `delay`, as does every one of that node's for as long
     /// as it `lasts`.
     CacheSlow = "cache-slow",
@@ -169,11 +175,6 @@ impl FaultKind {
         self == Self::FdLimit
     }
 
-    /// Strikes a node as a whole, not one of its operations.
-    pub fn strikes_nodes(self) -> bool {
-        !self.of_object_store() && !self.of_disk() && !self.needs_descriptors()
-    }
-
     /// Strikes when a node reaches a protocol point, or after so many of its steps.
     pub fn strikes_at_points(self) -> bool {
         matches!(self, Self::KillNode | Self::PauseNode)
@@ -208,7 +209,7 @@ impl FaultKind {
 
     /// While it lasts, only the node that it struck first is struck.
     pub fn is_one_nodes(self) -> bool {
-        matches!(self, Self::ObjectPeerCut | Self::FdLimit | Self::NetTrickle | Self::CacheSlow)
+        matches!(self, Self::ObjectPeerCut | Self::FdLimit | Self::NetTrickle | Self::CacheSlow | Self::BackgroundSlow)
     }
 
     /// `delay` has a meaning.
@@ -222,6 +223,7 @@ impl FaultKind {
                     | Self::ObjectSlowList
                     | Self::DiskSlowSync
                     | Self::CacheSlow
+                    | Self::BackgroundSlow
                     | Self::PauseNode
                     | Self::ClockJump
                     | Self::NetCut

@@ -11,6 +11,7 @@ mod upload;
 pub use bucket::{Bucket, Cause, Conditions, Effect, EffectKind, Object, members};
 pub use service::{CLIENT_TIMEOUT, Service};
 
+use crate::faults::{FaultKey, Strike};
 use async_trait::async_trait;
 use bucket::{STORE, Write};
 use futures::StreamExt;
@@ -27,11 +28,28 @@ use std::sync::Arc;
 pub struct SimObjectStore {
     service: Arc<Service>,
     caller: String,
+    /// Where its listings do not come in the order of names.
+    disorder: Option<Disorder>,
+}
+
+/// In which order listings come instead.
+#[derive(Debug, Clone)]
+struct Disorder {
+    /// Each listing's order is drawn from it, and from when it begins.
+    salt: u64,
+    /// The fault that did it.
+    fault: FaultKey,
 }
 
 impl SimObjectStore {
     pub fn new(service: Arc<Service>, caller: &str) -> Self {
-        Self { service, caller: caller.to_owned() }
+        Self { service, caller: caller.to_owned(), disorder: None }
+    }
+
+    /// The same bucket, listed in another order each time, as a file system lists.
+    #[must_use]
+    pub fn unordered(self, strike: &Strike) -> Self {
+        Self { disorder: Some(Disorder { salt: strike.choice, fault: strike.key.clone() }), ..self }
     }
 
     pub fn service(&self) -> &Arc<Service> {
@@ -75,15 +93,15 @@ impl ObjectStore for SimObjectStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        listing::list(self.service.clone(), self.caller.clone(), prefix.cloned(), None)
+        listing::list(self, prefix.cloned(), None)
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        listing::list(self.service.clone(), self.caller.clone(), prefix.cloned(), Some(offset.to_string()))
+        listing::list(self, prefix.cloned(), Some(offset.to_string()))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        listing::list_with_delimiter(self.service.clone(), self.caller.clone(), prefix.cloned()).await
+        listing::list_with_delimiter(self, prefix.cloned()).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

@@ -16,6 +16,14 @@ pub fn check(daemon: &str, stats: &serde_json::Value, slack: u64) -> Verdict {
             _ => return no("O7", format!("{daemon}: STATS has no {held} and {limit}")),
         }
     }
+    journal(daemon, stats)?;
+    if let (Some(held), Some(limit)) = (number("/index/peer_hint_bytes"), number("/index/peer_hint_bytes_max")) {
+        if held > limit {
+            return no("O7", format!("{daemon}: hints of other nodes take {held} bytes, over the budget of {limit}"));
+        }
+    } else {
+        return no("O7", format!("{daemon}: STATS says nothing of the hints of other nodes"));
+    }
     let own = stats.get("object").into_iter();
     let namespaces = stats.pointer("/object/namespaces").and_then(serde_json::Value::as_array).into_iter().flatten();
     for account in own.chain(namespaces) {
@@ -26,6 +34,28 @@ pub fn check(daemon: &str, stats: &serde_json::Value, slack: u64) -> Verdict {
         if budget > 0 && held > budget.saturating_add(slack) {
             return no("O7", format!("{daemon}: {held} bytes in the object tier, over {budget} and {slack} besides"));
         }
+    }
+    Ok(())
+}
+
+/// What makes the journal smaller in the end is taken however full it is: a record that says that an upload is done, or a
+/// delete, for each put that was let in, and the beginning of each segment. They take less than this share of the limit.
+const SETTLING_SHARE: u64 = 8;
+
+/// A node without a journal has none to judge.
+fn journal(daemon: &str, stats: &serde_json::Value) -> Verdict {
+    let Some(journal) = stats.get("journal").filter(|journal| !journal.is_null()) else { return Ok(()) };
+    let number = |name: &str| journal.get(name).and_then(serde_json::Value::as_u64);
+    let (Some(disk), Some(backlog), Some(limit)) =
+        (number("disk_bytes"), number("backlog_bytes"), number("disk_bytes_max"))
+    else {
+        return no("O7", format!("{daemon}: STATS says nothing of the journal's bytes: {journal}"));
+    };
+    if disk > limit.saturating_add(limit / SETTLING_SHARE) {
+        return no("O7", format!("{daemon}: {disk} bytes in the journal, over {limit} and an eighth of it"));
+    }
+    if backlog > disk {
+        return no("O7", format!("{daemon}: {backlog} bytes of the backlog, in a journal of {disk}"));
     }
     Ok(())
 }

@@ -15,6 +15,8 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub name: String,
+    /// How it is found again: its name, or where it was named by its file, that file.
+    pub called: String,
     pub workload: Workload,
     /// Store nodes; drawn by the seed where the plan leaves it open.
     pub nodes: Option<u32>,
@@ -190,6 +192,13 @@ impl Plan {
 
     /// A plan without faults.
     pub fn calm(workload: Workload) -> Self {
-        Self { name: "calm".to_owned(), workload, nodes: None, conditional_writes: true, faults: Vec::new() }
+        Self {
+            name: "calm".to_owned(),
+            called: "calm".to_owned(),
+            workload,
+            nodes: None,
+            conditional_writes: true,
+            faults: Vec::new(),
+        }
     }
 }

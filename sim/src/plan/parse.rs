@@ -119,7 +119,8 @@ fn build(raw: File) -> Result<Plan, Located> {
     }
     let faults = raw.fault.iter().map(fault).collect::<Result<_, _>>()?;
     let conditional_writes = raw.plan.conditional_writes.unwrap_or(true);
-    Ok(Plan { name: name.into_inner(), workload, nodes, conditional_writes, faults })
+    let name = name.into_inner();
+    Ok(Plan { called: name.clone(), name, workload, nodes, conditional_writes, faults })
 }
 
 fn fault(spanned: &Spanned<Fault>) -> Result<FaultSpec, Located> {

@@ -74,13 +74,13 @@ pub fn execute(seed: u64, plan: &Plan, options: Options) -> (Report, Vec<String>
         let executor = executor(seed);
         if Some(random_state_mark()) != expected || expected == other {
             let what = "std's RandomState is not seeded: the run would depend on more than its seed".to_owned();
-            return (Report::crashed(seed, &thread_plan.name, what), Vec::new());
+            return (Report::crashed(seed, &thread_plan.called, what), Vec::new());
         }
         in_thread(&executor, seed, thread_plan, path, options)
     });
     outcome.unwrap_or_else(|_| {
         let what = last_panic().lock().take().unwrap_or_else(|| "the run's thread ended without a word".to_owned());
-        (Report::crashed(seed, &plan.name, what), Vec::new())
+        (Report::crashed(seed, &plan.called, what), Vec::new())
     })
 }
 
@@ -91,7 +91,7 @@ fn in_thread(
     scratch: std::path::PathBuf,
     options: Options,
 ) -> (Report, Vec<String>) {
-    let name = plan.name.clone();
+    let (name, called) = (plan.name.clone(), plan.called.clone());
     let (run, inbox) = Run::new(seed, plan, options.keep_trace);
     let inner = run.clone();
     let simulated = executor.block_on(async move {
@@ -110,6 +110,7 @@ fn in_thread(
     let report = Report {
         seed,
         plan: name,
+        called,
         tail: if verdict.is_green() { Vec::new() } else { trace.tail() },
         verdict,
         trace_hash: trace.hash(),

@@ -47,6 +47,8 @@ impl fmt::Display for Verdict {
 pub struct Report {
     pub seed: u64,
     pub plan: String,
+    /// How the plan is found again.
+    pub called: String,
     #[serde(flatten)]
     pub verdict: Verdict,
     pub trace_hash: String,
@@ -69,6 +71,7 @@ impl Report {
         Self {
             seed,
             plan: plan.to_owned(),
+            called: plan.to_owned(),
             verdict: Verdict::Crash { what },
             trace_hash: String::new(),
             trace_events: 0,

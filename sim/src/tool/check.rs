@@ -1,6 +1,6 @@
 //! Is a run decided by its seed alone? Each seed runs in two fresh processes, and their traces must be equal.
 
-use super::{End, plans};
+use super::{End, again, plans, quoted};
 use std::process::{Command, Stdio};
 
 /// Events of a run that did something.
@@ -28,13 +28,15 @@ pub fn run(seeds: u64, names: &[String], base: Option<String>, planted: bool) ->
         if let Some(difference) = difference(&one, &two) {
             different += 1;
             println!("seed {seed}, plan {name}: two processes, two runs\n{difference}");
-            println!("    cargo sim check-determinism --seeds {seeds} --plan {name} --base {base}");
+            println!(
+                "    cargo sim check-determinism --seeds {seeds} --plan {} --base {}",
+                quoted(name),
+                quoted(&base)
+            );
         } else if !green || trace(&one).count() < EVENTS_MIN {
             // Two equal crashes prove nothing.
             red += 1;
-            println!(
-                "seed {seed}, plan {name}: both runs are red, or say nothing\n    cargo sim run --seed {seed} --plan {name}"
-            );
+            println!("seed {seed}, plan {name}: both runs are red, or say nothing\n    {}", again(seed, name));
         } else {
             println!("seed {seed}, plan {name}: {} equal events", trace(&one).count());
         }

@@ -167,7 +167,21 @@ impl End {
 
 /// A line that can be pasted to see the run again.
 fn replay_line(report: &Report) -> String {
-    format!("cargo sim run --seed {} --plan {}", report.seed, report.plan)
+    again(report.seed, &report.called)
+}
+
+fn again(seed: u64, plan: &str) -> String {
+    format!("cargo sim run --seed {seed} --plan {}", quoted(plan))
+}
+
+/// One word of a shell.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 pub fn main() -> ExitCode {
@@ -206,4 +220,30 @@ fn run(seed: u64, plan: &str, trace: bool, planted_nondeterminism: bool) -> anyh
     }
     println!("{}", table::one(&report));
     Ok(End::from(&report.verdict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_repeated_by_the_plan_that_it_was_called_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("it's mine.toml");
+        std::fs::write(&file, "[plan]\nname = \"calm\"\nworkload = \"engines\"\n").unwrap();
+        let called = file.display().to_string();
+        let plan = plans::find(&called).unwrap();
+        assert_eq!((plan.name.as_str(), plan.called.as_str()), ("calm", called.as_str()));
+        let report = Report::crashed(7, &plan.called, "a test".to_owned());
+        let words = format!("set -- {}; printf '%s\\n' \"$@\"", replay_line(&report));
+        let shell = std::process::Command::new("sh").args(["-c", &words]).output().unwrap();
+        let said = String::from_utf8(shell.stdout).unwrap();
+        assert_eq!(said.lines().collect::<Vec<_>>(), ["cargo", "sim", "run", "--seed", "7", "--plan", called.as_str()]);
+
+        let report = Report::crashed(7, &plans::find("swarm").unwrap().called, "a test".to_owned());
+        assert_eq!(replay_line(&report), "cargo sim run --seed 7 --plan swarm");
+        // A run says it of itself.
+        let (report, _) = crate::run::execute(7, &plan, crate::run::Options::default());
+        assert_eq!((report.plan.as_str(), report.called.as_str()), ("calm", called.as_str()));
+    }
 }

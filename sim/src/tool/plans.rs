@@ -17,7 +17,7 @@ pub fn find(name: &str) -> anyhow::Result<Plan> {
     } else {
         folder().join(format!("{name}.toml"))
     };
-    Ok(Plan::load(&file)?)
+    Ok(Plan { called: name.to_owned(), ..Plan::load(&file)? })
 }
 
 /// The named plans; all of them where none is named. Sorted by name.

@@ -3,14 +3,16 @@
 use super::door::Call;
 use super::ledger::Audited;
 use super::{Shared, journal, recover};
+use crate::faults::FaultKind;
 use crate::network::{End, Link};
+use crate::object_store::SimObjectStore;
 use crate::run::Life;
 use crate::world::SimWorld;
 use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
 use bettong_core::service::handler::StoreService;
 use bettong_core::store::OpenError;
 use bettong_core::world::World;
-use bettong_core::{Deadline, Fate, Peer, Rights, Service, Store, StoreParts};
+use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreParts};
 use bettong_wire::memory::HeapMemory;
 use bettong_wire::{ErrorKind, Payload, Response, ServiceError};
 use futures::future::{Either, select};
@@ -94,7 +96,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
         life.world.spawn(answer(service.clone(), peer.clone(), call));
     }
     let why = match &*fate.borrow() {
-        Some(Fate::Fenced(why)) => why.clone(),
+        Some(fate) => fate.to_string(),
         None => "ended".to_owned(),
     };
     run.trace(&life.node, format_args!("closes its door: {why}"));
@@ -159,13 +161,16 @@ async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<SimWo
     };
     let config = setup.store_config(node_id);
     let memory = Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max));
+    let disorder = run.fault_event(&life.node, FaultKind::ObjectUnorderedList);
+    let objects = life.store.clone();
+    let objects = disorder.iter().fold(objects, SimObjectStore::unordered);
     let parts = StoreParts {
-        objects: Arc::new(life.store.clone()),
+        objects: Arc::new(objects),
         local_index: life.files.clone().map(|files| Arc::new(files) as Arc<dyn ObjectStore>),
         memory,
         disk: setup.disk_config(&life.cache_dir),
         conditional_update: true,
-        ordered_listing: true,
+        ordered_listing: disorder.is_none(),
     };
     Box::pin(Store::open(life.world.clone(), config, parts)).await
 }

@@ -85,6 +85,7 @@ pub struct Setup {
     /// How much of what is to be kept is journaled first.
     pub journal_share: f64,
     journal_segment_bytes: u64,
+    journal_bytes: u64,
     journal_batch_bytes: u64,
     /// So many values are so short that they do not say whose they are.
     pub nameless_share: f64,
@@ -102,6 +103,9 @@ pub struct Setup {
     disk_bytes: u64,
     region_bytes: u64,
     disk_open: Duration,
+    /// Names of a page of a listing, and of a walk over a bucket that lists in no order.
+    object_page: usize,
+    object_walk_page: usize,
     compression: Algorithm,
     pack_below: u64,
     pack_bytes: u64,
@@ -158,6 +162,7 @@ impl Setup {
         // A stream of its own: what is drawn above stays as it is.
         let mut more = Stream::new(seed, "setup/more");
         let journal_share = [0.0, 0.4, 0.9].get(random.below(3) as usize).copied().unwrap_or(0.0);
+        let mut pages = Stream::new(seed, "pages");
         // Region and buffer bound what the disk tier takes: mostly everything, sometimes not the largest.
         let region_bytes = 64 << 10 << random.below(2);
         let mut upkeep = Stream::new(seed, "upkeep");
@@ -180,6 +185,7 @@ impl Setup {
                 _ => journal_share,
             },
             journal_segment_bytes: 4096 << random.below(6),
+            journal_bytes: journal_bytes(len_max, &mut Stream::new(seed, "journal-bytes")),
             // Often so little that a put of several blocks fills several batches.
             journal_batch_bytes: *more.pick(&[16 << 20, len_max, 512]).unwrap_or(&512),
             nameless_share: *more.pick(&[0.0, 0.05, 0.2]).unwrap_or(&0.05),
@@ -199,6 +205,8 @@ impl Setup {
             region_bytes,
             disk_open: Duration::from_millis(Stream::new(seed, "disk-open").within(200..10_000)),
             compression: *random.pick(&[Algorithm::None, Algorithm::Zstd, Algorithm::Lz4]).unwrap_or(&Algorithm::None),
+            object_page: 1 << pages.within(2..11),
+            object_walk_page: 1 << pages.within(2..11),
             pack_below,
             pack_bytes: pack_below.max(4096 << packing.below(6)),
             attempts: 2 + random.below(4) as u32,
@@ -245,11 +253,14 @@ impl Setup {
             commit_batch_max: self.commit_batch,
             peer_refresh: self.peer_refresh,
             scrub_grace: self.scrub_grace,
+            journal_bytes_max: self.journal_bytes,
             journal_segment_bytes: self.journal_segment_bytes,
             journal_batch_bytes: self.journal_batch_bytes,
             object_bytes_max: self.budgets.object_bytes,
             namespace_bytes_max: self.budgets.namespace_bytes,
             evict_batch_max: self.budgets.evict_batch,
+            object_page_max: self.object_page,
+            object_walk_page: self.object_walk_page,
             expiry_walk_every: self.expiry_patience / 8,
             expiry_patience: self.expiry_patience,
             signal_bytes_max: self.budgets.signal_bytes,
@@ -294,6 +305,13 @@ impl Setup {
             ..ModelIdentity::default()
         }
     }
+}
+
+/// Often so little that a bucket that is away for a while fills it. The largest save of a chain, at what the queue charges
+/// for a record, and two of the largest segments have room in each.
+fn journal_bytes(len_max: u64, random: &mut Stream) -> u64 {
+    let least = ((len_max + 4096) * 16).max(256 << 10);
+    if random.chance(0.5) { least + random.below(least / 2) } else { 4 << 30 }
 }
 
 fn weights(plan: &Plan, random: &mut Stream) -> Vec<(Action, u64)> {

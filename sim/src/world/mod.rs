@@ -16,9 +16,9 @@ use bettong_core::world::{Clock, World};
 use madsim::runtime::NodeHandle;
 use parking_lot::Mutex;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 /// The world as one life of one node sees it. Dies with the life; disk and wall clock outlive it.
 #[derive(Clone)]
@@ -86,6 +86,27 @@ impl SimWorld {
         .await
     }
 
+    /// Runs `future` where a turn of it may come late.
+    async fn giving_way<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let mut late: Option<Pin<Box<madsim::time::Sleep>>> = None;
+        std::future::poll_fn(|cx| {
+            if late.is_none()
+                && !self.inner.aside
+                && let Some(strike) = self.inner.run.fault_event(&self.inner.node, FaultKind::BackgroundSlow)
+            {
+                self.inner.run.fault_changed(&strike.key);
+                late = Some(Box::pin(madsim::time::sleep(strike.delay)));
+            }
+            if let Some(sleep) = &mut late {
+                ready!(sleep.as_mut().poll(cx));
+                late = None;
+            }
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
     pub fn run(&self) -> &Run {
         &self.inner.run
     }
@@ -115,6 +136,11 @@ impl World for SimWorld {
         // A detached task: madsim ends it with the node.
         let world = self.clone();
         drop(self.inner.handle.spawn(async move { world.step_by_step(future).await }));
+    }
+
+    fn spawn_behind(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let world = self.clone();
+        self.spawn(async move { world.giving_way(future).await });
     }
 
     fn enter<F: Future + Send>(&self, future: F) -> impl Future<Output = F::Output> + Send {

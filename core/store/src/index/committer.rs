@@ -1,12 +1,14 @@
 //! The one committer of a node: hands index changes to SlateDB in groups, then to the map, in one order.
 
 use super::db::IndexHome;
+use super::error::IndexError;
 use super::rows::{
     ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Inheritance, InheritanceRow, Mark, PackRow, QuarantineRow, STATE_KEY,
     StateRow, ValueKey, ValueRow,
 };
 use crate::observe::{Point, State};
 use crate::race::timeout;
+use crate::vital::{self, End};
 use crate::world::{Clock, World};
 use bettong_wire::PutId;
 use object_store::path::Path;
@@ -54,6 +56,9 @@ pub trait Visible: Send + Sync + 'static {
 
     /// A newer life of this node exists: nothing is served from now on.
     fn fenced(&self, why: &str);
+
+    /// A task of the store has panicked: nothing is served from now on.
+    fn broken(&self, task: &'static str);
 }
 
 /// Tells whether this process is still the node's newest life.
@@ -72,10 +77,19 @@ pub enum CommitError {
     QueueFull { waiting: usize, limit: usize },
     /// They are not in the index and never will be.
     #[error("the index did not take the change: {0}")]
-    Failed(String),
+    Failed(IndexError),
     /// The process is fenced or closing: whether they are in the index is not known.
     #[error("the index is closed: {0}")]
     Closed(String),
+}
+
+impl From<CommitError> for IndexError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Failed(error) => error,
+            CommitError::QueueFull { .. } | CommitError::Closed(_) => Self::Closed(error.to_string()),
+        }
+    }
 }
 
 struct Submission {
@@ -124,13 +138,13 @@ impl CommitQueue {
 impl CommitQueue {
     fn send(&self, submission: Submission) -> Result<(), CommitError> {
         let sender = self.sender.lock();
-        let closed = || CommitError::Closed("the store is closing".to_owned());
-        match sender.as_ref().ok_or_else(closed)?.try_send(submission) {
+        let closed = |why: &str| CommitError::Closed(why.to_owned());
+        match sender.as_ref().ok_or_else(|| closed("the store is closing"))?.try_send(submission) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 Err(CommitError::QueueFull { waiting: self.limit, limit: self.limit })
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(closed()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(closed("the committer ended")),
         }
     }
 
@@ -195,9 +209,11 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
         let (limit, closing, trouble) = (self.limits.queue_max, self.closing.clone(), self.trouble.clone());
         let queue = CommitQueue { sender, coming: coming.clone(), limit, closing, trouble };
         let (ended, end) = oneshot::channel();
-        let world = self.home.world.clone();
-        world.spawn(async move {
-            self.run(receiver, coming).await;
+        let (world, visible) = (self.home.world.clone(), self.visible.clone());
+        world.clone().spawn(async move {
+            if vital::run(&world, self.run(receiver, coming)).await == End::Panicked {
+                visible.broken("the committer of the index");
+            }
             let _ = ended.send(());
         });
         (queue, end)
@@ -257,7 +273,7 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
 
     async fn commit(&mut self, group: &[Submission]) -> Result<(), CommitError> {
         let changes: Vec<&IndexChange> = group.iter().flat_map(|submission| &submission.changes).collect();
-        let mut last = String::new();
+        let mut last = IndexError::Closed("no attempt was made".to_owned());
         for _ in 0..GROUP_ATTEMPTS_MAX {
             self.home.world.at(Point::BeforeIndexWrite).await;
             let sequence = self.next_sequence;
@@ -266,9 +282,9 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
             let durable = match self.write(batch).await {
                 Ok(()) => true,
                 Err(error) => {
-                    last = error.to_string();
-                    tracing::warn!(error = last, "an index write failed; re-opening the index");
-                    self.reopen(sequence, &last).await?
+                    tracing::warn!(%error, "an index write failed; re-opening the index");
+                    last = error.into();
+                    self.reopen(sequence, &last.to_string()).await?
                 }
             };
             if durable {

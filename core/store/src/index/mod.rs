@@ -3,10 +3,12 @@
 pub mod committer;
 pub mod db;
 pub mod entry;
+pub mod error;
 pub mod map;
 mod numbers;
 mod outward;
 pub mod rows;
 
 pub use entry::{Entry, InPack, NodeNum};
+pub use error::IndexError;
 pub use map::IndexMap;

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// What the file `low-water` holds.
-#[derive(Serialize, Deserialize)]
-struct LowWaterRecord {
+#[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
+pub(crate) struct LowWaterRecord {
     /// The first segment that is not dead.
     segment: u64,
 }

@@ -19,7 +19,7 @@ mod config;
 mod cursor;
 mod error;
 mod header;
-mod low_water;
+pub(crate) mod low_water;
 mod names;
 mod newest;
 mod queue;
@@ -47,6 +47,7 @@ pub use state::{Backlog, JournalState, Pending, PendingPut, Place};
 pub use stats::JournalStats;
 
 use crate::race::timeout;
+use crate::vital::End;
 use crate::world::{Clock, Disk, DiskError, Mono, World};
 use bettong_wire::PutId;
 use bytes::Bytes;
@@ -191,6 +192,11 @@ impl<W: World> Journal<W> {
     /// Numbers of this process, since the journal was opened, and of the journal now.
     pub fn stats(&self) -> JournalStats {
         self.shared.stats()
+    }
+
+    /// Waits until the writer has ended; says how.
+    pub(crate) async fn end(&self) -> End {
+        self.shared.end().await
     }
 
     /// Takes no more appends, writes what waits and a mark, and ends. Says what is not in the object store yet.

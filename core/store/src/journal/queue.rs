@@ -69,7 +69,16 @@ pub(super) struct Queue {
     /// Of what waits.
     pub(super) cost: u64,
     pub(super) records: u64,
+    /// Of what the writer has taken and not yet answered.
+    pub(super) taken: Taken,
     pub(super) closed: bool,
+}
+
+/// What is between the queue and the files.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Taken {
+    pub(super) cost: u64,
+    pub(super) records: u64,
 }
 
 impl Submission {

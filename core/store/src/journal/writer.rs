@@ -9,7 +9,7 @@ use super::config::JournalConfig;
 use super::error::{AppendError, OpenError};
 use super::header::BATCH_COUNT_MAX;
 use super::newest::Newest;
-use super::queue::{Appended, Entry, Queue, Submission, Ticket, Waiting, batch_bytes};
+use super::queue::{Appended, Entry, Queue, Submission, Taken, Ticket, Waiting, batch_bytes};
 use super::record::Record;
 use super::recovery::{Cut, Found, Recovered};
 use super::state::{JournalState, Place};
@@ -17,6 +17,7 @@ use super::stats::JournalStats;
 use super::{low_water, names, reserve};
 use crate::observe::{Point, State};
 use crate::race::timeout;
+use crate::vital::{self, End};
 use crate::world::{Clock, Disk, DiskError, Mono, World};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -49,7 +50,8 @@ pub(super) struct Shared<W: World> {
     starved: Mutex<Option<DiskError>>,
     /// The durable low-water mark.
     low_water: tokio::sync::Mutex<u64>,
-    ended: tokio::sync::watch::Receiver<bool>,
+    /// How the writer ended, if it has.
+    ended: tokio::sync::watch::Receiver<Option<End>>,
 }
 
 /// What is synced.
@@ -126,7 +128,7 @@ pub(super) async fn start<W: World>(
     for number in recovered.dead.iter().copied() {
         low_water::remove(world.disk(), &path(number)).await?;
     }
-    let (end, ended) = tokio::sync::watch::channel(false);
+    let (end, ended) = tokio::sync::watch::channel(None);
     let synced_through = recovered.end - 1;
     let ledger = Ledger { state, synced_through, files, current: low, counts: JournalStats::default() };
     let shared = Arc::new(Shared {
@@ -165,10 +167,11 @@ pub(super) async fn start<W: World>(
         writer.begin_segment().await?;
     }
     writer.take_reserve().await;
-    let world = shared.world.clone();
-    world.spawn(async move {
-        writer.run().await;
-        let _ = end.send(true);
+    let served = shared.clone();
+    shared.world.spawn(async move {
+        let how = vital::run(&served.world, writer.run()).await;
+        served.forsake();
+        let _ = end.send(Some(how));
     });
     Ok((recovered, shared))
 }
@@ -216,12 +219,12 @@ impl<W: World> Shared<W> {
         let (bytes, records) = (ledger.files.values().sum::<u64>(), ledger.state.records());
         drop(ledger);
         let limit = self.config.bytes_max;
-        if bytes + queue.cost + submission.cost > limit {
+        if bytes + queue.taken.cost + queue.cost + submission.cost > limit {
             let what = format!("{bytes} bytes wait to be uploaded");
             return Some(AppendError::Busy { what, limit, retry_after_ms: RETRY_BACKLOG_MS });
         }
         let limit = self.config.records_max;
-        if records + queue.records + submission.records > limit {
+        if records + queue.taken.records + queue.records + submission.records > limit {
             let what = format!("{records} records wait to be uploaded");
             return Some(AppendError::Busy { what, limit, retry_after_ms: RETRY_BACKLOG_MS });
         }
@@ -253,6 +256,31 @@ impl<W: World> Shared<W> {
         let limit = self.config.queue_bytes_max;
         let what = format!("{waited} appends wait to be written");
         Err(AppendError::Busy { what, limit, retry_after_ms: RETRY_QUEUE_MS })
+    }
+
+    /// What the writer took of these is in the files, or will never be.
+    fn answered(&self, finished: &[Waiting]) {
+        let mut queue = self.queue.lock();
+        for Waiting { submission, .. } in finished {
+            queue.taken.cost -= submission.cost;
+            queue.taken.records -= submission.records;
+        }
+    }
+
+    /// Nobody writes any more: who waits is told so.
+    fn forsake(&self) {
+        let mut queue = self.queue.lock();
+        (queue.closed, queue.cost, queue.records, queue.taken) = (true, 0, 0, Taken::default());
+        queue.waiting.clear();
+        drop(queue);
+        self.room.notify_waiters();
+    }
+
+    /// Waits for the writer's end.
+    pub(super) async fn end(&self) -> End {
+        let mut ended = self.ended.clone();
+        // Where nobody is left who could say so, the runtime shuts down.
+        ended.wait_for(Option::is_some).await.ok().and_then(|end| *end).unwrap_or(End::Done)
     }
 
     fn count(&self, change: impl FnOnce(&mut JournalStats)) {
@@ -340,8 +368,7 @@ impl<W: World> Shared<W> {
         self.queue.lock().closed = true;
         self.wake.notify_one();
         self.room.notify_waiters();
-        let mut ended = self.ended.clone();
-        timeout(&self.world, bound, ended.wait_for(|ended| *ended)).await.is_some()
+        timeout(&self.world, bound, self.end()).await.is_some()
     }
 }
 
@@ -444,6 +471,8 @@ impl<W: World> Writer<W> {
             if fresh {
                 queue.cost -= waiting.submission.cost;
                 queue.records -= waiting.submission.records;
+                queue.taken.cost += waiting.submission.cost;
+                queue.taken.records += waiting.submission.records;
                 if waiting.submission.grouped {
                     self.groups += 1;
                     waiting.submission.name_group(self.groups);
@@ -484,6 +513,7 @@ impl<W: World> Writer<W> {
             finished.extend(self.begun.take());
             self.shared.starve(&error, finished.iter().any(|waiting| waiting.submission.grows)).await;
             self.shared.ledger.lock().state.abandon_groups();
+            self.shared.answered(&finished);
             for waiting in finished.into_iter().chain(self.refuse_waiting()) {
                 let _ = waiting.done.send(Err(AppendError::Disk(error.clone())));
             }
@@ -502,6 +532,7 @@ impl<W: World> Writer<W> {
                     counts.syncs += 1;
                 });
                 self.shared.world.at(Point::BeforeJournalAcknowledge).await;
+                self.shared.answered(&finished);
                 if let Some(begun) = &mut self.begun {
                     begun.submission.numbered(first);
                 }
@@ -514,6 +545,7 @@ impl<W: World> Writer<W> {
                 finished.extend(self.begun.take());
                 self.shared.starve(&error, finished.iter().any(|waiting| waiting.submission.grows)).await;
                 self.shared.ledger.lock().state.abandon_groups();
+                self.shared.answered(&finished);
                 for waiting in finished {
                     let _ = waiting.done.send(Err(AppendError::Unknown(error.to_string())));
                 }

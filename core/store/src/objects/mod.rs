@@ -39,8 +39,6 @@ pub enum ObjectError {
     TooLong { got: u64, limit: u64 },
 }
 
-/// Names that one walk over an unordered object store gathers: some 20 MB of memory.
-const WALK_PAGE: usize = 65_536;
 /// A request that carries bytes gets so much more time for them: a slow link is not a dead one. Bytes a second.
 const BYTES_A_SECOND_MIN: u64 = 2 << 20;
 
@@ -71,6 +69,8 @@ pub struct Objects<W: World> {
     backoff: Duration,
     /// Whether listings come in the order of names, as every cloud store's do and a file system's do not.
     ordered_listing: bool,
+    page_max: usize,
+    walk_page: usize,
 }
 
 impl<W: World> Objects<W> {
@@ -83,6 +83,8 @@ impl<W: World> Objects<W> {
     ) -> Self {
         Self {
             ordered_listing,
+            page_max: config.object_page_max,
+            walk_page: config.object_walk_page,
             world,
             store,
             counts,
@@ -183,7 +185,7 @@ impl<W: World> Objects<W> {
     /// The objects under `prefix` whose names sort after `offset`, ascending by name: a page of `limit`, or a larger one
     /// where each page costs a walk over everything. `more` says whether the listing went on.
     pub async fn list(&self, prefix: &Path, offset: Option<&Path>, limit: usize) -> Result<Page, ObjectError> {
-        let limit = if self.ordered_listing { limit } else { limit.max(WALK_PAGE) };
+        let limit = if self.ordered_listing { limit } else { limit.max(self.walk_page) };
         // A long listing may take long, as long as it moves: the time-out is for each object.
         let mut objects = self
             .attempt_within(Urgency::Ask, Duration::MAX, || async {
@@ -208,6 +210,11 @@ impl<W: World> Objects<W> {
             .await?;
         objects.sorted.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(Page { more: objects.dropped, objects: objects.sorted })
+    }
+
+    /// As `list`, for whoever comes again for what is behind: at most `limit` names, or fewer.
+    pub async fn page(&self, prefix: &Path, offset: Option<&Path>, limit: usize) -> Result<Page, ObjectError> {
+        self.list(prefix, offset, limit.min(self.page_max)).await
     }
 
     /// The names of the folders directly under `prefix`.

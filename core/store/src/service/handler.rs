@@ -4,7 +4,7 @@ use super::half_sent::HalfSent;
 use super::{Deadline, OpenNamespace, Peer, Service};
 use crate::index::Entry;
 use crate::keys::{Key, NsNum};
-use crate::store::{Fate, Patience, PutSpec, ReadOutcome, Slice, Store};
+use crate::store::{Patience, PutSpec, ReadOutcome, Slice, Store};
 use crate::world::{Mono, World};
 use bettong_wire::limits::{BATCH_ITEMS_MAX, FRAME_BYTES_MAX, LOOKUP_HASHES_MAX, OPEN_NAMESPACES_MAX};
 use bettong_wire::request::{
@@ -53,10 +53,10 @@ impl<W: World> StoreService<W> {
 
     async fn answer(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Answered {
         check_body(&request, &body)?;
-        if let Some(Fate::Fenced(why)) = self.store.ended()
+        if let Some(fate) = self.store.ended()
             && !matches!(request, Request::Ping | Request::Stats | Request::Close { .. } | Request::Cancel { .. })
         {
-            return Err(ServiceError::new(ErrorKind::Unavailable, format!("this node has ended: {why}")));
+            return Err(ServiceError::new(ErrorKind::Unavailable, format!("this node has ended: {fate}")));
         }
         match request {
             Request::Ping => Ok(Response::ok(Answer::Pong)),

@@ -1,6 +1,7 @@
 //! A journal that lacks what it held when the index was last written: damage, or a directory that was rolled back.
 
 use super::OpenError;
+use super::open::of_index;
 use crate::config::StoreConfig;
 use crate::index::db::IndexHome;
 use crate::index::rows::{STATE_KEY, StateRow};
@@ -32,12 +33,17 @@ pub(super) async fn refuse_at_risk<W: World>(
     names: &Names,
     home: &IndexHome<W>,
     read: &Read,
+    conditional_create: bool,
 ) -> Result<(), OpenError> {
     let puts = read.backlog().puts;
     if puts == 0 || objects.list(&names.index(&config.node_id), None, 1).await?.objects.is_empty() {
         return Ok(());
     }
-    let Some(last) = last_written(home, names, &config.node_id).await.map_err(OpenError::Index)? else { return Ok(()) };
+    let Some(last) =
+        last_written(home, names, &config.node_id).await.map_err(|error| of_index(conditional_create, error))?
+    else {
+        return Ok(());
+    };
     let lives = life::known(objects, names, &config.node_id).await?.lives;
     let end = read.recovered().end;
     if !lacks(read.state(), end, &last, &lives) || !life::read_directory(world, &config.node_id).await?.knows(last.life)
@@ -50,10 +56,13 @@ pub(super) async fn refuse_at_risk<W: World>(
 }
 
 /// What the index says of its last writing, where a daemon ever wrote it.
-async fn last_written<W: World>(home: &IndexHome<W>, names: &Names, node_id: &str) -> Result<Option<StateRow>, String> {
-    let reader = home.open_reader(names.index(node_id)).await.map_err(|error| error.to_string())?;
+async fn last_written<W: World>(
+    home: &IndexHome<W>,
+    names: &Names,
+    node_id: &str,
+) -> Result<Option<StateRow>, slatedb::Error> {
+    let reader = home.open_reader(names.index(node_id)).await?;
     let row = home.world.enter(reader.get(STATE_KEY)).await;
     let _ = home.world.enter(reader.close()).await;
-    let row = row.map_err(|error| error.to_string())?;
-    Ok(row.as_deref().and_then(StateRow::decode).filter(|state| state.life != 0))
+    Ok(row?.as_deref().and_then(StateRow::decode).filter(|state| state.life != 0))
 }

@@ -1,11 +1,11 @@
 //! Filling the map at a start from the index, in one scan.
 
 use super::shared::Shared;
-use crate::index::NodeNum;
 use crate::index::rows::{
     ChangeBatch, DeadRow, FORMAT, FORMAT_KEY, Inheritance, InheritanceRow, PackRow, QuarantineRow, STATE_KEY, StateRow,
     ValueKey, ValueRow,
 };
+use crate::index::{IndexError, NodeNum};
 use crate::observe::Point;
 use crate::world::World;
 use bettong_wire::PutId;
@@ -28,20 +28,19 @@ pub(super) struct Found {
 }
 
 /// Reads the whole index into the map.
-pub(super) async fn from_index<W: World>(shared: &Shared<W>, db: &Db) -> Result<Found, String> {
+pub(super) async fn from_index<W: World>(shared: &Shared<W>, db: &Db) -> Result<Found, IndexError> {
     let mut found = Found { complete: false, state: None, records: Vec::new() };
     let mut quarantined: BTreeSet<PutId> = BTreeSet::new();
     let options = ScanOptions { read_ahead_bytes: READ_AHEAD_BYTES, max_fetch_tasks: 2, ..ScanOptions::default() };
     let world = &shared.world;
-    let mut rows =
-        world.enter(Box::pin(db.scan_with_options(.., &options))).await.map_err(|error| error.to_string())?;
+    let mut rows = world.enter(Box::pin(db.scan_with_options(.., &options))).await?;
     let mut read = 0;
-    while let Some(row) = world.enter(rows.next()).await.map_err(|error| error.to_string())? {
+    while let Some(row) = world.enter(rows.next()).await? {
         read += 1;
         if read % ROWS_A_STEP == 0 {
             world.at(Point::DuringBootstrap).await;
         }
-        let damaged = || format!("row {:02x?} is damaged", &row.key[..row.key.len().min(80)]);
+        let damaged = || IndexError::Stored(format!("row {:02x?} is damaged", &row.key[..row.key.len().min(80)]));
         match row.key.first() {
             Some(b'c') => {
                 let sequence = ChangeBatch::sequence(&row.key).ok_or_else(damaged)?;
@@ -61,7 +60,8 @@ pub(super) async fn from_index<W: World>(shared: &Shared<W>, db: &Db) -> Result<
                 let bytes = row.value.as_ref().try_into().map_err(|_| damaged())?;
                 let format = u32::from_le_bytes(bytes);
                 if format > FORMAT {
-                    return Err(format!("it is in format {format}, this release reads up to {FORMAT}"));
+                    let text = format!("it is in format {format}, this release reads up to {FORMAT}");
+                    return Err(IndexError::Stored(text));
                 }
                 found.complete = true;
             }
@@ -80,7 +80,7 @@ pub(super) async fn from_index<W: World>(shared: &Shared<W>, db: &Db) -> Result<
                 let mut row = ValueRow::decode(&row.value, key.kind, NodeNum::SELF).ok_or_else(damaged)?;
                 row.entry.quarantined = quarantined.contains(&row.entry.put_id);
                 let namespace = key.namespace;
-                let key = shared.key(&key).ok_or_else(|| "it names too many namespaces".to_owned())?;
+                let key = shared.key(&key).ok_or_else(too_many_namespaces)?;
                 if let Some(place) = row.entry.in_pack {
                     shared.packs.lock().enter(place.pack, namespace, row.entry.object_bytes());
                 }
@@ -90,4 +90,8 @@ pub(super) async fn from_index<W: World>(shared: &Shared<W>, db: &Db) -> Result<
         }
     }
     Ok(found)
+}
+
+fn too_many_namespaces() -> IndexError {
+    IndexError::Stored("it names too many namespaces".to_owned())
 }

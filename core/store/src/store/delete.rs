@@ -1,6 +1,7 @@
 //! Deleting by name, clearing tiers, and removing the objects of what is dead.
 
 use super::lives::Owner;
+use super::open::of_index;
 use super::shared::Owed;
 use super::{OpenError, Store};
 use crate::index::committer::IndexChange;
@@ -309,7 +310,7 @@ impl<W: World> Store<W> {
         let mut listed = BTreeSet::new();
         let mut failed = None;
         loop {
-            let Page { objects, more } = shared.objects.list(&prefix, after.as_ref(), PAGE).await?;
+            let Page { objects, more } = shared.objects.page(&prefix, after.as_ref(), PAGE).await?;
             after = objects.last().map(|object| object.location.clone());
             let named = objects.into_iter().filter_map(|object| {
                 let put_id = object.location.filename().and_then(PutId::parse)?;
@@ -366,7 +367,7 @@ impl<W: World> Store<W> {
         let dead = IndexChange::Dead { key, put_id, wall_ms: held.wall_ms, mark, pack };
         let coming = self.commits.announce();
         let committed = self.commits.commit(removed.into_iter().chain([dead]).collect(), coming).await;
-        committed.map_err(|error| OpenError::Index(error.to_string()))?;
+        committed.map_err(|error| of_index(shared.conditional_create, error))?;
         if shared.is_own_life(put_id.life) {
             self.remove_objects(vec![(key, put_id, mark)]);
         }

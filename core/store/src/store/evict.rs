@@ -39,7 +39,7 @@ impl<W: World> Store<W> {
     /// Starts what keeps the accounts; it ends with the store.
     pub(super) fn start_housekeeping(&self) {
         let store = self.clone();
-        self.shared.world.spawn(async move {
+        self.shared.spawn_vital("the keeper of the budgets", async move {
             let shared = &store.shared;
             while store.is_running() {
                 let used = store.collect_uses();

@@ -32,7 +32,7 @@ impl<W: World> Store<W> {
     /// Starts the walk; it ends with the store.
     pub(super) fn start_expiry(&self) {
         let store = self.clone();
-        self.shared.world.spawn(async move {
+        self.shared.spawn_vital("the walk for what is expired", async move {
             let mut watch = Watch::default();
             while store.is_running() {
                 store.watch_expired(&mut watch);

@@ -1,6 +1,6 @@
 //! What doors and operators ask of an open store besides its values.
 
-use super::Store;
+use super::{Fate, Store};
 use crate::keys::{NamespaceTable, NsNum};
 use crate::race::timeout;
 use crate::world::{Clock, Mono, World};
@@ -136,7 +136,7 @@ impl<W: World> Store<W> {
                 "life_ordinal": shared.life.ordinal,
                 "life": format!("{:016x}", shared.life.life),
                 "conditional_create": shared.conditional_create,
-                "fenced": shared.fate.borrow().is_some(),
+                "fenced": matches!(&*shared.fate.borrow(), Some(Fate::Fenced(_))),
             },
             "memory": {
                 "payload_bytes": shared.block_memory.bytes_in_use(),
@@ -155,6 +155,8 @@ impl<W: World> Store<W> {
                 "plain_keys": shared.plain.lock().len(),
                 "dead_marks": shared.dead.lock().len(),
                 "peer_hints": shared.map.foreign(),
+                "peer_hint_bytes": self.peer_hint_bytes(),
+                "peer_hint_bytes_max": shared.config.peer_hint_bytes,
                 "flights": shared.flights.len(),
                 "trouble": self.commits.trouble(),
             },

@@ -1,6 +1,6 @@
 //! Getting values: memory, then disk, then object, promoting upward. A hit is right or it is a miss with its reason.
 
-use super::{Fate, Store};
+use super::Store;
 use crate::index::committer::IndexChange;
 use crate::index::{Entry, InPack, NodeNum};
 use crate::journal::Pending;
@@ -150,7 +150,7 @@ impl<W: World> Store<W> {
 
     async fn read(&self, key: &Key, patience: Patience) -> ReadOutcome {
         let shared = &self.shared;
-        if matches!(&*shared.fate.borrow(), Some(Fate::Fenced(_))) {
+        if shared.fate.borrow().is_some() {
             return ReadOutcome::Miss(MissReason::TierDown);
         }
         let mut tried: Vec<Copied> = Vec::new();

@@ -241,7 +241,7 @@ impl<W: World> Store<W> {
         let mut newest = None;
         loop {
             let Page { objects, more } =
-                shared.objects.list(&shared.names.heads(id, name), after.as_ref(), PAGE).await?;
+                shared.objects.page(&shared.names.heads(id, name), after.as_ref(), PAGE).await?;
             newest = objects.iter().filter_map(|object| last_number(&object.location)).max().max(newest);
             after = objects.last().map(|object| object.location.clone());
             if !more {

@@ -8,6 +8,7 @@ use super::open::FormatRecord;
 use super::upkeep::read_hostile;
 use super::{RetiredRecord, list};
 use crate::index::rows::{Inheritance, InheritanceRow, QuarantineRow, StateRow};
+use crate::journal::low_water::LowWaterRecord;
 use crate::life::{LifeRecord, NodeRecord};
 use crate::record;
 use crate::tiers::disk::{DiskKey, DiskValue};
@@ -32,4 +33,11 @@ pub fn read(bytes: &[u8]) {
     let _ = (record::decode::<IdentityRecord>(&sealed), record::decode::<FormatRecord>(&sealed));
     let _ = (record::decode::<LifeRecord>(&sealed), record::decode::<NodeRecord>(&sealed));
     let _ = (record::decode::<RetiredRecord>(&sealed), record::decode::<Bond>(&sealed));
+    let _ = record::decode::<LowWaterRecord>(&sealed).map(|held| round_trip(&held));
+}
+
+/// What was read is written so that it is read again as the same.
+fn round_trip(held: &LowWaterRecord) {
+    let bytes = record::encode(held).unwrap_or_default();
+    assert_eq!(record::decode::<LowWaterRecord>(&bytes).as_ref(), Ok(held), "one mark, however it is spelled");
 }

@@ -1,7 +1,8 @@
 //! Filling the index from a listing of the bucket, when the index is gone or older than the bucket.
 
-use super::Store;
+use super::open::of_index;
 use super::shared::Shared;
+use super::{OpenError, Store};
 use crate::index::committer::{CommitError, IndexChange};
 use crate::index::rows::{PackRow, ValueKey, ValueRow};
 use crate::index::{Entry, InPack, NodeNum};
@@ -39,11 +40,12 @@ pub(super) enum ListingError {
     Commit(#[from] CommitError),
 }
 
-impl From<ListingError> for super::OpenError {
-    fn from(error: ListingError) -> Self {
-        match error {
-            ListingError::Objects(error) => Self::Objects(error),
-            ListingError::Commit(error) => Self::Index(error.to_string()),
+impl ListingError {
+    /// As an open says it.
+    pub fn of_open(self, conditional_create: bool) -> OpenError {
+        match self {
+            Self::Objects(error) => OpenError::Objects(error),
+            Self::Commit(error) => of_index(conditional_create, error),
         }
     }
 }
@@ -60,7 +62,7 @@ pub(super) async fn from_listing<W: World>(store: &Store<W>) -> Result<(), Listi
     let mut after = None;
     let mut listed = 0u64;
     loop {
-        let Page { objects, more } = shared.objects.list(&prefix, after.as_ref(), PAGE).await?;
+        let Page { objects, more } = shared.objects.page(&prefix, after.as_ref(), PAGE).await?;
         after = objects.last().map(|object| object.location.clone());
         listed += objects.len() as u64;
         let mut batch = Batch::default();

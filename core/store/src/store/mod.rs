@@ -69,4 +69,15 @@ impl<W: World> Clone for Store<W> {
 pub enum Fate {
     /// A newer life of this node id exists. A supervisor must not start this process again.
     Fenced(String),
+    /// A task without which it cannot work has panicked: this one. A new process may go on.
+    Broken(&'static str),
+}
+
+impl std::fmt::Display for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fenced(why) => f.write_str(why),
+            Self::Broken(task) => write!(f, "{task} has panicked, which is a defect"),
+        }
+    }
 }

@@ -194,7 +194,7 @@ impl<W: World> Store<W> {
         let shared = &self.shared;
         let mut after = None;
         loop {
-            let page = shared.objects.list(&shared.names.identities(id), after.as_ref(), PAGE).await;
+            let page = shared.objects.page(&shared.names.identities(id), after.as_ref(), PAGE).await;
             let page = page.map_err(unavailable)?;
             let last = page.objects.last().map(|object| object.location.clone()).or(after);
             if page.more {

@@ -8,9 +8,9 @@ use crate::config::StoreConfig;
 use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
 use crate::health::{Breaker, Estimates};
-use crate::index::IndexMap;
-use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession};
+use crate::index::committer::{CommitLimits, Committer, IndexChange, Succession, Visible};
 use crate::index::db::{Floor, IndexHome};
+use crate::index::{IndexError, IndexMap};
 use crate::journal::{self, Backlog, Journal, Recovered};
 use crate::keys::NamespaceTable;
 use crate::life::{self, Exclusive, Life, LifeError, LifeWatch};
@@ -25,6 +25,7 @@ use crate::stats::Stats;
 use crate::store::loads::Loads;
 use crate::tiers::disk::DiskConfig;
 use crate::tiers::memory::MemoryTier;
+use crate::vital::End;
 use crate::world::{Clock, Disk, DiskError, World};
 use bettong_wire::BlockMemory;
 use object_store::ObjectStore;
@@ -75,8 +76,12 @@ pub enum OpenError {
     Contended { other: String, claim: String },
     #[error(transparent)]
     Life(#[from] LifeError),
+    /// The index, where the object store keeps it.
     #[error("the index: {0}")]
-    Index(String),
+    Index(IndexError),
+    /// The index, where a local disk keeps it.
+    #[error("the index on the local disk: {0}")]
+    LocalIndex(IndexError),
     #[error("the disk tier: {0}")]
     Disk(String),
     #[error("the journal: {0}")]
@@ -96,6 +101,11 @@ pub enum OpenError {
          node id, with an empty data directory"
     )]
     Retired { node_id: String, by: String },
+}
+
+/// Without conditional creates the index is on the local disk.
+pub(super) fn of_index(conditional_create: bool, error: impl Into<IndexError>) -> OpenError {
+    if conditional_create { OpenError::Index(error.into()) } else { OpenError::LocalIndex(error.into()) }
 }
 
 /// What `{prefix}/format` holds.
@@ -146,7 +156,7 @@ impl<W: World> Store<W> {
         let conditional_update = parts.conditional_update && conditional_create;
         let home = IndexHome { world: world.clone(), store: index_store, floor: floor.clone(), conditional_update };
         if let Some(read) = &read {
-            behind::refuse_at_risk(&world, &config, &objects, &names, &home, read).await?;
+            behind::refuse_at_risk(&world, &config, &objects, &names, &home, read, conditional_create).await?;
         }
         let begun = match life::begin(&world, &objects, &names, &config.node_id, exclusive).await {
             // Its journal may be what fills the disk, and only a start can empty it.
@@ -168,7 +178,7 @@ impl<W: World> Store<W> {
 
         floor.raise(begun.clock_ms);
         let path = names.index(&config.node_id);
-        let db = home.open(path.clone()).await.map_err(|error| OpenError::Index(error.to_string()))?;
+        let db = home.open(path.clone()).await.map_err(|error| of_index(conditional_create, error))?;
         let watch = LifeWatch {
             world: world.clone(),
             objects: objects.clone(),
@@ -253,7 +263,7 @@ impl<W: World> Store<W> {
             Ok(found) => found,
             Err(error) => {
                 close_index(&world, &db).await;
-                return Err(OpenError::Index(error));
+                return Err(of_index(conditional_create, error));
             }
         };
         let last = found.state.filter(|state| state.life != 0);
@@ -334,6 +344,7 @@ impl<W: World> Store<W> {
             directory_rolled_back: rolled_back,
             replayed,
         };
+        store.watch_journal();
         store.resume_removals();
         store.start_uploads();
         store.start_housekeeping();
@@ -342,6 +353,17 @@ impl<W: World> Store<W> {
         store.start_refresh();
         store.start_prefetch();
         Ok(store)
+    }
+
+    /// Ends the store where the journal's writer panics.
+    fn watch_journal(&self) {
+        let Some(journal) = self.shared.journal.clone() else { return };
+        let shared = self.shared.clone();
+        self.shared.world.spawn(async move {
+            if journal.end().await == End::Panicked {
+                shared.broken("the writer of the journal");
+            }
+        });
     }
 
     /// Applies what other nodes deleted meanwhile, lists the bucket where the index is not complete, and proves that the
@@ -359,7 +381,8 @@ impl<W: World> Store<W> {
                 "index"
             }
             Source::Listing | Source::StaleIndex => {
-                listing::from_listing(self).await?;
+                let listed = listing::from_listing(self).await;
+                listed.map_err(|error| error.of_open(shared.conditional_create))?;
                 shared.world.reached(State::BootstrapFromListing);
                 "listing"
             }
@@ -381,7 +404,7 @@ impl<W: World> Store<W> {
         let announced = self.commits.announce();
         self.commits.commit(changes, announced).await.map_err(|error| match &*shared.fate.borrow() {
             Some(Fate::Fenced(_)) => OpenError::Fenced(shared.config.node_id.clone()),
-            None => OpenError::Index(error.to_string()),
+            Some(Fate::Broken(_)) | None => of_index(shared.conditional_create, error),
         })
     }
 

@@ -120,14 +120,14 @@ impl<W: World> Store<W> {
     /// asked by a task of its own, which nothing slow holds up.
     pub(super) fn start_refresh(&self) {
         let store = self.clone();
-        self.shared.world.spawn(async move {
+        self.shared.spawn_vital("the watch over newer lives", async move {
             while store.is_running() {
                 store.watch_life().await;
                 store.shared.world.clock().sleep(store.shared.config.peer_refresh).await;
             }
         });
         let store = self.clone();
-        self.shared.world.spawn(async move {
+        self.shared.spawn_vital("the look at other nodes", async move {
             let mut refresh = Refresh::default();
             while store.is_running() {
                 store.refresh(&mut refresh).await;
@@ -248,8 +248,12 @@ impl<W: World> Store<W> {
 
     /// Whether another hint fits.
     fn has_room(&self) -> bool {
-        let shared = &self.shared;
-        (shared.map.foreign() as u64).saturating_mul(HINT_BYTES) < shared.config.peer_hint_bytes
+        self.peer_hint_bytes().saturating_add(HINT_BYTES) <= self.shared.config.peer_hint_bytes
+    }
+
+    /// What the hints of other nodes' indexes take.
+    pub(super) fn peer_hint_bytes(&self) -> u64 {
+        (self.shared.map.foreign() as u64).saturating_mul(HINT_BYTES)
     }
 
     /// The changes since `from`, or everything where that is `None` or trimmed.

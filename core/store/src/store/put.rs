@@ -1,8 +1,8 @@
 //! Putting values. Nothing is visible to look-ups before it is safe at its level; a failed or unknown put is whole or
 //! absent, never a part.
 
+use super::Store;
 use super::packs::{Item, Packing, groups};
-use super::{Fate, Store};
 use crate::index::committer::IndexChange;
 use crate::index::rows::{Mark, ValueRow};
 use crate::index::{Entry, NodeNum};
@@ -146,8 +146,8 @@ impl<W: World> Store<W> {
     /// Everything that can be refused before an attempt.
     fn admit(&self, puts: &[(PutSpec, Payload)]) -> Result<(), PutError> {
         let shared = &self.shared;
-        if let Some(Fate::Fenced(why)) = &*shared.fate.borrow() {
-            return Err(PutError::refused(ErrorKind::Unavailable, format!("this node takes no puts: {why}")));
+        if let Some(fate) = &*shared.fate.borrow() {
+            return Err(PutError::refused(ErrorKind::Unavailable, format!("this node takes no puts: {fate}")));
         }
         for (_, payload) in puts {
             let (len, limit) = (payload.len() as u64, shared.config.payload_bytes_max);

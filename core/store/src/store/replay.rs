@@ -2,7 +2,7 @@
 
 use super::journaled::{entry_of, plain_key_of};
 use super::{OpenError, Store};
-use crate::index::NodeNum;
+use crate::index::{IndexError, NodeNum};
 use crate::journal::Pending;
 use crate::observe::{Point, State};
 use crate::world::World;
@@ -24,7 +24,8 @@ impl<W: World> Store<W> {
             };
             let (value_key, put_id) = (put.record.key(), put.record.header.put_id);
             let Some(key) = shared.key(&value_key) else {
-                return Err(OpenError::Index("the journal names too many namespaces".to_owned()));
+                let text = "the journal names too many namespaces".to_owned();
+                return Err(OpenError::Index(IndexError::Stored(text)));
             };
             let held = shared.map.get(&key, NodeNum::SELF);
             let newer = held.is_some_and(|held| shared.order(held.put_id) >= shared.order(put_id));

@@ -24,6 +24,7 @@ use crate::store::packs::PackBook;
 use crate::store::signals::Signals;
 use crate::tiers::disk::{DiskKey, DiskTier};
 use crate::tiers::memory::MemoryTier;
+use crate::vital::{self, End};
 use crate::world::{Clock, World};
 use bettong_wire::envelope::Kind;
 use bettong_wire::request::Level;
@@ -517,11 +518,38 @@ impl<W: World> Visible for Shared<W> {
 
     fn fenced(&self, why: &str) {
         self.world.reached(State::FencedByNewerLife);
-        self.fate.send_if_modified(|fate| {
-            let first = fate.is_none();
-            fate.get_or_insert_with(|| Fate::Fenced(why.to_owned()));
+        self.ends(Fate::Fenced(why.to_owned()));
+    }
+
+    fn broken(&self, task: &'static str) {
+        self.ends(Fate::Broken(task));
+    }
+}
+
+impl<W: World> Shared<W> {
+    /// The store has to end. The first reason stays.
+    fn ends(&self, fate: Fate) {
+        self.fate.send_if_modified(|held| {
+            let first = held.is_none();
+            held.get_or_insert(fate);
             first
         });
+    }
+
+    /// Runs `task`, without which the store cannot work, in the background: the store ends where it panics.
+    pub fn spawn_vital(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.world.spawn(self.clone().watched(name, task));
+    }
+
+    /// As `spawn_vital`, for work that nobody waits for.
+    pub fn spawn_vital_behind(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.world.spawn_behind(self.clone().watched(name, task));
+    }
+
+    async fn watched(self: Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send) {
+        if vital::run(&self.world, task).await == End::Panicked {
+            self.broken(name);
+        }
     }
 }
 

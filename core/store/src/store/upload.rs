@@ -106,15 +106,15 @@ impl<W: World> Store<W> {
     }
 
     fn upload_on(&self, journal: Journal<W>, place: Place) {
-        let (store, world) = (self.clone(), self.shared.world.clone());
+        let store = self.clone();
         let uploads = async move {
             if let Some(other) = store.upload_all(&journal, place).await {
                 store.upload_on(journal, other);
             }
         };
         match place {
-            Place::Behind => world.spawn_behind(uploads),
-            Place::Ahead => world.spawn(uploads),
+            Place::Behind => self.shared.spawn_vital_behind("the uploader", uploads),
+            Place::Ahead => self.shared.spawn_vital("the uploader", uploads),
         }
     }
 

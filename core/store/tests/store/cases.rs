@@ -55,6 +55,27 @@ async fn a_restart_keeps_what_was_acknowledged_at_level_object_and_nothing_else(
 }
 
 #[tokio::test]
+async fn a_put_of_what_is_there_names_the_put_that_wrote_it_also_of_an_earlier_life() {
+    let bucket = Bucket::new();
+    let stored = async |node: &Node| match node.put(block(1, 0), Level::Object, b"block").await.unwrap() {
+        Answer::Stored(stored) => (stored.put_id, stored.already),
+        other => panic!("{other:?}"),
+    };
+    let node = bucket.node("a").await;
+    let (first, already) = stored(&node).await;
+    assert!(!already);
+    assert_eq!(stored(&node).await, (first, true));
+    node.stop().await;
+
+    let node = bucket.node("a").await;
+    assert_eq!(stored(&node).await, (first, true));
+    node.delete(block(1, 0)).await;
+    let (second, already) = stored(&node).await;
+    assert!(!already && second.life != first.life);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_damaged_record_of_the_directory_is_replaced_and_another_nodes_is_refused() {
     const RECORD: &str = "node/record";
     let bucket = Bucket::new();

@@ -1,10 +1,12 @@
 //! The store through its service, on real directories and a bucket in memory. Faults are the simulator's; here is what
 //! must hold when nothing fails.
 
+mod broken;
 mod cases;
 mod damage;
 mod evicting;
 mod hung_disk;
+mod journal_limit;
 mod model;
 mod namespaces;
 mod packs;
@@ -12,4 +14,5 @@ mod packs_kept;
 mod records;
 mod rig;
 mod unconditional;
+mod unopened;
 mod upkeep;

@@ -3,7 +3,7 @@
 use bettong_core::real::RealWorld;
 use bettong_core::service::handler::{PROTOCOL_VERSION, StoreService};
 use bettong_core::tiers::disk::DiskConfig;
-use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreConfig, StoreParts};
+use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreConfig, StoreParts, World};
 use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{Clear, Delete, Exists, Get, Level, NsHandle, Open, Put, ReadLimits, Target, Tier};
 use bettong_wire::response::{Answer, Opened, Outcome};
@@ -99,8 +99,8 @@ impl ObjectStore for Gate {
     }
 }
 
-pub struct Node {
-    pub service: StoreService<RealWorld>,
+pub struct Node<W: World = RealWorld> {
+    pub service: StoreService<W>,
     pub peer: Peer,
     pub ns: NsHandle,
 }
@@ -191,7 +191,16 @@ impl Bucket {
         config: StoreConfig,
         open_max: Duration,
     ) -> Result<Store<RealWorld>, bettong_core::store::OpenError> {
-        let world = self.world(&config.node_id);
+        self.store_of(self.world(&config.node_id), config, open_max).await
+    }
+
+    /// The same, in `world`.
+    pub async fn store_of<W: World>(
+        &self,
+        world: W,
+        config: StoreConfig,
+        open_max: Duration,
+    ) -> Result<Store<W>, bettong_core::store::OpenError> {
         let dir = self.root.path().join(&config.node_id).join("cache");
         let disk = DiskConfig { dir, bytes: 16 << 20, region_bytes: 2 << 20, write_buffer_bytes: 4 << 20, open_max };
         let parts = StoreParts {
@@ -214,8 +223,8 @@ impl Bucket {
     }
 }
 
-impl Node {
-    pub async fn of(store: Store<RealWorld>) -> Self {
+impl<W: World> Node<W> {
+    pub async fn of(store: Store<W>) -> Self {
         let service = StoreService::new(store);
         let peer = Peer::new("tenant", Rights { admin: true }, "test");
         let mut node = Self { service, peer, ns: NsHandle(0) };

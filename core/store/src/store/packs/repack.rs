@@ -50,7 +50,7 @@ impl<W: World> Store<W> {
     /// Starts the task that tends the packs; it ends with the store.
     pub(in crate::store) fn start_repacking(&self) {
         let store = self.clone();
-        self.shared.world.spawn_behind(async move {
+        self.shared.spawn_vital_behind("the keeper of the packs", async move {
             let shared = &store.shared;
             while store.is_running() {
                 store.tend_packs().await;

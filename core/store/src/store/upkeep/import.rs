@@ -182,7 +182,7 @@ impl<W: World> Store<W> {
         loop {
             shared.world.at(Point::DuringRetire).await;
             let began = self.mono();
-            let listed = shared.objects.list(&shared.names.namespaces(), after.as_ref(), ROWS_A_BATCH).await;
+            let listed = shared.objects.page(&shared.names.namespaces(), after.as_ref(), ROWS_A_BATCH).await;
             let Page { objects, more } = listed.map_err(unanswered)?;
             let last = objects.last().map(|object| object.location.clone());
             let theirs = objects.iter().filter_map(|object| {

@@ -67,7 +67,7 @@ impl Retirements {
         let mut read = Self::default();
         let mut after = None;
         loop {
-            let page = objects.list(&names.retirements(), after.as_ref(), PAGE).await?;
+            let page = objects.page(&names.retirements(), after.as_ref(), PAGE).await?;
             after = page.objects.last().map(|object| object.location.clone()).or(after);
             let numbered = page.objects.into_iter().filter_map(|object| {
                 let number: u64 = object.location.filename()?.parse().ok()?;

@@ -131,7 +131,7 @@ impl<W: World> Store<W> {
         report: &mut Report,
     ) -> Result<Option<Path>, ServiceError> {
         let shared = &self.shared;
-        let listed = shared.objects.list(&shared.names.namespaces(), after.as_ref(), PAGE).await;
+        let listed = shared.objects.page(&shared.names.namespaces(), after.as_ref(), PAGE).await;
         let Page { objects, more } = listed.map_err(unanswered)?;
         let mut last = None;
         let mut at = 0;

@@ -1,0 +1,110 @@
+//! Which namespaces of the last connection are still to be opened on this one, and when each is asked for.
+
+use crate::call::NamespaceKey;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How fast something that failed is tried again.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    /// First pause; doubled each time.
+    pub backoff: Duration,
+    pub backoff_max: Duration,
+    /// How long an answer is waited for. No hint of the daemon makes a pause longer.
+    pub limit: Duration,
+    rng: ChaCha8Rng,
+}
+
+impl Pace {
+    pub fn new(backoff: Duration, backoff_max: Duration, limit: Duration, seed: u64) -> Self {
+        Self { backoff, backoff_max, limit, rng: ChaCha8Rng::seed_from_u64(seed) }
+    }
+
+    /// Half of `pause`, and up to another half, so that clients of a restarted daemon do not come all at once.
+    pub fn jittered(&mut self, pause: Duration) -> Duration {
+        let half = pause / 2;
+        let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);
+        half + Duration::from_nanos(self.rng.next_u64() % nanos)
+    }
+
+    pub fn longer(&self, pause: Duration) -> Duration {
+        (pause * 2).min(self.backoff_max)
+    }
+}
+
+struct Turn {
+    /// Where an answer is waited for: how many bytes the connection had received when that wait began.
+    asked: Option<u64>,
+    /// When it is asked for, or until when its answer is waited for.
+    at: Instant,
+    /// The pause after the next answer that asks to come again.
+    pause: Duration,
+}
+
+/// What is to be done about a namespace now.
+pub(super) enum Due {
+    Ask(NamespaceKey),
+    /// The time for an answer is over; it began when so many bytes had been received.
+    Unanswered(NamespaceKey, u64),
+}
+
+pub(super) struct Reopening {
+    turns: BTreeMap<NamespaceKey, Turn>,
+    /// Wakes for the earliest turn that is still to come.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Reopening {
+    pub fn new(keys: impl Iterator<Item = NamespaceKey>, pace: &Pace) -> Self {
+        let (at, pause) = (Instant::now(), pace.backoff);
+        Self { turns: keys.map(|key| (key, Turn { asked: None, at, pause })).collect(), timer: None }
+    }
+
+    pub fn contains(&self, key: NamespaceKey) -> bool {
+        self.turns.contains_key(&key)
+    }
+
+    pub fn remove(&mut self, key: NamespaceKey) {
+        self.turns.remove(&key);
+    }
+
+    /// The namespace whose turn is the longest due; only with `room` one that is to be asked for. Where none is, `cx` is
+    /// woken for the next.
+    pub fn due(&mut self, cx: &mut Context<'_>, room: bool) -> Option<Due> {
+        let turns = self.turns.iter().filter(|(_, turn)| room || turn.asked.is_some());
+        let (key, turn) = turns.min_by_key(|(_, turn)| turn.at)?;
+        if turn.at <= Instant::now() {
+            return Some(turn.asked.map_or(Due::Ask(*key), |received| Due::Unanswered(*key, received)));
+        }
+        let timer = match &mut self.timer {
+            Some(timer) if timer.deadline() == turn.at => timer,
+            stale => stale.insert(Box::pin(sleep_until(turn.at))),
+        };
+        // Where the time has come in this very moment, the next look finds it.
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        None
+    }
+
+    /// An answer is waited for from now on.
+    pub fn wait(&mut self, key: NamespaceKey, received: u64, pace: &Pace) {
+        if let Some(turn) = self.turns.get_mut(&key) {
+            (turn.asked, turn.at) = (Some(received), Instant::now() + pace.limit);
+        }
+    }
+
+    /// The namespace is asked for again after a pause, and no earlier than after `hint`.
+    pub fn later(&mut self, key: NamespaceKey, hint: Duration, pace: &mut Pace) {
+        if let Some(turn) = self.turns.get_mut(&key) {
+            let wait = (hint + pace.jittered(turn.pause)).min(pace.limit);
+            (turn.asked, turn.at, turn.pause) = (None, Instant::now() + wait, pace.longer(turn.pause));
+        }
+    }
+}
