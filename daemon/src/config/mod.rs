@@ -77,7 +77,7 @@ values! { machine;
     frame_bytes_max: Bytes = Bytes(256 << 20), "bytes", "one TCP frame";
     deadline_default_ms: Millis = Millis(30_000), "ms", "a request's deadline where it names none";
     deadline_max_ms: Millis = Millis(600_000), "ms", "the longest deadline that a request may name";
-    stall_ms: Millis = Millis(30_000), "ms", "how long a connection may owe something and move less than 64 KiB";
+    stall_ms: Millis = Millis(30_000), "ms", "a connection that owes something moves it in this time, or 512 KiB a second of it, and at least 64 KiB; else it is cut off";
     drain_ms: Millis = Millis(10_000), "ms", "how long SIGTERM waits for what is under way";
     payload_bytes_max: Bytes = Bytes(bettong_wire::limits::BLOCK_BYTES_MAX.min(machine.pool_default().0 / 3)), "bytes", "one block or value";
     memory_bytes: Bytes = machine.pool_default(), "bytes", "payload memory: the memory tier and what is on its way; the default is a quarter of the smaller of RAM and the control group's limit";

@@ -12,7 +12,7 @@ use bettong_core::store::OpenError;
 use bettong_core::world::World;
 use bettong_core::{Deadline, Fate, Peer, Rights, Service, Store, StoreParts};
 use bettong_wire::memory::HeapMemory;
-use bettong_wire::{ErrorKind, Payload, Response, ServiceError};
+use bettong_wire::{ErrorKind, Payload, Response, ServiceError, WriteBuf};
 use futures::future::{Either, select};
 use object_store::ObjectStore;
 use std::collections::BTreeMap;
@@ -140,12 +140,12 @@ async fn answer<W: World>(service: Audited<W>, peer: Arc<Peer>, call: Call) {
 
 /// Reads the body into reserved memory, as every door does.
 fn receive<S: Service>(service: &S, peer: &Peer, body: &[Payload]) -> Result<Vec<Payload>, ServiceError> {
-    let receive = |payload: &Payload| {
-        let mut buf = service.reserve(peer, payload.len() as u64)?;
+    let lens: Vec<u64> = body.iter().map(|payload| payload.len() as u64).collect();
+    let receive = |(payload, mut buf): (&Payload, Box<dyn WriteBuf>)| {
         buf.unfilled().put_slice(payload.as_ref());
         buf.seal().ok_or_else(|| ServiceError::new(ErrorKind::Internal, "a filled buffer does not seal"))
     };
-    body.iter().map(receive).collect()
+    body.iter().zip(service.reserve(peer, &lens)?).map(receive).collect()
 }
 
 async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<SimWorld>, OpenError> {

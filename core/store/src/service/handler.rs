@@ -433,8 +433,8 @@ impl<W: World> StoreService<W> {
 }
 
 impl<W: World> Service for StoreService<W> {
-    fn reserve(&self, _peer: &Peer, len: u64) -> Result<Box<dyn WriteBuf>, ServiceError> {
-        self.half_sent.reserve(len, |len| self.store.reserve(len))
+    fn reserve(&self, peer: &Peer, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError> {
+        self.half_sent.reserve(peer, lens, |len| self.store.reserve(len))
     }
 
     async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {

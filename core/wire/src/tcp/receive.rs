@@ -113,6 +113,21 @@ impl Receiver {
         matches!(self.state, State::Head) && self.staging.is_empty() && self.unfinished.is_empty()
     }
 
+    /// Bytes that the peer has announced, for which room is held here, and that have not come.
+    pub fn owed_bytes(&self) -> u64 {
+        let held = |filling: &Filling| if filling.buffers.is_some() { filling.left.unwrap_or(0) } else { 0 };
+        let begun = match &self.state {
+            State::Archive { sound, skip: None, .. } => {
+                u64::from(sound.head.archive_len).saturating_sub(self.staging.len() as u64)
+            }
+            State::Payload { filling, remaining, .. } if filling.buffers.is_some() => {
+                held(filling).saturating_add(*remaining)
+            }
+            _ => 0,
+        };
+        self.unfinished.values().map(held).fold(begun, u64::saturating_add)
+    }
+
     /// Where the next bytes go: straight into a payload's destination where one is known and much is missing. Tell
     /// `advance` how many bytes came.
     pub fn read_into(&mut self) -> ReadInto<'_> {

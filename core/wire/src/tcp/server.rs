@@ -131,6 +131,11 @@ impl ServerConnection {
         self.receiver.is_between_messages()
     }
 
+    /// Bytes of requests that the peer has announced, for which room is held, and that have not come.
+    pub fn owed_bytes(&self) -> u64 {
+        self.receiver.owed_bytes()
+    }
+
     pub fn slices(&mut self) -> Vec<IoSlice<'_>> {
         self.sender.slices()
     }

@@ -5,6 +5,7 @@
 //! them, or speak TLS; the daemon does.
 
 mod connection;
+mod stall;
 #[cfg(test)]
 mod tests;
 
@@ -26,8 +27,9 @@ pub struct TcpLimits {
     pub deadline: Duration,
     /// The longest deadline that a request may ask for.
     pub deadline_max: Duration,
-    /// How long a peer may be in the midst of a request, not read its answers, or not have opened a namespace, without
-    /// a byte moving. It is cut off after one to two times this.
+    /// A peer that is in the midst of a request, does not read its answers, or has not opened a namespace, has so long
+    /// to move what it owed when this began, or at least as much as a slow peer would. It is cut off after one to two
+    /// times this.
     pub stall: Duration,
 }
 
@@ -42,6 +44,24 @@ impl Default for TcpLimits {
     }
 }
 
+/// What a peer has to do for its connection to go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owes {
+    /// It is in the midst of a request, or has not opened a namespace yet.
+    Request,
+    /// It has not read its answers.
+    Reading,
+}
+
+impl std::fmt::Display for Owes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Request => "owed the rest of a request",
+            Self::Reading => "had answers to read",
+        })
+    }
+}
+
 /// Why a connection ended.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Closed {
@@ -49,8 +69,14 @@ pub enum Closed {
     PeerLeft,
     #[error("the peer left in the midst of a request")]
     CutShort,
-    #[error("the peer moved no byte for {0:?}")]
-    Stalled(Duration),
+    #[error("the peer {owes} all the time and moved {moved} bytes in {within:?}: {least} are the least")]
+    Stalled {
+        /// What kept it from being idle.
+        owes: Owes,
+        moved: u64,
+        least: u64,
+        within: Duration,
+    },
     #[error("{0}")]
     Refused(String),
     #[error("the daemon is shutting down")]

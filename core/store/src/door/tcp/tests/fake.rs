@@ -66,8 +66,8 @@ impl FakeService {
 }
 
 impl Service for FakeService {
-    fn reserve(&self, _: &Peer, len: u64) -> Result<Box<dyn WriteBuf>, ServiceError> {
-        Ok(self.memory.reserve(len)?)
+    fn reserve(&self, _: &Peer, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError> {
+        lens.iter().map(|len| Ok(self.memory.reserve(*len)?)).collect()
     }
 
     async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {
