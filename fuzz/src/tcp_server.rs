@@ -134,6 +134,14 @@ impl Run {
                     return;
                 }
                 _ if self.closed => panic!("a closed connection goes on"),
+                ServerEvent::Weigh { id, request } => {
+                    let bytes = match &request {
+                        Request::GetMany(body) => body.targets.len() << 16,
+                        Request::GetBlocks(body) => body.keys.len() << 16,
+                        _ => 1 << 16,
+                    };
+                    self.server.weighed(id, request, bytes as u64);
+                }
                 ServerEvent::Reserve { id, lens } => {
                     let buffers = lens.iter().map(|len| self.memory.reserve(*len)).collect::<Result<Vec<_>, _>>();
                     match buffers {

@@ -58,6 +58,10 @@ impl<W: World> Service for Audited<W> {
         self.inner.reserve(peer, lens)
     }
 
+    fn weigh(&self, peer: &Peer, request: &Request) -> u64 {
+        self.inner.weigh(peer, request)
+    }
+
     async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {
         let is_stats = matches!(request, Request::Stats);
         let number = self.tally.lock().begin(Stake::of(&request));

@@ -12,6 +12,7 @@ use bettong_core::store::OpenError;
 use bettong_core::world::World;
 use bettong_core::{Deadline, Fate, Peer, Rights, Service, Store, StoreParts};
 use bettong_wire::memory::HeapMemory;
+use bettong_wire::tcp::ServerLimits;
 use bettong_wire::{ErrorKind, Payload, Response, ServiceError, WriteBuf};
 use futures::future::{Either, select};
 use object_store::ObjectStore;
@@ -23,6 +24,9 @@ use tokio::net::TcpListener;
 
 /// Pause before a daemon whose store did not open is started again, as a supervisor would.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+
+/// Longest values that a peer may leave unread: few, so that batches are asked for in parts.
+const UNSENT_VALUES: u64 = 2;
 
 /// Runs the daemon `life.node` under `node_id`.
 pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
@@ -75,7 +79,8 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     let mut fate = store.fate();
     let mut calls = shared.doors.open(&life.node, life.number);
     let service = Audited::new(StoreService::new(store), &run, &life.node);
-    life.world.spawn(listen(life.clone(), service.clone()));
+    let unsent_bytes_max = shared.setup.len_max * UNSENT_VALUES;
+    life.world.spawn(listen(life.clone(), service.clone(), unsent_bytes_max));
     let mut peers: BTreeMap<(String, String), Arc<Peer>> = BTreeMap::new();
     loop {
         let call = match select(pin!(calls.recv()), pin!(fate.changed())).await {
@@ -102,7 +107,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
 }
 
 /// The TCP door: accepts connections, and drives each with the door's own state machine.
-async fn listen(life: Life, service: Audited<SimWorld>) {
+async fn listen(life: Life, service: Audited<SimWorld>, unsent_bytes_max: u64) {
     let run = life.world.run().clone();
     let listener = match TcpListener::bind(("0.0.0.0", super::remote::PORT)).await {
         Ok(listener) => listener,
@@ -110,7 +115,9 @@ async fn listen(life: Life, service: Audited<SimWorld>) {
     };
     let anybody = |_: &str, _: &str, _: &str| Ok(Rights::default());
     let clock = life.world.clock().clone();
-    let door = Arc::new(TcpDoor::new(Arc::new(service), clock, anybody, TcpLimits::default()));
+    let connection = ServerLimits { unsent_bytes_max, ..ServerLimits::default() };
+    let limits = TcpLimits { connection, ..TcpLimits::default() };
+    let door = Arc::new(TcpDoor::new(Arc::new(service), clock, anybody, limits));
     while let Ok((stream, from)) = listener.accept().await {
         let (door, run, node) = (door.clone(), run.clone(), life.node.clone());
         // What becomes of somebody hostile is judged; it is not the network that does it.

@@ -273,11 +273,19 @@ impl<W: World> StoreService<W> {
             Some((offset, len)) => {
                 let total = hit.total_len;
                 let behind = || invalid(format!("the range starts at {offset}, the value has {total} bytes"));
-                let left = total.checked_sub(offset).ok_or_else(behind)?;
-                payload.slice(offset, len.min(left)).ok_or_else(behind)?
+                let len = len.min(total.checked_sub(offset).ok_or_else(behind)?);
+                let range = payload.slice(offset, len).ok_or_else(behind)?;
+                // A slice would hold the whole value until the peer has read its part.
+                if is_copied(len, total) { self.copied(&range)? } else { range }
             }
         };
         Ok(Response::with_payloads(Answer::Hit(hit), vec![payload]))
+    }
+
+    fn copied(&self, payload: &Payload) -> Result<Payload, ServiceError> {
+        let mut buf = self.store.reserve(payload.len() as u64)?;
+        buf.unfilled().put_slice(payload.as_ref());
+        buf.seal().ok_or_else(|| ServiceError::new(ErrorKind::Internal, "a filled buffer does not seal"))
     }
 
     async fn get_sidecar(&self, peer: &Peer, get: GetSidecar, deadline: Deadline) -> Answered {
@@ -437,6 +445,26 @@ impl<W: World> Service for StoreService<W> {
         self.half_sent.reserve(peer, lens, |len| self.store.reserve(len))
     }
 
+    fn weigh(&self, peer: &Peer, request: &Request) -> u64 {
+        let number = |ns| self.namespace(peer, ns).map(|(ns, _)| ns).ok();
+        let weight = |key: Key| self.store.weight(&key);
+        let weighed = match request {
+            Request::Get(get) => number(get.ns).map(|ns| {
+                let whole = weight(Key::of(ns, &get.target));
+                get.range.map_or(whole, |(_, len)| if is_copied(len, whole) { len } else { whole })
+            }),
+            Request::GetSidecar(get) => number(get.ns).map(|ns| weight(Key::of(ns, &Target::Sidecar(get.key)))),
+            Request::GetMany(get) => {
+                number(get.ns).map(|ns| get.targets.iter().map(|target| weight(Key::of(ns, target))).sum())
+            }
+            Request::GetBlocks(get) => {
+                number(get.ns).map(|ns| get.keys.iter().map(|key| weight(Key::block(ns, *key))).sum())
+            }
+            _ => None,
+        };
+        weighed.unwrap_or(0)
+    }
+
     async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {
         match Box::pin(self.answer(peer, request, body, deadline)).await {
             Ok(response) => response,
@@ -447,6 +475,11 @@ impl<W: World> Service for StoreService<W> {
     fn now(&self) -> Mono {
         self.store.mono()
     }
+}
+
+/// Whether a range of `len` bytes is so short that it is copied out of its value.
+fn is_copied(len: u64, whole: u64) -> bool {
+    len <= whole / 2
 }
 
 fn close(peer: &Peer, ns: NsHandle) -> Answered {

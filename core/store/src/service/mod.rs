@@ -61,6 +61,9 @@ pub trait Service: Send + Sync + 'static {
     /// Reserves a destination for each payload of one request, before they are read from the door.
     fn reserve(&self, peer: &Peer, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError>;
 
+    /// Payload bytes that the answer to a read would bring as things are now, without loading any; 0 for other requests.
+    fn weigh(&self, peer: &Peer, request: &Request) -> u64;
+
     /// Answers one request. `body` holds one payload for each of `request.payload_lens()`, in order. Dropping the future
     /// cancels the waiting, not the work: a put that was dropped is whole or absent.
     fn call(

@@ -117,6 +117,11 @@ where
                     self.closing.get_or_insert(reason);
                     return moved;
                 }
+                ServerEvent::Weigh { id, request } => {
+                    let weigh = |peer: &Arc<Peer>| self.door.service.weigh(peer, &request);
+                    let bytes = self.peer.as_ref().map_or(0, weigh);
+                    self.wire.weighed(id, request, bytes);
+                }
                 ServerEvent::Reserve { id, lens } => match self.reserve(&lens) {
                     Ok(buffers) => self.wire.fill(buffers),
                     Err(error) => self.wire.refuse(id, error),

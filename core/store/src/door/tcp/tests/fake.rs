@@ -70,6 +70,13 @@ impl Service for FakeService {
         lens.iter().map(|len| Ok(self.memory.reserve(*len)?)).collect()
     }
 
+    fn weigh(&self, _: &Peer, request: &Request) -> u64 {
+        match request {
+            Request::Get(get) => self.values.lock().get(&get.target).map_or(0, |payload| payload.len() as u64),
+            _ => 0,
+        }
+    }
+
     async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {
         self.deadlines.lock().push(deadline.0.0);
         self.answer(peer, request, body).await
