@@ -329,15 +329,13 @@ impl<W: World> StoreService<W> {
 
     /// Reads several values at once, in order; `None` stands for one that the session may not reach.
     async fn read_all(&self, keys: Vec<Option<Key>>, patience: Patience) -> Vec<ReadOutcome> {
-        let reads: Vec<_> = keys
-            .into_iter()
-            .map(|key| async move {
-                match key {
-                    Some(key) => self.store.get(&key, patience).await,
-                    None => ReadOutcome::Miss(MissReason::Identity),
-                }
-            })
-            .collect();
+        let read = |key: Option<Key>| async move {
+            match key {
+                Some(key) => self.store.get(&key, patience).await,
+                None => ReadOutcome::Miss(MissReason::Identity),
+            }
+        };
+        let reads: Vec<_> = keys.into_iter().map(read).collect();
         stream::iter(reads).buffered(READS_AT_ONCE).collect().await
     }
 
@@ -347,10 +345,15 @@ impl<W: World> StoreService<W> {
         for key in &restore.keys {
             check_part(&parts, *key)?;
         }
-        let keys = restore.keys.iter().map(|key| Some(Key::block(ns, *key))).collect();
-        let read = self.read_all(keys, self.patience(restore.limits, deadline)).await;
-        let count = read.iter().filter(|outcome| matches!(outcome, ReadOutcome::Hit { .. })).count();
-        Ok(Response::ok(Answer::Warmed { count: u32::try_from(count).unwrap_or(u32::MAX) }))
+        let patience = self.patience(restore.limits, deadline);
+        // Nobody is given the bytes: each value is let go as soon as a tier of this host has it.
+        let warm = |key: BlockKey| async move {
+            matches!(self.store.get(&Key::block(ns, key), patience).await, ReadOutcome::Hit { .. })
+        };
+        let reads: Vec<_> = restore.keys.into_iter().map(warm).collect();
+        let warmed = stream::iter(reads).buffer_unordered(READS_AT_ONCE);
+        let count = warmed.fold(0, |count, warm| async move { count + u32::from(warm) }).await;
+        Ok(Response::ok(Answer::Warmed { count }))
     }
 
     fn exists(&self, peer: &Peer, exists: &Exists) -> Answered {

@@ -5,6 +5,7 @@ mod cases;
 mod damage;
 mod evicting;
 mod hung_disk;
+mod memory;
 mod model;
 mod namespaces;
 mod packs;

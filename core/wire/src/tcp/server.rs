@@ -214,7 +214,8 @@ impl ServerConnection {
     pub fn weighed(&mut self, id: u64, request: Request, bytes: u64) {
         let (values, limit) = (values_asked(&request), self.credit.limit());
         if values > 1 && bytes > limit {
-            let text = format!("{values} values of {bytes} bytes are asked for at once, the limit is {limit}: ask for fewer");
+            let text =
+                format!("{values} values of {bytes} bytes are asked for at once, the limit is {limit}: ask for fewer");
             return self.answer(id, Response::error(ServiceError::too_large(text, limit)));
         }
         self.waiting.push_back((id, request, bytes));
