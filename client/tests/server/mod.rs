@@ -122,6 +122,7 @@ async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
                 let weight = shared.weight(&request);
                 wire.weighed(id, request, weight);
             }
+            ServerEvent::ReserveArchive { len } => wire.fill_archive(memory.reserve(len.into()).unwrap()),
             ServerEvent::Reserve { lens, .. } => {
                 wire.fill(lens.iter().map(|len| memory.reserve(*len).unwrap()).collect())
             }

@@ -58,6 +58,10 @@ impl<W: World> Service for Audited<W> {
         self.inner.reserve(peer, lens)
     }
 
+    fn reserve_archive(&self, peer: &Peer, len: u32) -> Result<Box<dyn WriteBuf>, ServiceError> {
+        self.inner.reserve_archive(peer, len)
+    }
+
     fn weigh(&self, peer: &Peer, request: &Request) -> u64 {
         self.inner.weigh(peer, request)
     }

@@ -6,7 +6,8 @@
 //! everything, where payload memory is little. What this does not do: notice who sends too slowly. The doors do.
 
 use super::Peer;
-use bettong_wire::{Payload, ServiceError, WriteBuf};
+use bettong_wire::memory::HeapMemory;
+use bettong_wire::{BlockMemory, ErrorKind, Payload, ServiceError, WriteBuf};
 use bytes::BufMut;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -110,6 +111,15 @@ impl HalfSent {
         lens.iter().map(shared).collect()
     }
 
+    /// A destination for a request's archive. It counts as half sent until it is sealed or dropped, and takes the place of
+    /// payloads that could be, though it is not of their memory: a payload may be shorter by configuration than an archive.
+    pub fn reserve_archive(&self, peer: &Peer, len: u64) -> Result<Box<dyn WriteBuf>, ServiceError> {
+        let memory = HeapMemory::new(len, len);
+        self.reserve(peer, &[len], |len| memory.reserve(len))?
+            .pop()
+            .ok_or_else(|| ServiceError::new(ErrorKind::Internal, "a reservation of one destination has none"))
+    }
+
     fn charge(&self, peer: &Peer, len: u64) -> Result<Share, ServiceError> {
         let max = self.max;
         if len > max {
@@ -155,8 +165,6 @@ impl HalfSent {
 mod tests {
     use super::*;
     use crate::service::Rights;
-    use bettong_wire::memory::HeapMemory;
-    use bettong_wire::{BlockMemory, ErrorKind};
 
     const MAX: u64 = 4000;
 
@@ -202,6 +210,9 @@ mod tests {
         let (memory, scarce) = (HeapMemory::new(10, 10), |lens: &[u64]| rig.half_sent.charge(&peer, lens[0]));
         assert!(rig.half_sent.reserve(&peer, &[8, 8], |len| memory.reserve(len)).is_err());
         drop(scarce(&[1000]).unwrap());
+        let archive = rig.half_sent.reserve_archive(&peer, 900).unwrap();
+        assert!(rig.reserve(&peer, &[400]).is_err());
+        drop(archive);
         assert!(rig.half_sent.held.lock().tenants.is_empty(), "a refused reservation holds nothing");
         assert_eq!((rig.memory.bytes_in_use(), memory.bytes_in_use()), (0, 0));
     }

@@ -448,6 +448,10 @@ impl<W: World> Service for StoreService<W> {
         self.half_sent.reserve(peer, lens, |len| self.store.reserve(len))
     }
 
+    fn reserve_archive(&self, peer: &Peer, len: u32) -> Result<Box<dyn WriteBuf>, ServiceError> {
+        self.half_sent.reserve_archive(peer, len.into())
+    }
+
     fn weigh(&self, peer: &Peer, request: &Request) -> u64 {
         let number = |ns| self.namespace(peer, ns).map(|(ns, _)| ns).ok();
         let weight = |key: Key| self.store.weight(&key);

@@ -61,6 +61,9 @@ pub trait Service: Send + Sync + 'static {
     /// Reserves a destination for each payload of one request, before they are read from the door.
     fn reserve(&self, peer: &Peer, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError>;
 
+    /// Reserves a destination for a long archive of a request, before it is read from the door.
+    fn reserve_archive(&self, peer: &Peer, len: u32) -> Result<Box<dyn WriteBuf>, ServiceError>;
+
     /// Payload bytes that the answer to a read would bring as things are now, without loading any; 0 for other requests.
     fn weigh(&self, peer: &Peer, request: &Request) -> u64;
 

@@ -4,7 +4,7 @@ use super::credit::Credit;
 use super::receive::{ReadInto, Received, Receiver};
 use super::send::Sender;
 use crate::error::{DecodeError, ErrorKind, ServiceError};
-use crate::limits::FRAME_BYTES_MIN;
+use crate::limits::{ARCHIVE_BYTES_FREE, FRAME_BYTES_MIN, MESSAGE_BYTES_MAX, OPENING_BYTES_MAX};
 use crate::memory::{Payload, WriteBuf};
 use crate::message::{Direction, EncodedMessage, MessageHead, Op, decode_request, encode_response};
 use crate::request::Request;
@@ -43,6 +43,9 @@ pub enum ServerEvent {
     /// A read: call `weighed` with the payload bytes that its answer brings as things are now. It comes back as `Request`
     /// once the peer has left room for so much.
     Weigh { id: u64, request: Request },
+    /// A request announces an archive so long that it counts as a payload does: call `fill_archive` with a destination of
+    /// `len` bytes, or `refuse_archive`.
+    ReserveArchive { len: u32 },
     /// A request announces payloads of these lengths: call `fill` with a destination for each, or `refuse`.
     Reserve { id: u64, lens: Vec<u64> },
     /// A request is complete: answer it, in any order.
@@ -84,8 +87,10 @@ impl ServerConnection {
     pub fn new(limits: ServerLimits) -> Self {
         let frame_bytes_max = limits.frame_bytes_max.max(FRAME_BYTES_MIN);
         let inflight = usize::try_from(limits.requests_inflight_max).unwrap_or(usize::MAX);
+        let mut receiver = Receiver::new(Direction::Request, frame_bytes_max, inflight);
+        receiver.limit_archives(OPENING_BYTES_MAX, ARCHIVE_BYTES_FREE);
         Self {
-            receiver: Receiver::new(Direction::Request, frame_bytes_max, inflight),
+            receiver,
             sender: Sender::new(Direction::Response, frame_bytes_max),
             credit: Credit::new(limits.unsent_bytes_max),
             limits: ServerLimits { frame_bytes_max, ..limits },
@@ -101,6 +106,7 @@ impl ServerConnection {
 
     /// The peer has shown who it is; before, only PING and OPEN pass.
     pub fn set_authenticated(&mut self) {
+        self.receiver.limit_archives(MESSAGE_BYTES_MAX, ARCHIVE_BYTES_FREE);
         self.authenticated = true;
     }
 
@@ -178,7 +184,8 @@ impl ServerConnection {
             match self.receiver.poll() {
                 Err(error) => self.close(&error.into()),
                 Ok(Received::NeedBytes) => return ServerEvent::NeedBytes,
-                Ok(Received::OverLimit { head, error }) => self.reject(&head, error.into()),
+                Ok(Received::Refused { head, error }) => self.reject(&head, error),
+                Ok(Received::LongArchive { len }) => return ServerEvent::ReserveArchive { len },
                 Ok(Received::Message { head, archive }) => {
                     if let Some(event) = self.begin(&head, &archive) {
                         return event;
@@ -280,6 +287,16 @@ impl ServerConnection {
     /// The destinations of the payloads that `Reserve` asked for, in order.
     pub fn fill(&mut self, buffers: Vec<Box<dyn WriteBuf>>) {
         self.receiver.fill(buffers);
+    }
+
+    /// The destination of the archive that `ReserveArchive` asked for.
+    pub fn fill_archive(&mut self, buf: Box<dyn WriteBuf>) {
+        self.receiver.read_archive(buf);
+    }
+
+    /// There is no room for it: it is skipped with its payloads, and its request is answered with `error`.
+    pub fn refuse_archive(&mut self, error: ServiceError) {
+        self.receiver.skip_archive(error);
     }
 
     /// There is no room for the payloads of `id`: they are skipped and the request is answered with `error`.

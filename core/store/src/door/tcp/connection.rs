@@ -122,6 +122,10 @@ where
                     let bytes = self.peer.as_ref().map_or(0, weigh);
                     self.wire.weighed(id, request, bytes);
                 }
+                ServerEvent::ReserveArchive { len } => match self.reserve_archive(len) {
+                    Ok(buf) => self.wire.fill_archive(buf),
+                    Err(error) => self.wire.refuse_archive(error),
+                },
                 ServerEvent::Reserve { id, lens } => match self.reserve(&lens) {
                     Ok(buffers) => self.wire.fill(buffers),
                     Err(error) => self.wire.refuse(id, error),
@@ -139,6 +143,11 @@ where
     fn reserve(&self, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError> {
         let peer = self.peer.as_ref().ok_or_else(not_open)?;
         self.door.service.reserve(peer, lens)
+    }
+
+    fn reserve_archive(&self, len: u32) -> Result<Box<dyn WriteBuf>, ServiceError> {
+        let peer = self.peer.as_ref().ok_or_else(not_open)?;
+        self.door.service.reserve_archive(peer, len)
     }
 
     fn dispatch(&mut self, cx: &mut Context<'_>, id: u64, request: Request, body: Vec<Payload>) {

@@ -44,6 +44,7 @@ pub(super) fn feed_server(server: &mut ServerConnection, bytes: &[u8], sizes: &[
                 };
                 server.weighed(id, request, values as u64 * WEIGHT);
             }
+            ServerEvent::ReserveArchive { len } => server.fill_archive(memory().reserve(len.into()).unwrap()),
             ServerEvent::Reserve { lens, .. } => {
                 server.fill(lens.iter().map(|len| memory().reserve(*len).unwrap()).collect())
             }

@@ -70,6 +70,10 @@ impl Service for FakeService {
         lens.iter().map(|len| Ok(self.memory.reserve(*len)?)).collect()
     }
 
+    fn reserve_archive(&self, _: &Peer, len: u32) -> Result<Box<dyn WriteBuf>, ServiceError> {
+        Ok(self.memory.reserve(len.into())?)
+    }
+
     fn weigh(&self, _: &Peer, request: &Request) -> u64 {
         match request {
             Request::Get(get) => self.values.lock().get(&get.target).map_or(0, |payload| payload.len() as u64),
