@@ -78,8 +78,9 @@ impl<W: World> StoreService<W> {
                 Ok(Response::ok(Answer::Page(page)))
             }
             Request::Delete(delete) => {
-                let (ns, open) = self.namespace(peer, delete.ns)?;
+                let (_, open) = self.namespace(peer, delete.ns)?;
                 check_target(&open, &delete.target)?;
+                let ns = self.store.number_for_writes(&peer.tenant, open.id)?;
                 let existed = self.bounded(deadline, self.store.delete(&Key::of(ns, &delete.target))).await??;
                 Ok(Response::ok(Answer::Removed { count: u64::from(existed) }))
             }
@@ -88,7 +89,7 @@ impl<W: World> StoreService<W> {
             Request::GetHead(get) => {
                 let (ns, open) = self.namespace(peer, get.ns)?;
                 let parts = open.parts.as_deref().unwrap_or_default();
-                let head = self.bounded(deadline, self.store.get_head(ns, parts, &get.name)).await??;
+                let head = self.bounded(deadline, self.store.get_head(open.id, ns, parts, &get.name)).await??;
                 Ok(head.map_or_else(Response::miss, |head| Response::ok(Answer::Head(head))))
             }
             Request::Stats => {
@@ -113,7 +114,7 @@ impl<W: World> StoreService<W> {
         }
         // Dropped at the deadline: the next open finds what this one wrote, or writes the same.
         let opening = self.store.open_namespace(&open.tenant, &open.namespace, open.identity.as_ref());
-        let (_, id) = self.bounded(deadline, opening).await??;
+        let id = self.bounded(deadline, opening).await??;
         let parts = open.identity.map(|identity| Arc::from(identity.parts));
         let opened = OpenNamespace { id, name: open.namespace, parts };
         let mut sessions = peer.sessions.lock();
@@ -149,8 +150,7 @@ impl<W: World> StoreService<W> {
         let sessions = peer.sessions.lock();
         let open = usize::try_from(ns.0).ok().and_then(|at| sessions.open.get(at)).and_then(Option::as_ref);
         let open = open.ok_or_else(|| invalid(format!("namespace handle {} is not open in this session", ns.0)))?;
-        let number = self.store.namespace_number(open.id)?;
-        Ok((number, open.clone()))
+        Ok((self.store.namespace_number(open.id), open.clone()))
     }
 
     /// The namespace, for an operation on blocks: it must have been opened with a model identity.
@@ -179,8 +179,9 @@ impl<W: World> StoreService<W> {
     }
 
     async fn put(&self, peer: &Peer, put: Put, body: Vec<Payload>, deadline: Deadline) -> Answered {
-        let (ns, open) = self.namespace(peer, put.ns)?;
+        let (_, open) = self.namespace(peer, put.ns)?;
         check_target(&open, &put.target)?;
+        let ns = self.store.number_for_writes(&peer.tenant, open.id)?;
         let spec = PutSpec {
             ns,
             target: put.target,
