@@ -21,6 +21,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
+/// A refused peer is listened to for so long, and for so many bytes, until it has heard why.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+const FAREWELL_BYTES_MAX: usize = 16 << 20;
+
 /// A request with the service: its id, and its answer unless it was cancelled.
 type Call = BoxFuture<'static, (u64, Result<Response, Aborted>)>;
 
@@ -42,6 +46,8 @@ pub(super) struct Connection<'a, S, C, A, R, W> {
     peer_left: bool,
     stopping: bool,
     closing: Option<String>,
+    /// How long, and how many bytes of, a refused peer is still listened to.
+    farewell: Option<(BoxFuture<'static, ()>, usize)>,
 }
 
 impl<'a, S, C, A, R, W> Connection<'a, S, C, A, R, W>
@@ -69,7 +75,13 @@ where
             peer_left: false,
             stopping: false,
             closing: None,
+            farewell: None,
         }
+    }
+
+    /// Says why nobody is served here, and nothing else.
+    pub fn turn_away(&mut self, error: &ServiceError) {
+        self.wire.close(error);
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>, stop: Pin<&mut impl Future<Output = ()>>) -> Poll<Closed> {
@@ -90,7 +102,8 @@ where
             }
             moved |= self.say_goodbye();
             if let Some(closed) = self.at_end() {
-                return self.poll_shutdown(cx).map(|()| closed);
+                ready!(self.poll_shutdown(cx));
+                return self.poll_farewell(cx, &closed).map(|()| closed);
             }
             if !moved {
                 return self.poll_stall(cx);
@@ -301,6 +314,25 @@ where
     /// Tells the transport that nothing more comes; what it says to that makes no difference any more.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = ready!(Pin::new(&mut self.writer).poll_shutdown(cx));
+        Poll::Ready(())
+    }
+
+    /// A peer that is refused while it still sends would lose the reason with the connection: what it sends is thrown
+    /// away for a while.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>, closed: &Closed) -> Poll<()> {
+        if self.peer_left || !matches!(closed, Closed::Refused(_)) {
+            return Poll::Ready(());
+        }
+        let clock = &self.door.clock;
+        let (over, left) =
+            self.farewell.get_or_insert_with(|| (Box::pin(clock.sleep(FAREWELL_MAX)), FAREWELL_BYTES_MAX));
+        let mut piece = [0; 16 << 10];
+        while *left > 0 && over.poll_unpin(cx).is_pending() {
+            match ready!(pin!(self.reader.read(&mut piece)).poll(cx)) {
+                Ok(n) if n > 0 => *left = left.saturating_sub(n),
+                Ok(_) | Err(_) => break,
+            }
+        }
         Poll::Ready(())
     }
 

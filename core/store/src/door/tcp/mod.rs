@@ -12,6 +12,7 @@ mod tests;
 use crate::door::Authenticate;
 use crate::service::Service;
 use crate::world::Clock;
+use bettong_wire::ServiceError;
 use bettong_wire::tcp::ServerLimits;
 use connection::Connection;
 use std::future::Future;
@@ -115,6 +116,18 @@ impl<S: Service, C: Clock, A: Authenticate> TcpDoor<S, C, A> {
     {
         let mut connection = Connection::new(self, origin, reader, writer);
         let mut stop = std::pin::pin!(stop);
+        std::future::poll_fn(|cx| connection.poll(cx, stop.as_mut())).await
+    }
+
+    /// Tells a peer why it is not served, and closes its connection.
+    pub async fn turn_away<R, W>(&self, origin: String, reader: R, writer: W, error: &ServiceError) -> Closed
+    where
+        R: AsyncRead + Unpin + Send,
+        W: AsyncWrite + Unpin + Send,
+    {
+        let mut connection = Connection::new(self, origin, reader, writer);
+        connection.turn_away(error);
+        let mut stop = std::pin::pin!(std::future::pending());
         std::future::poll_fn(|cx| connection.poll(cx, stop.as_mut())).await
     }
 }

@@ -13,6 +13,7 @@ async fn nobody_comes_in_without_the_right_token() {
     let denied = harness.client.call(open("acme", "guess"), vec![]).await;
     assert_eq!(error_of(&denied).kind, ErrorKind::Denied);
     assert_eq!(harness.client.end().await.message, "the token is not known");
+    drop(harness.client);
     assert_eq!(harness.door.await.unwrap(), Closed::Refused("the token is not known".into()));
 }
 
@@ -78,7 +79,27 @@ async fn bytes_of_another_protocol_end_the_connection_with_a_reason() {
     let mut harness = connect(1000, TestClock::Still, limits());
     harness.client.stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     assert!(harness.client.end().await.message.contains("wrong magic"));
+    drop(harness.client);
     assert!(matches!(harness.door.await.unwrap(), Closed::Refused(reason) if reason.contains("wrong magic")));
+}
+
+#[tokio::test]
+async fn a_refused_peer_is_listened_to_until_it_has_heard_why_and_not_for_ever() {
+    let mut harness = connect(1000, TestClock::Still, limits());
+    // It hears nothing before it has said everything.
+    harness.client.stream.write_all(&[b'x'; 1 << 20]).await.unwrap();
+    assert!(harness.client.end().await.message.contains("wrong magic"));
+    drop(harness.client);
+    assert!(matches!(harness.door.await.unwrap(), Closed::Refused(_)));
+
+    let tick = Arc::new(Notify::new());
+    let mut harness = connect(100, TestClock::Ticking(tick.clone()), limits());
+    harness.client.stream.write_all(b"GET / HTTP/1.1").await.unwrap();
+    settle().await;
+    assert!(!harness.door.is_finished());
+    tick.notify_waiters();
+    settle().await;
+    assert!(harness.door.is_finished());
 }
 
 #[tokio::test]
