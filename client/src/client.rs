@@ -165,10 +165,25 @@ impl Client {
         request: Request,
         payloads: Vec<Payload>,
     ) -> Result<Response, ServiceError> {
+        self.call_until(self.call_end(), namespace, request, payloads).await
+    }
+
+    /// When a call that begins now has to be over.
+    pub(crate) fn call_end(&self) -> Instant {
+        Instant::now() + self.shared.options.call_timeout
+    }
+
+    /// The same, where the caller waits until another moment.
+    pub(crate) async fn call_until(
+        &self,
+        until: Instant,
+        namespace: Option<NamespaceKey>,
+        request: Request,
+        payloads: Vec<Payload>,
+    ) -> Result<Response, ServiceError> {
         bettong_wire::validate::request(&request)?;
         let options = &self.shared.options;
         let _counted = self.count()?;
-        let until = Instant::now() + options.call_timeout;
         let (repeatable, changes) = (is_repeatable(&request), changes_anything(&request));
         let (mut attempts, mut pause) = (0, options.backoff);
         let mut answered: Option<ServiceError> = None;

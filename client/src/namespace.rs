@@ -2,11 +2,15 @@
 
 use crate::call::NamespaceKey;
 use crate::client::{Client, unexpected};
+use bettong_wire::limits::BATCH_ITEMS_MAX;
 use bettong_wire::request::*;
 use bettong_wire::response::*;
-use bettong_wire::{BlockHash, BlockKey, NamespaceId, Payload, PutId, Request, Response, ServiceError, SidecarKey};
+use bettong_wire::{
+    BlockHash, BlockKey, ErrorKind, NamespaceId, Payload, PutId, Request, Response, ServiceError, SidecarKey,
+};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A hit, or a miss with its true reason.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -190,7 +194,13 @@ impl Namespace {
 
     /// Each target for itself, in order.
     pub async fn get_many(&self, targets: Vec<Target>, limits: ReadLimits) -> Result<Vec<Got<Value>>, ServiceError> {
-        items(self.call(Request::GetMany(GetMany { ns: NS, targets, limits }), Vec::new()).await?)
+        let mut values = Vec::with_capacity(targets.len());
+        let ask = |targets| Request::GetMany(GetMany { ns: NS, targets, limits });
+        let mut parts = Parts::new(self, targets);
+        while let Some(response) = parts.next(ask).await? {
+            values.extend(items(response)?);
+        }
+        Ok(values)
     }
 
     /// One page of names. `cursor` is the one of the page before, empty for the first.
@@ -225,16 +235,22 @@ impl Namespace {
         leading: bool,
         limits: ReadLimits,
     ) -> Result<Got<Vec<Value>>, ServiceError> {
-        let response = self.call(Request::GetBlocks(GetBlocks { ns: NS, keys, leading, limits }), Vec::new()).await?;
-        if let Outcome::Miss(reason) = response.outcome {
-            return Ok(Got::Miss(reason));
-        }
         let mut values = Vec::new();
-        for item in items(response)? {
-            match item {
-                Got::Hit(value) => values.push(value),
-                Got::Miss(_) if leading => break,
-                Got::Miss(reason) => return Ok(Got::Miss(reason)),
+        let ask = |keys| Request::GetBlocks(GetBlocks { ns: NS, keys, leading, limits });
+        let mut parts = Parts::new(self, keys);
+        while let Some(response) = parts.next(ask).await? {
+            if let Outcome::Miss(reason) = response.outcome {
+                return Ok(Got::Miss(reason));
+            }
+            for item in items(response)? {
+                match item {
+                    Got::Hit(value) => values.push(value),
+                    Got::Miss(_) if leading => return Ok(Got::Hit(values)),
+                    Got::Miss(reason) => return Ok(Got::Miss(reason)),
+                }
+            }
+            if values.len() < parts.asked {
+                return Ok(Got::Hit(values));
             }
         }
         Ok(Got::Hit(values))
@@ -333,6 +349,46 @@ impl Namespace {
             other => Err(unexpected("a close", other)),
         }
     }
+}
+
+/// A batch of reads, asked for in as many parts as the daemon wants: it refuses to answer more bytes at once than a peer
+/// may leave unread. All of them together have the time of one call.
+struct Parts<'a, T> {
+    namespace: &'a Namespace,
+    until: Instant,
+    /// What is still to be asked for, the next part last.
+    left: Vec<Vec<T>>,
+    /// Items that have been answered.
+    asked: usize,
+}
+
+impl<'a, T: Clone> Parts<'a, T> {
+    fn new(namespace: &'a Namespace, items: Vec<T>) -> Self {
+        Self { namespace, until: namespace.inner.client.call_end(), left: vec![items], asked: 0 }
+    }
+
+    /// The answer to the next part; `None` after the last.
+    async fn next(&mut self, ask: impl Fn(Vec<T>) -> Request) -> Result<Option<Response>, ServiceError> {
+        let Inner { client, key, .. } = &*self.namespace.inner;
+        while let Some(mut part) = self.left.pop() {
+            match client.call_until(self.until, Some(*key), ask(part.clone()), Vec::new()).await {
+                // More items than the protocol allows are the caller's mistake.
+                Err(error) if is_divisible(&error, part.len()) => {
+                    let rest = part.split_off(part.len() / 2);
+                    self.left.extend([rest, part]);
+                }
+                answered => {
+                    self.asked += part.len();
+                    return answered.map(Some);
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn is_divisible(error: &ServiceError, items: usize) -> bool {
+    error.kind == ErrorKind::TooLarge && (2..=BATCH_ITEMS_MAX).contains(&items)
 }
 
 fn stored(response: Response) -> Result<Stored, ServiceError> {

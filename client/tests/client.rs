@@ -41,6 +41,34 @@ async fn values_of_any_size_come_back_whole() {
 }
 
 #[tokio::test]
+async fn a_batch_whose_answer_is_too_large_is_asked_for_in_parts() {
+    let server = Server::start().await;
+    let (_client, namespace) = opened(&server).await;
+    let key = |n: u8| BlockKey { hash: BlockHash([n; 32]), part: Part(0) };
+    for n in 0..10 {
+        let bytes = vec![n; 400 << 10];
+        namespace.put_block(key(n), Place::default(), bytes, Level::Memory, None).await.unwrap();
+    }
+    // Four MiB through a daemon that answers one at a time; the third of the values is not there.
+    let asked: Vec<u8> = vec![0, 1, 77, 2, 3, 4, 5, 6, 7, 8, 9];
+    let targets = asked.iter().map(|n| Target::Block(key(*n))).collect();
+    let values = namespace.get_many(targets, limits()).await.unwrap();
+    assert_eq!(values.len(), asked.len());
+    for (n, got) in asked.iter().zip(values) {
+        assert_eq!(got.hit().map(|value| value.bytes.as_ref().first().copied()), (*n != 77).then_some(Some(*n)), "{n}");
+    }
+    assert!(server.reads.load(Ordering::Relaxed) > 3);
+    for (asked, leading) in [(asked, 2), ((0..10).collect(), 10)] {
+        let keys = asked.iter().map(|n| key(*n)).collect();
+        let values = namespace.get_blocks(keys, true, limits()).await.unwrap().hit().unwrap();
+        let firsts: Vec<u8> = values.iter().filter_map(|value| value.bytes.as_ref().first().copied()).collect();
+        assert_eq!(firsts, asked[..leading]);
+    }
+    let too_many = vec![key(0); 1025];
+    assert_eq!(namespace.get_blocks(too_many, true, limits()).await.unwrap_err().kind, ErrorKind::TooLarge);
+}
+
+#[tokio::test]
 async fn many_calls_share_a_connection() {
     let server = Server::start().await;
     let (_client, namespace) = opened(&server).await;

@@ -134,6 +134,18 @@ impl Run {
                     return;
                 }
                 _ if self.closed => panic!("a closed connection goes on"),
+                ServerEvent::Weigh { id, request } => {
+                    let bytes = match &request {
+                        Request::GetMany(body) => body.targets.len() << 16,
+                        Request::GetBlocks(body) => body.keys.len() << 16,
+                        _ => 1 << 16,
+                    };
+                    self.server.weighed(id, request, bytes as u64);
+                }
+                ServerEvent::ReserveArchive { len } => match self.memory.reserve(len.into()) {
+                    Ok(buf) => self.server.fill_archive(buf),
+                    Err(error) => self.server.refuse_archive(error.into()),
+                },
                 ServerEvent::Reserve { id, lens } => {
                     let buffers = lens.iter().map(|len| self.memory.reserve(*len)).collect::<Result<Vec<_>, _>>();
                     match buffers {
@@ -189,7 +201,8 @@ impl Run {
                     let buffers = response.payload_lens.iter().map(|len| memory.reserve(*len).expect("room"));
                     self.answers.fill(buffers.collect());
                 }
-                Received::OverLimit { error, .. } => panic!("{error}"),
+                Received::Refused { error, .. } => panic!("{error}"),
+                Received::LongArchive { len } => panic!("room is asked for {len} bytes where nobody limits them"),
                 Received::Body { intact, .. } => intact.expect("payloads arrive as they were sent"),
                 Received::NeedBytes if rest.is_empty() => return,
                 Received::NeedBytes => {

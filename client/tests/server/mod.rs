@@ -2,7 +2,7 @@
 
 use bettong_client::{Level, Target};
 use bettong_wire::request::NsHandle;
-use bettong_wire::response::{Answer, Hit, MissReason, Opened, SessionLimits, Stored};
+use bettong_wire::response::{Answer, Hit, ItemOutcome, MissReason, Opened, SessionLimits, Stored};
 use bettong_wire::tcp::{ServerConnection, ServerEvent, ServerLimits};
 use bettong_wire::{
     BlockMemory, ErrorKind, NamespaceId, Payload, PutId, Request, Response, ServiceError, memory::HeapMemory,
@@ -36,6 +36,8 @@ pub struct Server {
     pub puts: Arc<AtomicUsize>,
     /// OPENs of the namespace that `refuse_opens` named.
     pub refused_opens: Arc<AtomicUsize>,
+    /// Batches that were read.
+    pub reads: Arc<AtomicUsize>,
     mood: Arc<Mutex<Mood>>,
     refuse_opens: Arc<Mutex<Option<(String, ServiceError)>>>,
 }
@@ -46,6 +48,47 @@ struct Shared {
     puts: Arc<AtomicUsize>,
     refuse_opens: Arc<Mutex<Option<(String, ServiceError)>>>,
     refused_opens: Arc<AtomicUsize>,
+    reads: Arc<AtomicUsize>,
+}
+
+/// What one answer may bring, where it brings several values.
+pub const UNSENT_BYTES_MAX: u64 = 1 << 20;
+
+/// What a read asks for.
+fn targets(request: &Request) -> Vec<Target> {
+    match request {
+        Request::Get(get) => vec![get.target.clone()],
+        Request::GetMany(get) => get.targets.clone(),
+        Request::GetBlocks(get) => get.keys.iter().copied().map(Target::Block).collect(),
+        _ => Vec::new(),
+    }
+}
+
+impl Shared {
+    fn weight(&self, request: &Request) -> u64 {
+        let values = self.values.lock().unwrap();
+        targets(request).iter().filter_map(|target| values.get(target)).map(|payload| payload.len() as u64).sum()
+    }
+
+    /// Each item of a batch; of the leading ones, those before the first that is missing.
+    fn batch(&self, request: &Request) -> Response {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let (values, leading) = (self.values.lock().unwrap(), matches!(request, Request::GetBlocks(_)));
+        let (mut items, mut payloads) = (Vec::new(), Vec::new());
+        for target in targets(request) {
+            match values.get(&target) {
+                Some(payload) => {
+                    let (total_len, put_id) = (payload.len() as u64, PutId { life: 1, counter: 1 });
+                    let hit = Hit { total_len, put_id, tier: bettong_client::Tier::Memory, expires_at_ms: 0 };
+                    items.push(ItemOutcome::Hit(hit));
+                    payloads.push(payload.clone());
+                }
+                None if leading => break,
+                None => items.push(ItemOutcome::Miss(MissReason::Absent)),
+            }
+        }
+        Response::with_payloads(Answer::Items(items), payloads)
+    }
 }
 
 impl Server {
@@ -58,6 +101,7 @@ impl Server {
             url,
             connections: connections.clone(),
             puts: shared.puts.clone(),
+            reads: shared.reads.clone(),
             refused_opens: shared.refused_opens.clone(),
             mood: mood.clone(),
             refuse_opens: shared.refuse_opens.clone(),
@@ -88,12 +132,18 @@ impl Server {
 /// Serves one connection until it ends, or the mood ends it.
 async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
     let frame_bytes_max = bettong_wire::limits::FRAME_BYTES_MIN;
-    let mut wire = ServerConnection::new(ServerLimits { frame_bytes_max, ..ServerLimits::default() });
+    let limits = ServerLimits { frame_bytes_max, unsent_bytes_max: UNSENT_BYTES_MAX, ..ServerLimits::default() };
+    let mut wire = ServerConnection::new(limits);
     let memory = HeapMemory::new(1 << 30, 1 << 30);
     let mut open = Vec::new();
     loop {
         match wire.next_event() {
             ServerEvent::Closing { .. } => return flush(&mut stream, &mut wire).await.unwrap_or_default(),
+            ServerEvent::Weigh { id, request } => {
+                let weight = shared.weight(&request);
+                wire.weighed(id, request, weight);
+            }
+            ServerEvent::ReserveArchive { len } => wire.fill_archive(memory.reserve(len.into()).unwrap()),
             ServerEvent::Reserve { lens, .. } => {
                 wire.fill(lens.iter().map(|len| memory.reserve(*len).unwrap()).collect())
             }
@@ -210,6 +260,7 @@ fn answer(shared: &Shared, open: &mut Vec<bool>, request: Request, mut body: Vec
                 Response::with_payloads(Answer::Hit(hit), vec![payload.slice(offset, len).unwrap()])
             }
         },
+        Request::GetMany(_) | Request::GetBlocks(_) => shared.batch(&request),
         other => Response::error(ServiceError::new(ErrorKind::Internal, format!("{other:?}"))),
     }
 }

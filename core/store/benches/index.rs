@@ -89,7 +89,8 @@ fn bootstrap_100k(bencher: Bencher) {
     };
     runtime.block_on(async {
         let store = open().await;
-        let (ns, _) = store.open_namespace("t", "n", None).await.expect("a namespace");
+        let id = store.open_namespace("t", "n", None).await.expect("a namespace");
+        let ns = store.number_for_writes("t", id).expect("a number");
         for batch in 0..BOOTSTRAP_BLOCKS / 1000 {
             let puts = (0..1000).map(|n| {
                 let n = batch * 1000 + n;

@@ -65,7 +65,8 @@ async fn open(root: &Path) -> (Store<RealWorld>, NsNum) {
         ordered_listing: false,
     };
     let store = Store::open(world, config, parts).await.expect("an open store");
-    let (ns, _) = store.open_namespace("t", "n", None).await.expect("a namespace");
+    let id = store.open_namespace("t", "n", None).await.expect("a namespace");
+    let ns = store.number_for_writes("t", id).expect("a number");
     (store, ns)
 }
 

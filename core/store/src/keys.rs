@@ -8,6 +8,11 @@ use bettong_wire::{BlockKey, NamespaceId, Part};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NsNum(pub u32);
 
+impl NsNum {
+    /// Of every namespace that has no number here: nothing was ever written to it, and nothing is found in it.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
 /// The key of one value: a block, a sidecar, or a plain key by its BLAKE3.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key {

@@ -1,7 +1,7 @@
 //! The index takes at most 128 bytes a block in all, key included: counted by the allocator, just before and just after
 //! a table would double, for blocks of their own objects and for blocks in packs, the packs included.
 
-use bettong_core::index::{Entry, InPack, IndexMap, NodeNum};
+use bettong_core::index::{Entry, INDEX_ENTRY_BYTES, InPack, IndexMap, NodeNum};
 use bettong_core::keys::{Key, NsNum};
 use bettong_wire::envelope::Kind;
 use bettong_wire::request::Level;
@@ -11,8 +11,6 @@ use std::alloc::System;
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
-
-const BYTES_A_BLOCK_MAX: usize = 128;
 
 /// One test: what another one allocates at the same time would be counted.
 #[test]
@@ -50,7 +48,7 @@ fn fill(members: u64) {
                 "{blocks} blocks in packs of {members}: {bytes} bytes, {:.1} a block",
                 bytes as f64 / blocks as f64
             );
-            assert!(bytes <= blocks * BYTES_A_BLOCK_MAX, "{bytes} bytes for {blocks} blocks");
+            assert!(bytes <= blocks * INDEX_ENTRY_BYTES as usize, "{bytes} bytes for {blocks} blocks");
             assert!(map.bytes() <= bytes && bytes - map.bytes() < 4096, "the map says {} bytes", map.bytes());
         }
     }

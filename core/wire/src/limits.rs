@@ -20,6 +20,10 @@ pub const OPEN_NAMESPACES_MAX: usize = 64;
 pub const FRAME_BYTES_MAX: u32 = 256 << 20;
 /// Largest archive (message without payload) of one request or response: 4 MiB.
 pub const MESSAGE_BYTES_MAX: u32 = 4 << 20;
+/// Largest archive from a peer that has not shown who it is: an OPEN with every field at its limit has half of it.
+pub const OPENING_BYTES_MAX: u32 = 32 << 10;
+/// Longest archive that a daemon reads without asking for room: any batch of blocks has less. Bytes.
+pub const ARCHIVE_BYTES_FREE: u32 = 128 << 10;
 /// Largest tail, in bytes, that a sidecar may carry.
 pub const SIDECAR_BYTES_MAX: u64 = BLOCK_BYTES_MAX;
 /// Entries a page of LIST returns at most.

@@ -28,10 +28,12 @@ pub enum MissReason {
     Declined = 7,
     /// The tier that has it does not answer.
     TierDown = 8,
+    /// There was no payload memory to read it into.
+    NoRoom = 9,
 }
 
 impl MissReason {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Absent,
         Self::Evicted,
         Self::Expired,
@@ -41,6 +43,7 @@ impl MissReason {
         Self::Deadline,
         Self::Declined,
         Self::TierDown,
+        Self::NoRoom,
     ];
 
     pub fn from_u8(value: u8) -> Option<Self> {
@@ -59,6 +62,7 @@ impl MissReason {
             Self::Deadline => "deadline",
             Self::Declined => "declined",
             Self::TierDown => "tier_down",
+            Self::NoRoom => "no_room",
         }
     }
 }

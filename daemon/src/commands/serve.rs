@@ -8,7 +8,8 @@ use crate::objects::{self, StoreUrl};
 use crate::process::background::Background;
 use crate::process::data_dir::DataDir;
 use crate::process::priority::put_thread_behind;
-use crate::process::reactors::{Listeners, Reactors, Stop};
+use crate::process::reactors::{Listeners, Place, Reactors, Stop};
+use crate::process::seldom::Seldom;
 use crate::process::signals::Signals;
 use crate::process::tokens::Tokens;
 use crate::process::{descriptors, logs, ready, storage};
@@ -18,13 +19,19 @@ use bettong_core::journal::Backlog;
 use bettong_core::real::{RealClock, RealWorld};
 use bettong_core::service::handler::StoreService;
 use bettong_core::{Fate, Store, World};
+use bettong_wire::ServiceError;
 use bettong_wire::tcp::ServerLimits;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+
+/// Time between two messages about connections that ended for a reason.
+const ENDS_SAID_AGAIN: Duration = Duration::from_secs(10);
+/// When a client that finds no room is asked to come again.
+const FULL_RETRY_MS: u32 = 1000;
 
 /// Serves until a signal, or until a newer life of this node exists.
 pub fn run(args: &ConfigArgs) -> Outcome {
@@ -70,7 +77,11 @@ async fn serve(
     };
     let door = Arc::new(door(config, store.clone(), &world, tokens));
     let address = listeners.address;
-    let serve = move |stream, origin, stop| drive(door.clone(), stream, origin, stop);
+    let (ends, full) = (Arc::new(Seldom::new(ENDS_SAID_AGAIN)), connections_full(connections_max));
+    let serve = move |stream, origin, stop, place| {
+        let full = (place == Place::None).then(|| full.clone());
+        drive(door.clone(), ends.clone(), stream, origin, stop, full)
+    };
     let reactors = Reactors::start(listeners, connections_max, serve)?;
     let node_id = data_dir.node_id(&config.node_id.0)?;
     render::line(&ready::line(address, &node_id, &config.store_or_default()))?;
@@ -122,20 +133,35 @@ fn door(
     TcpDoor::new(Arc::new(StoreService::new(store)), *world.clock(), tokens, limits)
 }
 
-/// Drives one connection on the reactor that accepted it.
+fn connections_full(max: u32) -> ServiceError {
+    let text = format!("this daemon has {max} connections, which is the limit (connections_max)");
+    ServiceError { limit: max.into(), ..ServiceError::busy(text, FULL_RETRY_MS) }
+}
+
+/// Drives one connection on the reactor that accepted it; where there is no room for it, it is told why.
 async fn drive(
     door: Arc<TcpDoor<StoreService<RealWorld>, RealClock, Tokens>>,
+    ends: Arc<Seldom>,
     mut stream: TcpStream,
     origin: SocketAddr,
     mut stop: watch::Receiver<Stop>,
+    full: Option<ServiceError>,
 ) {
     let (reader, writer) = stream.split();
+    if let Some(full) = full {
+        let closed = door.turn_away(origin.to_string(), reader, writer, &full).await;
+        return tracing::debug!(%origin, %closed, "connection turned away");
+    }
     let stop = async move {
         let _ = stop.wait_for(|stop| *stop >= Stop::Accepting).await;
     };
     match door.serve(origin.to_string(), reader, writer, stop).await {
         closed @ (Closed::PeerLeft | Closed::Stopped) => tracing::debug!(%origin, %closed, "connection ended"),
-        closed => tracing::info!(%origin, %closed, "connection ended"),
+        closed => {
+            if let Some(kept_back) = ends.due(Instant::now()) {
+                tracing::info!(%origin, %closed, kept_back, "connection ended");
+            }
+        }
     }
 }
 

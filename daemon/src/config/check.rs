@@ -4,6 +4,7 @@ use super::Config;
 use super::machine::Machine;
 use super::scalar::Bytes;
 use crate::exit::{Exit, Failure, Outcome};
+use bettong_core::index::INDEX_ENTRY_BYTES;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 /// Longest node id: it is one segment of an object's name.
@@ -99,16 +100,18 @@ fn journal(config: &Config) -> Outcome {
     })
 }
 
-/// The memory that is set aside by name, against what there is. What grows with what is held or under way comes on top:
-/// up to 128 bytes a value in the index (`index_entries_max`), and answers that wait to be sent (`unsent_bytes_max`).
+/// The memory that is set aside by name, against what there is. Answers that wait to be sent come on top
+/// (`unsent_bytes_max`).
 fn budget(config: &Config, machine: &Machine) -> Outcome {
-    let parts = [config.memory_bytes, config.peer_hint_bytes];
-    let sum = parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(part.0)).unwrap_or(u64::MAX);
+    let entries = config.index_entries_max.0;
+    let index = u64::from(entries).saturating_mul(INDEX_ENTRY_BYTES);
+    let sum = config.memory_bytes.0.saturating_add(config.peer_hint_bytes.0).saturating_add(index);
     let usable = machine.usable_bytes();
     require(sum <= usable, || {
         format!(
-            "memory_bytes of {} and peer_hint_bytes of {} are {sum} bytes together, over the {usable} ({}) that this \
-             machine or its control group has",
+            "memory_bytes of {}, peer_hint_bytes of {} and {entries} entries of the index (index_entries_max) at \
+             {INDEX_ENTRY_BYTES} bytes are {sum} bytes together, over the {usable} ({}) that this machine or its control \
+             group has",
             config.memory_bytes,
             config.peer_hint_bytes,
             Bytes(usable)
@@ -143,7 +146,7 @@ pub fn listen_address(config: &Config) -> Outcome<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::scalar::{Switch, Text};
+    use crate::config::scalar::{Count, Switch, Text};
 
     const MACHINE: Machine = Machine { memory_bytes: 16 << 30, group_bytes: Some(4 << 30), cores: 2 };
 
@@ -165,7 +168,7 @@ mod tests {
     fn more_memory_than_fits_is_refused_with_both_numbers() {
         let failure = check(&config(|config| config.memory_bytes = Bytes(5 << 30)), &MACHINE).unwrap_err();
         for said in
-            ["memory_bytes of 5GiB", "peer_hint_bytes of 64MiB", "5435817984 bytes together", "4294967296 (4GiB)"]
+            ["memory_bytes of 5GiB", "peer_hint_bytes of 64MiB", "5972688896 bytes together", "4294967296 (4GiB)"]
         {
             assert!(failure.message.contains(said), "{failure}");
         }
@@ -175,6 +178,8 @@ mod tests {
             "memory_bytes is 128MiB, it must be at least 402653184, three payloads of payload_bytes_max (128MiB)"
         );
         assert!(check(&config(|config| config.memory_bytes = Bytes(u64::MAX)), &MACHINE).is_err());
+        let long_index = check(&config(|config| config.index_entries_max = Count(30_000_000)), &MACHINE).unwrap_err();
+        assert!(long_index.message.contains("30000000 entries"), "{long_index}");
     }
 
     #[test]
@@ -190,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused_by_its_name() {
-        use crate::config::scalar::{Count, Millis};
+        use crate::config::scalar::Millis;
         type Change = fn(&mut Config);
         let changes: [(&str, Change); 10] = [
             ("pack_below", |config| config.pack_below = Bytes(config.pack_bytes.0 + 1)),

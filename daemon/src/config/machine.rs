@@ -1,7 +1,11 @@
 //! What this machine has: memory, the control group's limit, cores.
 
 use super::scalar::Bytes;
+use bettong_core::index::INDEX_ENTRY_BYTES;
 use std::path::Path;
+
+/// The default length of the index where there is memory enough.
+const INDEX_ENTRIES_MAX_DEFAULT: u32 = 16_000_000;
 
 /// The part of the machine that configuration depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +37,12 @@ impl Machine {
     /// The default of the memory pool: a quarter of what is usable.
     pub fn pool_default(&self) -> Bytes {
         Bytes((self.usable_bytes() / 4) & !((1 << 20) - 1))
+    }
+
+    /// The default length of the index: what an eighth of what is usable has room for, within bounds.
+    pub fn index_entries_default(&self) -> u32 {
+        let room = self.usable_bytes() / 8 / INDEX_ENTRY_BYTES;
+        u32::try_from(room).unwrap_or(u32::MAX).clamp(1, INDEX_ENTRIES_MAX_DEFAULT)
     }
 }
 
@@ -78,5 +88,7 @@ mod tests {
         assert_eq!(total_of("MemFree: 1 kB\nMemTotal:       16384 kB\n"), Some(16 << 20));
         let machine = Machine { memory_bytes: 16 << 30, group_bytes: Some(8 << 30), cores: 2 };
         assert_eq!(machine.pool_default(), Bytes(2 << 30));
+        assert_eq!(machine.index_entries_default(), (1 << 30) / 128);
+        assert_eq!(Machine { group_bytes: None, ..machine }.index_entries_default(), 16_000_000);
     }
 }

@@ -221,7 +221,7 @@ async fn read(remote: &Remote, name: Name) -> Outcome<Result<bettong_wire::Paylo
     let mut read = remote.read(name.target()).await?;
     for _ in 1..READ_ATTEMPTS {
         match read {
-            Err(MissReason::TierDown | MissReason::Deadline | MissReason::Declined) => {
+            Err(MissReason::TierDown | MissReason::NoRoom | MissReason::Deadline | MissReason::Declined) => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 read = remote.read(name.target()).await?;
             }

@@ -9,8 +9,8 @@ use crate::exit::{Exit, Failure, Outcome};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors besides those that the configuration decides: standard streams, the lock, the runtimes', the index's own
-/// requests, and a connection on each reactor that is accepted only to be closed.
-const OTHERS: u64 = 64;
+/// requests, and connections that are accepted only to be told that there is no room, or to be closed.
+const OTHERS: u64 = 80;
 /// A reactor's: its listener, and what its event loop needs.
 const EACH_REACTOR: u64 = 4;
 

@@ -62,6 +62,17 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))
 }
 
+/// Connections beyond the limit that are told so at a time.
+const FAREWELLS_MAX: usize = 16;
+
+/// Whether there is room for a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    Served,
+    /// It is to be told that there is none.
+    None,
+}
+
 /// Running reactors.
 #[derive(Debug)]
 pub struct Reactors {
@@ -84,15 +95,19 @@ pub enum Stop {
 
 impl Reactors {
     /// Starts one thread a listener. `serve` drives one connection to its end on the reactor that accepted it; at most
-    /// `connections_max` at a time in all, one more is closed at once.
+    /// `connections_max` at a time in all. One more is to be told so; of those some at a time, and others are closed at once.
     pub fn start<F, S>(listeners: Listeners, connections_max: u32, serve: F) -> Outcome<Self>
     where
-        F: Fn(TcpStream, SocketAddr, watch::Receiver<Stop>) -> S + Clone + Send + 'static,
+        F: Fn(TcpStream, SocketAddr, watch::Receiver<Stop>, Place) -> S + Clone + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
         let (stop, stopped) = watch::channel(Stop::No);
         let permits = Arc::new(Semaphore::new(usize::try_from(connections_max).unwrap_or(Semaphore::MAX_PERMITS)));
-        let troubles = Arc::new(Troubles { accept: Seldom::new(SAID_AGAIN), full: Seldom::new(SAID_AGAIN) });
+        let troubles = Arc::new(Troubles {
+            accept: Seldom::new(SAID_AGAIN),
+            full: Seldom::new(SAID_AGAIN),
+            farewells: Arc::new(Semaphore::new(FAREWELLS_MAX)),
+        });
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let mut threads = Vec::new();
         for (index, socket) in listeners.sockets.into_iter().enumerate() {
@@ -140,6 +155,8 @@ impl Reactors {
 struct Troubles {
     accept: Seldom,
     full: Seldom,
+    /// Connections beyond the limit that are being told so.
+    farewells: Arc<Semaphore>,
 }
 
 async fn accept<F, S>(
@@ -150,7 +167,7 @@ async fn accept<F, S>(
     serve: F,
 ) -> std::io::Result<()>
 where
-    F: Fn(TcpStream, SocketAddr, watch::Receiver<Stop>) -> S,
+    F: Fn(TcpStream, SocketAddr, watch::Receiver<Stop>, Place) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::from_std(socket)?;
@@ -178,17 +195,21 @@ where
                 continue;
             }
         };
-        let Ok(permit) = permits.clone().try_acquire_owned() else {
-            if let Some(kept_back) = troubles.full.due(Instant::now()) {
-                tracing::warn!(%origin, kept_back, "no room for one more connection, it is closed: connections_max");
+        let (permit, place) = match permits.clone().try_acquire_owned() {
+            Ok(permit) => (permit, Place::Served),
+            Err(_) => {
+                if let Some(kept_back) = troubles.full.due(Instant::now()) {
+                    tracing::warn!(%origin, kept_back, "no room for one more connection, it is closed: connections_max");
+                }
+                let Ok(permit) = troubles.farewells.clone().try_acquire_owned() else { continue };
+                (permit, Place::None)
             }
-            continue;
         };
         if let Err(error) = prepare(&stream) {
             // Slower, or longer there than it should be, but it serves.
             tracing::debug!(%error, %origin, "a connection's socket takes no options");
         }
-        let served = serve(stream, origin, stopped.clone());
+        let served = serve(stream, origin, stopped.clone(), place);
         connections.spawn(async move {
             served.await;
             drop(permit);
@@ -211,7 +232,11 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     fn echo_nothing(listeners: Listeners, connections_max: u32) -> Reactors {
-        let serve = |mut stream: TcpStream, _, _| async move {
+        let serve = |mut stream: TcpStream, _, _, place| async move {
+            if place == Place::None {
+                let _ = stream.write_all(b"full!").await;
+                return;
+            }
             let _ = stream.write_all(b"hello").await;
             std::future::pending::<()>().await;
         };
@@ -231,7 +256,7 @@ mod tests {
         let listeners = Listeners::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = listeners.address;
         let (tell, told) = std::sync::mpsc::channel();
-        let serve = move |stream: TcpStream, _, _| {
+        let serve = move |stream: TcpStream, _, _, _| {
             let socket = SockRef::from(&stream);
             let probed = (socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap());
             tell.send((probed, socket.tcp_keepalive_interval().unwrap(), socket.tcp_keepalive_retries().unwrap()))
@@ -245,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_too_many_is_closed_and_the_end_closes_the_others() {
+    fn one_connection_too_many_is_told_so_and_closed_and_the_end_closes_the_others() {
         let listeners = Listeners::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         let address = listeners.address;
         let reactors = echo_nothing(listeners, 1);
@@ -253,7 +278,8 @@ mod tests {
         let mut hello = [0; 5];
         first.read_exact(&mut hello).unwrap();
         let mut second = std::net::TcpStream::connect(address).unwrap();
-        assert_eq!(second.read(&mut hello).unwrap_or(0), 0);
+        second.read_exact(&mut hello).unwrap();
+        assert_eq!((&hello, second.read(&mut [0; 5]).unwrap_or(0)), (b"full!", 0));
         reactors.join();
         assert_eq!(first.read(&mut hello).unwrap_or(0), 0);
     }

@@ -42,7 +42,7 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
     let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else { return Ok(()) };
     let excused = match reason {
         // Where only the disk cache is slow, the object store is asked in time.
-        MissReason::TierDown => !seen.calm && !seen.only_caches_are_slow,
+        MissReason::TierDown | MissReason::NoRoom => !seen.calm && !seen.only_caches_are_slow,
         MissReason::Deadline if seen.only_caches_are_slow => !seen.calm && seen.span.lasted() < SLOW_CACHE_GIVEN_UP,
         MissReason::Deadline | MissReason::Declined => !seen.calm,
         MissReason::Absent

@@ -44,7 +44,8 @@ pub fn miss(model: &Model, key: &ValueKey, reason: MissReason) -> Option<Observe
         | MissReason::Identity
         | MissReason::Deadline
         | MissReason::Declined
-        | MissReason::TierDown => None,
+        | MissReason::TierDown
+        | MissReason::NoRoom => None,
     }
 }
 

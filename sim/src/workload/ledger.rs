@@ -54,8 +54,16 @@ impl<W: World> Audited<W> {
 }
 
 impl<W: World> Service for Audited<W> {
-    fn reserve(&self, peer: &Peer, len: u64) -> Result<Box<dyn WriteBuf>, ServiceError> {
-        self.inner.reserve(peer, len)
+    fn reserve(&self, peer: &Peer, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError> {
+        self.inner.reserve(peer, lens)
+    }
+
+    fn reserve_archive(&self, peer: &Peer, len: u32) -> Result<Box<dyn WriteBuf>, ServiceError> {
+        self.inner.reserve_archive(peer, len)
+    }
+
+    fn weigh(&self, peer: &Peer, request: &Request) -> u64 {
+        self.inner.weigh(peer, request)
     }
 
     async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {

@@ -14,7 +14,8 @@ use bettong_core::store::OpenError;
 use bettong_core::world::World;
 use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreParts};
 use bettong_wire::memory::HeapMemory;
-use bettong_wire::{ErrorKind, Payload, Response, ServiceError};
+use bettong_wire::tcp::ServerLimits;
+use bettong_wire::{ErrorKind, Payload, Response, ServiceError, WriteBuf};
 use futures::future::{Either, select};
 use object_store::ObjectStore;
 use std::collections::BTreeMap;
@@ -25,6 +26,9 @@ use tokio::net::TcpListener;
 
 /// Pause before a daemon whose store did not open is started again, as a supervisor would.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+
+/// Longest values that a peer may leave unread: few, so that batches are asked for in parts.
+const UNSENT_VALUES: u64 = 2;
 
 /// Runs the daemon `life.node` under `node_id`.
 pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
@@ -77,7 +81,8 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     let mut fate = store.fate();
     let mut calls = shared.doors.open(&life.node, life.number);
     let service = Audited::new(StoreService::new(store), &run, &life.node);
-    life.world.spawn(listen(life.clone(), service.clone()));
+    let unsent_bytes_max = shared.setup.len_max * UNSENT_VALUES;
+    life.world.spawn(listen(life.clone(), service.clone(), unsent_bytes_max));
     let mut peers: BTreeMap<(String, String), Arc<Peer>> = BTreeMap::new();
     loop {
         let call = match select(pin!(calls.recv()), pin!(fate.changed())).await {
@@ -104,7 +109,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
 }
 
 /// The TCP door: accepts connections, and drives each with the door's own state machine.
-async fn listen(life: Life, service: Audited<SimWorld>) {
+async fn listen(life: Life, service: Audited<SimWorld>, unsent_bytes_max: u64) {
     let run = life.world.run().clone();
     let listener = match TcpListener::bind(("0.0.0.0", super::remote::PORT)).await {
         Ok(listener) => listener,
@@ -112,7 +117,9 @@ async fn listen(life: Life, service: Audited<SimWorld>) {
     };
     let anybody = |_: &str, _: &str, _: &str| Ok(Rights::default());
     let clock = life.world.clock().clone();
-    let door = Arc::new(TcpDoor::new(Arc::new(service), clock, anybody, TcpLimits::default()));
+    let connection = ServerLimits { unsent_bytes_max, ..ServerLimits::default() };
+    let limits = TcpLimits { connection, ..TcpLimits::default() };
+    let door = Arc::new(TcpDoor::new(Arc::new(service), clock, anybody, limits));
     while let Ok((stream, from)) = listener.accept().await {
         let (door, run, node) = (door.clone(), run.clone(), life.node.clone());
         // What becomes of somebody hostile is judged; it is not the network that does it.
@@ -142,12 +149,12 @@ async fn answer<W: World>(service: Audited<W>, peer: Arc<Peer>, call: Call) {
 
 /// Reads the body into reserved memory, as every door does.
 fn receive<S: Service>(service: &S, peer: &Peer, body: &[Payload]) -> Result<Vec<Payload>, ServiceError> {
-    let receive = |payload: &Payload| {
-        let mut buf = service.reserve(peer, payload.len() as u64)?;
+    let lens: Vec<u64> = body.iter().map(|payload| payload.len() as u64).collect();
+    let receive = |(payload, mut buf): (&Payload, Box<dyn WriteBuf>)| {
         buf.unfilled().put_slice(payload.as_ref());
         buf.seal().ok_or_else(|| ServiceError::new(ErrorKind::Internal, "a filled buffer does not seal"))
     };
-    body.iter().map(receive).collect()
+    body.iter().zip(service.reserve(peer, &lens)?).map(receive).collect()
 }
 
 async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<SimWorld>, OpenError> {

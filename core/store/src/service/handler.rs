@@ -78,8 +78,9 @@ impl<W: World> StoreService<W> {
                 Ok(Response::ok(Answer::Page(page)))
             }
             Request::Delete(delete) => {
-                let (ns, open) = self.namespace(peer, delete.ns)?;
+                let (_, open) = self.namespace(peer, delete.ns)?;
                 check_target(&open, &delete.target)?;
+                let ns = self.store.number_for_writes(&peer.tenant, open.id)?;
                 let existed = self.bounded(deadline, self.store.delete(&Key::of(ns, &delete.target))).await??;
                 Ok(Response::ok(Answer::Removed { count: u64::from(existed) }))
             }
@@ -88,7 +89,7 @@ impl<W: World> StoreService<W> {
             Request::GetHead(get) => {
                 let (ns, open) = self.namespace(peer, get.ns)?;
                 let parts = open.parts.as_deref().unwrap_or_default();
-                let head = self.bounded(deadline, self.store.get_head(ns, parts, &get.name)).await??;
+                let head = self.bounded(deadline, self.store.get_head(open.id, ns, parts, &get.name)).await??;
                 Ok(head.map_or_else(Response::miss, |head| Response::ok(Answer::Head(head))))
             }
             Request::Stats => {
@@ -113,7 +114,7 @@ impl<W: World> StoreService<W> {
         }
         // Dropped at the deadline: the next open finds what this one wrote, or writes the same.
         let opening = self.store.open_namespace(&open.tenant, &open.namespace, open.identity.as_ref());
-        let (_, id) = self.bounded(deadline, opening).await??;
+        let id = self.bounded(deadline, opening).await??;
         let parts = open.identity.map(|identity| Arc::from(identity.parts));
         let opened = OpenNamespace { id, name: open.namespace, parts };
         let mut sessions = peer.sessions.lock();
@@ -149,8 +150,7 @@ impl<W: World> StoreService<W> {
         let sessions = peer.sessions.lock();
         let open = usize::try_from(ns.0).ok().and_then(|at| sessions.open.get(at)).and_then(Option::as_ref);
         let open = open.ok_or_else(|| invalid(format!("namespace handle {} is not open in this session", ns.0)))?;
-        let number = self.store.namespace_number(open.id)?;
-        Ok((number, open.clone()))
+        Ok((self.store.namespace_number(open.id), open.clone()))
     }
 
     /// The namespace, for an operation on blocks: it must have been opened with a model identity.
@@ -179,8 +179,9 @@ impl<W: World> StoreService<W> {
     }
 
     async fn put(&self, peer: &Peer, put: Put, body: Vec<Payload>, deadline: Deadline) -> Answered {
-        let (ns, open) = self.namespace(peer, put.ns)?;
+        let (_, open) = self.namespace(peer, put.ns)?;
         check_target(&open, &put.target)?;
+        let ns = self.store.number_for_writes(&peer.tenant, open.id)?;
         let spec = PutSpec {
             ns,
             target: put.target,
@@ -273,11 +274,19 @@ impl<W: World> StoreService<W> {
             Some((offset, len)) => {
                 let total = hit.total_len;
                 let behind = || invalid(format!("the range starts at {offset}, the value has {total} bytes"));
-                let left = total.checked_sub(offset).ok_or_else(behind)?;
-                payload.slice(offset, len.min(left)).ok_or_else(behind)?
+                let len = len.min(total.checked_sub(offset).ok_or_else(behind)?);
+                let range = payload.slice(offset, len).ok_or_else(behind)?;
+                // A slice would hold the whole value until the peer has read its part.
+                if is_copied(len, total) { self.copied(&range)? } else { range }
             }
         };
         Ok(Response::with_payloads(Answer::Hit(hit), vec![payload]))
+    }
+
+    fn copied(&self, payload: &Payload) -> Result<Payload, ServiceError> {
+        let mut buf = self.store.reserve(payload.len() as u64)?;
+        buf.unfilled().put_slice(payload.as_ref());
+        buf.seal().ok_or_else(|| ServiceError::new(ErrorKind::Internal, "a filled buffer does not seal"))
     }
 
     async fn get_sidecar(&self, peer: &Peer, get: GetSidecar, deadline: Deadline) -> Answered {
@@ -321,15 +330,13 @@ impl<W: World> StoreService<W> {
 
     /// Reads several values at once, in order; `None` stands for one that the session may not reach.
     async fn read_all(&self, keys: Vec<Option<Key>>, patience: Patience) -> Vec<ReadOutcome> {
-        let reads: Vec<_> = keys
-            .into_iter()
-            .map(|key| async move {
-                match key {
-                    Some(key) => self.store.get(&key, patience).await,
-                    None => ReadOutcome::Miss(MissReason::Identity),
-                }
-            })
-            .collect();
+        let read = |key: Option<Key>| async move {
+            match key {
+                Some(key) => self.store.get(&key, patience).await,
+                None => ReadOutcome::Miss(MissReason::Identity),
+            }
+        };
+        let reads: Vec<_> = keys.into_iter().map(read).collect();
         stream::iter(reads).buffered(READS_AT_ONCE).collect().await
     }
 
@@ -339,10 +346,15 @@ impl<W: World> StoreService<W> {
         for key in &restore.keys {
             check_part(&parts, *key)?;
         }
-        let keys = restore.keys.iter().map(|key| Some(Key::block(ns, *key))).collect();
-        let read = self.read_all(keys, self.patience(restore.limits, deadline)).await;
-        let count = read.iter().filter(|outcome| matches!(outcome, ReadOutcome::Hit { .. })).count();
-        Ok(Response::ok(Answer::Warmed { count: u32::try_from(count).unwrap_or(u32::MAX) }))
+        let patience = self.patience(restore.limits, deadline);
+        // Nobody is given the bytes: each value is let go as soon as a tier of this host has it.
+        let warm = |key: BlockKey| async move {
+            matches!(self.store.get(&Key::block(ns, key), patience).await, ReadOutcome::Hit { .. })
+        };
+        let reads: Vec<_> = restore.keys.into_iter().map(warm).collect();
+        let warmed = stream::iter(reads).buffer_unordered(READS_AT_ONCE);
+        let count = warmed.fold(0, |count, warm| async move { count + u32::from(warm) }).await;
+        Ok(Response::ok(Answer::Warmed { count }))
     }
 
     fn exists(&self, peer: &Peer, exists: &Exists) -> Answered {
@@ -433,8 +445,32 @@ impl<W: World> StoreService<W> {
 }
 
 impl<W: World> Service for StoreService<W> {
-    fn reserve(&self, _peer: &Peer, len: u64) -> Result<Box<dyn WriteBuf>, ServiceError> {
-        self.half_sent.reserve(len, |len| self.store.reserve(len))
+    fn reserve(&self, peer: &Peer, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError> {
+        self.half_sent.reserve(peer, lens, |len| self.store.reserve(len))
+    }
+
+    fn reserve_archive(&self, peer: &Peer, len: u32) -> Result<Box<dyn WriteBuf>, ServiceError> {
+        self.half_sent.reserve_archive(peer, len.into())
+    }
+
+    fn weigh(&self, peer: &Peer, request: &Request) -> u64 {
+        let number = |ns| self.namespace(peer, ns).map(|(ns, _)| ns).ok();
+        let weight = |key: Key| self.store.weight(&key);
+        let weighed = match request {
+            Request::Get(get) => number(get.ns).map(|ns| {
+                let whole = weight(Key::of(ns, &get.target));
+                get.range.map_or(whole, |(_, len)| if is_copied(len, whole) { len } else { whole })
+            }),
+            Request::GetSidecar(get) => number(get.ns).map(|ns| weight(Key::of(ns, &Target::Sidecar(get.key)))),
+            Request::GetMany(get) => {
+                number(get.ns).map(|ns| get.targets.iter().map(|target| weight(Key::of(ns, target))).sum())
+            }
+            Request::GetBlocks(get) => {
+                number(get.ns).map(|ns| get.keys.iter().map(|key| weight(Key::block(ns, *key))).sum())
+            }
+            _ => None,
+        };
+        weighed.unwrap_or(0)
     }
 
     async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {
@@ -447,6 +483,11 @@ impl<W: World> Service for StoreService<W> {
     fn now(&self) -> Mono {
         self.store.mono()
     }
+}
+
+/// Whether a range of `len` bytes is so short that it is copied out of its value.
+fn is_copied(len: u64, whole: u64) -> bool {
+    len <= whole / 2
 }
 
 fn close(peer: &Peer, ns: NsHandle) -> Answered {

@@ -6,6 +6,8 @@ pub mod handler;
 use crate::world::Mono;
 use bettong_wire::{Payload, Request, Response, ServiceError, WriteBuf};
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What a peer may do besides reading and writing its own tenant's namespaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct Peer {
     pub origin: String,
     /// The namespaces that this session has opened, by handle.
     pub sessions: parking_lot::Mutex<Sessions>,
+    /// Payload bytes that this session has announced and not sent.
+    half_sent: Arc<AtomicU64>,
 }
 
 /// The open namespaces of one session; `NsHandle(n)` is the n-th that was opened.
@@ -38,12 +42,13 @@ pub struct OpenNamespace {
     pub id: bettong_wire::NamespaceId,
     pub name: String,
     /// `None` where the session gave no model identity: plain keys only.
-    pub parts: Option<std::sync::Arc<[u16]>>,
+    pub parts: Option<Arc<[u16]>>,
 }
 
 impl Peer {
     pub fn new(tenant: impl Into<String>, rights: Rights, origin: impl Into<String>) -> Self {
-        Self { tenant: tenant.into(), rights, origin: origin.into(), sessions: parking_lot::Mutex::default() }
+        let (tenant, origin) = (tenant.into(), origin.into());
+        Self { tenant, rights, origin, sessions: parking_lot::Mutex::default(), half_sent: Arc::default() }
     }
 }
 
@@ -53,8 +58,14 @@ pub struct Deadline(pub Mono);
 
 /// The one meaning behind all doors.
 pub trait Service: Send + Sync + 'static {
-    /// Reserves a destination for `len` payload bytes of a request, before they are read from the door.
-    fn reserve(&self, peer: &Peer, len: u64) -> Result<Box<dyn WriteBuf>, ServiceError>;
+    /// Reserves a destination for each payload of one request, before they are read from the door.
+    fn reserve(&self, peer: &Peer, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError>;
+
+    /// Reserves a destination for a long archive of a request, before it is read from the door.
+    fn reserve_archive(&self, peer: &Peer, len: u32) -> Result<Box<dyn WriteBuf>, ServiceError>;
+
+    /// Payload bytes that the answer to a read would bring as things are now, without loading any; 0 for other requests.
+    fn weigh(&self, peer: &Peer, request: &Request) -> u64;
 
     /// Answers one request. `body` holds one payload for each of `request.payload_lens()`, in order. Dropping the future
     /// cancels the waiting, not the work: a put that was dropped is whole or absent.

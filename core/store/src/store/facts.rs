@@ -1,7 +1,7 @@
 //! What doors and operators ask of an open store besides its values.
 
 use super::{Fate, Store};
-use crate::keys::{NamespaceTable, NsNum};
+use crate::keys::NsNum;
 use crate::race::timeout;
 use crate::world::{Clock, Mono, World};
 use bettong_wire::{ErrorKind, NamespaceId, ReserveError, ServiceError, WriteBuf};
@@ -38,13 +38,9 @@ impl<W: World> Store<W> {
         self.shared.wall_ms()
     }
 
-    /// The number of a namespace in this process.
-    pub fn namespace_number(&self, id: NamespaceId) -> Result<NsNum, ServiceError> {
-        let known = self.shared.namespaces.read().get(id);
-        known.or_else(|| self.shared.namespaces.write().number(id)).ok_or_else(|| {
-            let limit = NamespaceTable::MAX;
-            ServiceError::busy(format!("this node holds {limit} namespaces, which is the limit"), 60_000)
-        })
+    /// The number of a namespace in this process; `NsNum::NONE` before anything is written to it.
+    pub fn namespace_number(&self, id: NamespaceId) -> NsNum {
+        self.shared.namespaces.read().get(id).unwrap_or(NsNum::NONE)
     }
 
     /// The output of `work`, or `None` once `bound` has passed; the work is dropped then.

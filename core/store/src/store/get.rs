@@ -53,8 +53,10 @@ pub(super) enum Fetched {
     Newer,
     /// The bytes are gone and the entry with them: another node's, or memory's own.
     Gone,
-    /// The tier that has it does not answer, or there is no room to read it into.
+    /// The tier that has it does not answer.
     Down,
+    /// There is no payload memory to read it into.
+    NoRoom,
 }
 
 /// A copy that verified.
@@ -82,6 +84,7 @@ impl Fetched {
             Self::Corrupt => MissReason::Corrupt,
             Self::Newer => MissReason::NewerFormat,
             Self::Down => MissReason::TierDown,
+            Self::NoRoom => MissReason::NoRoom,
         }
     }
 }
@@ -94,8 +97,10 @@ pub(super) enum ObjectRead {
     Newer,
     /// It is no longer what the index names.
     Gone,
-    /// The object store does not answer, or there is no room.
+    /// The object store does not answer.
     Down,
+    /// There is no payload memory to read it into.
+    NoRoom,
     /// Two independent reads did not verify, and the index still names it.
     Bad,
 }
@@ -393,7 +398,7 @@ impl<W: World> Store<W> {
                     self.promote(key, entry, &payload, Some(envelope)).await;
                     return Some(Fetched::good(&header, payload, Tier::Disk));
                 }
-                Err(OpenError::Memory(_)) => return Some(Fetched::Down),
+                Err(OpenError::Memory(_)) => return Some(Fetched::NoRoom),
                 Err(error) => {
                     tracing::error!(%error, put_id = %entry.put_id, read, "a journaled put does not verify");
                     shared.stats.count(Event::CorruptJournal);
@@ -416,6 +421,7 @@ impl<W: World> Store<W> {
             ObjectRead::Newer => Fetched::Newer,
             ObjectRead::Gone => Fetched::Gone,
             ObjectRead::Down => Fetched::Down,
+            ObjectRead::NoRoom => Fetched::NoRoom,
             ObjectRead::Bad => {
                 self.quarantine(key, entry);
                 Fetched::Corrupt
@@ -471,7 +477,7 @@ impl<W: World> Store<W> {
                     return ObjectRead::Good(good, bytes);
                 }
                 Err(OpenError::Newer(_)) => return ObjectRead::Newer,
-                Err(OpenError::Memory(_)) => return ObjectRead::Down,
+                Err(OpenError::Memory(_)) => return ObjectRead::NoRoom,
                 Err(error @ (OpenError::Damaged(_) | OpenError::OtherPut { .. })) => {
                     shared.stats.count(Event::CorruptObject);
                     tracing::warn!(%error, %path, read, "an object does not verify");

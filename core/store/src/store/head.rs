@@ -11,7 +11,7 @@ use crate::record;
 use crate::world::{Clock, World};
 use bettong_wire::request::{HeadValue, Level, Target};
 use bettong_wire::response::Head;
-use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, Part, ServiceError, SidecarKey};
+use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, NamespaceId, Part, ServiceError, SidecarKey};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl<W: World> Store<W> {
         }
         let began = shared.world.clock().mono();
         let id = shared.namespace_id(ns);
-        let newest = self.newest_generation(ns, name).await.map_err(not_readable)?.unwrap_or(0);
+        let newest = self.newest_generation(id, name).await.map_err(not_readable)?.unwrap_or(0);
         if newest != expected {
             shared.world.reached(State::HeadConflict);
             return Err(conflict(name, newest, expected));
@@ -93,7 +93,7 @@ impl<W: World> Store<W> {
             // Ours when it bears our put id: the acknowledgement of an earlier attempt was lost.
             Err(ObjectError::AlreadyExists | ObjectError::Unknown(_)) => {
                 let there =
-                    self.read_generation(ns, name, generation).await.map_err(|error| unknown(error.to_string()))?;
+                    self.read_generation(id, name, generation).await.map_err(|error| unknown(error.to_string()))?;
                 if there.put_id != put_id.to_string() {
                     shared.world.reached(State::HeadConflict);
                     return Err(conflict(name, generation, expected));
@@ -106,7 +106,7 @@ impl<W: World> Store<W> {
         if took > shared.config.head_publish_max {
             return Err(unknown(format!("it took {took:?}, and older generations may be gone")));
         }
-        self.remove_old_generations(ns, name.to_owned(), generation);
+        self.remove_old_generations(id, name.to_owned(), generation);
         Ok(generation)
     }
 
@@ -115,15 +115,16 @@ impl<W: World> Store<W> {
     /// and a save goes on from the generation. The head itself stays: other nodes may have the chain.
     pub async fn get_head(
         &self,
+        id: NamespaceId,
         ns: NsNum,
         parts: &[u16],
         name: &str,
     ) -> Result<Result<Head, MissReason>, ServiceError> {
         self.heads_available()?;
-        let Some(generation) = self.newest_generation(ns, name).await.map_err(not_readable)? else {
+        let Some(generation) = self.newest_generation(id, name).await.map_err(not_readable)? else {
             return Ok(Err(MissReason::Absent));
         };
-        let held = self.read_generation(ns, name, generation).await.map_err(not_readable)?;
+        let held = self.read_generation(id, name, generation).await.map_err(not_readable)?;
         let damaged = || {
             ServiceError::new(
                 ErrorKind::Unavailable,
@@ -232,10 +233,9 @@ impl<W: World> Store<W> {
     }
 
     /// The newest generation that exists, read from the bucket every time: other nodes publish too.
-    async fn newest_generation(&self, ns: NsNum, name: &str) -> Result<Option<u64>, ObjectError> {
+    async fn newest_generation(&self, id: NamespaceId, name: &str) -> Result<Option<u64>, ObjectError> {
         let shared = &self.shared;
-        let id = shared.namespace_id(ns);
-        let known = shared.generations.lock().get(&(ns, *blake3::hash(name.as_bytes()).as_bytes())).copied();
+        let known = shared.generations.lock().get(&(id, *blake3::hash(name.as_bytes()).as_bytes())).copied();
         // The known generation is listed again: one before it as offset, so that an empty answer means damage, not age.
         let mut after = known.map(|known| shared.names.head(id, name, known.saturating_sub(1)));
         let mut newest = None;
@@ -254,24 +254,24 @@ impl<W: World> Store<W> {
             if generations.len() >= GENERATIONS_KNOWN_MAX {
                 generations.pop_first();
             }
-            let held = generations.entry((ns, *blake3::hash(name.as_bytes()).as_bytes())).or_default();
+            let held = generations.entry((id, *blake3::hash(name.as_bytes()).as_bytes())).or_default();
             *held = newest.max(*held);
         }
         Ok(newest)
     }
 
-    async fn read_generation(&self, ns: NsNum, name: &str, generation: u64) -> Result<HeadRecord, ObjectError> {
+    async fn read_generation(&self, id: NamespaceId, name: &str, generation: u64) -> Result<HeadRecord, ObjectError> {
         let shared = &self.shared;
-        let path = shared.names.head(shared.namespace_id(ns), name, generation);
+        let path = shared.names.head(id, name, generation);
         shared.objects.read_record(&path).await?.map_err(ObjectError::Unknown)
     }
 
     /// Removes generations that are older than the newest and past their time, in the background.
-    fn remove_old_generations(&self, ns: NsNum, name: String, newest: u64) {
+    fn remove_old_generations(&self, id: NamespaceId, name: String, newest: u64) {
         let store = self.clone();
         self.shared.world.spawn(async move {
             let shared = &store.shared;
-            let prefix = shared.names.heads(shared.namespace_id(ns), &name);
+            let prefix = shared.names.heads(id, &name);
             let Ok(page) = shared.objects.list(&prefix, None, PAGE).await else { return };
             let kept_ms = i64::try_from(shared.config.head_generations_kept.as_millis()).unwrap_or(i64::MAX);
             // By the bucket's own clock: the newest generation was written just now.

@@ -36,6 +36,14 @@ impl<W: World> Store<W> {
         })
     }
 
+    /// Payload bytes that a get of `key` would load, zero where there is nothing to load.
+    pub fn weight(&self, key: &Key) -> u64 {
+        let map = &self.shared.map;
+        let own = map.get(key, NodeNum::SELF).map(|entry| entry.raw_len);
+        let longest = || map.versions(key).iter().map(|entry| entry.raw_len).max();
+        own.or_else(longest).unwrap_or(0).into()
+    }
+
     /// How many leading `hashes` are present: a block counts only when all the asked parts exist. A part that asks for
     /// the last n blocks only limits the answer to prefixes whose last n blocks it has.
     pub fn longest_prefix(&self, ns: NsNum, hashes: &[BlockHash], parts: &[PartAsk]) -> usize {

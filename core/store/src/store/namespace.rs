@@ -76,17 +76,15 @@ impl From<IdentityRecord> for ModelIdentity {
 }
 
 impl<W: World> Store<W> {
-    /// Opens the namespace `name` of `tenant`; with an identity its blocks are reachable.
+    /// Opens the namespace `name` of `tenant`; with an identity its blocks are reachable. Without one it takes no number
+    /// before something is written to it: names alone must not use them up.
     pub async fn open_namespace(
         &self,
         tenant: &str,
         name: &str,
         identity: Option<&ModelIdentity>,
-    ) -> Result<(NsNum, NamespaceId), ServiceError> {
-        let shared = &self.shared;
+    ) -> Result<NamespaceId, ServiceError> {
         let id = NamespaceId::derive(tenant, name);
-        let known = shared.namespaces.read().get(id);
-        let number = known.map_or_else(|| self.number_for(tenant, id), Ok)?;
         if let Some(offered) = identity {
             check(offered)?;
             let held = self.identity(id, offered).await?;
@@ -95,19 +93,26 @@ impl<W: World> Store<W> {
                 let message = format!("{field} is {offered}, namespace `{name}` holds {held}");
                 return Err(ServiceError::new(ErrorKind::IdentityMismatch, message));
             }
+            self.number_for_writes(tenant, id)?;
         }
-        Ok((number, id))
+        Ok(id)
     }
 
-    /// A number for a namespace that this process meets for the first time.
-    fn number_for(&self, tenant: &str, id: NamespaceId) -> Result<NsNum, ServiceError> {
+    /// The number of a namespace that something is written to; it has one from then on.
+    pub fn number_for_writes(&self, tenant: &str, id: NamespaceId) -> Result<NsNum, ServiceError> {
+        if let Some(number) = self.shared.namespaces.read().get(id) {
+            return Ok(number);
+        }
         let full = |message| ServiceError::busy(message, 60_000);
         let mut added = self.shared.namespaces_added.lock();
+        if let Some(number) = self.shared.namespaces.read().get(id) {
+            return Ok(number);
+        }
         let of_tenant = added.get(tenant).copied().unwrap_or(0);
         let limit = NamespaceTable::MAX_OF_TENANT;
         if of_tenant >= limit {
             return Err(full(format!(
-                "tenant `{tenant}` has opened {limit} namespaces on this node, which is the limit"
+                "tenant `{tenant}` has written to {limit} namespaces of this node, which is the limit"
             )));
         }
         let limit = NamespaceTable::MAX;

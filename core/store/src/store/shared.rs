@@ -62,7 +62,7 @@ pub(super) struct Shared<W: World> {
     /// The plain keys that this node holds, by namespace, in order.
     pub plain: Mutex<PlainNames>,
     /// The newest generation of a head that this process has seen, by the hash of its name.
-    pub generations: Mutex<BTreeMap<(NsNum, [u8; 32]), u64>>,
+    pub generations: Mutex<BTreeMap<(NamespaceId, [u8; 32]), u64>>,
     pub dead: Mutex<DeadBook>,
     pub ghosts: Mutex<Ghosts>,
     /// What was used, on its way to the accounts.

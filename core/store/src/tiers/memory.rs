@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// One: a shard is the unit of eviction, and one that is smaller than a block would take it in beyond its bound.
 const SHARDS: usize = 1;
 
+/// What keeping one value takes besides its payload: many short ones would else take far more than the tier may have.
+const VALUE_BYTES: usize = 256;
+
 #[derive(Clone)]
 struct Held {
     key: Key,
@@ -47,13 +50,13 @@ impl std::fmt::Debug for MemoryTier {
 }
 
 impl MemoryTier {
-    /// Holds at most `bytes` of payload.
+    /// Holds at most `bytes` of payload, what keeping the values takes included.
     pub fn new(bytes: u64) -> Self {
         let losses = Arc::new(Losses::default());
         let cache = CacheBuilder::new(usize::try_from(bytes).unwrap_or(usize::MAX))
             .with_shards(SHARDS)
             .with_eviction_config(LruConfig { high_priority_pool_ratio: 0.0 })
-            .with_weighter(|_: &PutId, held: &Held| held.payload.len().max(1))
+            .with_weighter(|_: &PutId, held: &Held| held.payload.len().saturating_add(VALUE_BYTES))
             .with_event_listener(losses.clone())
             .build();
         Self { cache, losses }
@@ -81,12 +84,31 @@ impl MemoryTier {
         std::mem::take(&mut *self.losses.0.lock())
     }
 
-    /// Payload bytes held.
+    /// Bytes held: payload, and what keeping the values takes.
     pub fn bytes(&self) -> u64 {
         self.cache.usage() as u64
     }
 
     pub fn capacity(&self) -> u64 {
         self.cache.capacity() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bettong_wire::Part;
+    use bettong_wire::envelope::Kind;
+
+    #[test]
+    fn short_values_take_no_more_than_the_tier_may_have() {
+        let tier = MemoryTier::new(1 << 20);
+        let key = Key { ns: crate::keys::NsNum(0), kind: Kind::Block, part: Part(0), hash: [0; 32] };
+        for counter in 0..100_000 {
+            tier.insert(key, PutId { life: 1, counter }, Payload::from(vec![7]), true);
+        }
+        let held = (0..100_000).filter(|counter| tier.contains(PutId { life: 1, counter: *counter })).count();
+        assert_eq!(held + tier.take_losses().len(), 100_000);
+        assert!((3_000..4_200).contains(&held), "{held} values in a MiB");
     }
 }

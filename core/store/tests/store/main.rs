@@ -7,6 +7,7 @@ mod damage;
 mod evicting;
 mod hung_disk;
 mod journal_limit;
+mod memory;
 mod model;
 mod namespaces;
 mod packs;

@@ -149,7 +149,11 @@ impl ClientConnection {
             match self.receiver.poll() {
                 Err(error) => self.fail(error),
                 Ok(Received::NeedBytes) => return ClientEvent::NeedBytes,
-                Ok(Received::OverLimit { error, .. }) => self.fail(error),
+                Ok(Received::Refused { error, .. }) => self.fail(error),
+                // Room is asked for only where archives are limited, and here they are not.
+                Ok(Received::LongArchive { len }) => {
+                    self.receiver.skip_archive(ServiceError::too_large(format!("an archive of {len} bytes"), 0));
+                }
                 Ok(Received::Message { head, archive }) => match self.begin(&head, &archive) {
                     Ok(Some(event)) => return event,
                     Ok(None) => {}
@@ -170,7 +174,7 @@ impl ClientConnection {
     }
 
     /// What the daemon sent makes no sense: nothing more from this connection is believed.
-    fn fail(&mut self, error: DecodeError) {
+    fn fail(&mut self, error: impl std::fmt::Display) {
         self.closed.get_or_insert(ServiceError::new(ErrorKind::Retry, format!("the connection is broken: {error}")));
     }
 

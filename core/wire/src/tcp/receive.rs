@@ -1,7 +1,7 @@
 //! One direction's incoming frames: bytes in, messages and filled payloads out.
 
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, TRAILER_BYTES};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, ServiceError};
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::memory::{Payload, WriteBuf};
 use crate::message::{Direction, HEAD_BYTES, MessageHead};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// is then copied into its destination, costs little; large enough for a batch of small requests.
 const STAGING_BYTES: usize = 16 << 10;
 /// A staging buffer that grew beyond this for a large archive is given back.
-const STAGING_KEEP_BYTES: usize = 256 << 10;
+const STAGING_KEEP_BYTES: usize = 64 << 10;
 const FIXED_BYTES: usize = FRAME_HEADER_BYTES + HEAD_BYTES;
 
 /// Where the next bytes of the stream belong.
@@ -26,8 +26,12 @@ pub enum Received {
     NeedBytes,
     /// A message begins. Call `expect`, then `fill` or `discard`, before the next `poll`.
     Message { head: MessageHead, archive: Bytes },
-    /// A message begins in a sound frame that is over a limit. It is being skipped; say so to whoever sent it.
-    OverLimit { head: MessageHead, error: DecodeError },
+    /// A message with a long archive begins. Call `read_archive` with a destination of `len` bytes, or `skip_archive`,
+    /// before the next `poll`.
+    LongArchive { len: u32 },
+    /// A message begins in a sound frame, and is over a limit or was refused. It is being skipped; say so to whoever sent
+    /// it.
+    Refused { head: MessageHead, error: ServiceError },
     /// The payloads of a message that was accepted are there. `intact` is the verdict of their checksum.
     Body { id: u64, payloads: Vec<Payload>, intact: Result<(), DecodeError> },
 }
@@ -53,14 +57,36 @@ struct Sound {
     trailer: bool,
 }
 
+/// A frame whose archive is still to come.
+#[derive(Clone, Copy)]
+struct Begun {
+    sound: Sound,
+    frame: FrameHeader,
+    crc: u32,
+}
+
+/// Where an archive goes.
+enum ArchiveInto {
+    Staging,
+    /// Nobody has said yet.
+    Unknown,
+    Room {
+        buf: Box<dyn WriteBuf>,
+        left: u64,
+    },
+    /// It is thrown away as it comes.
+    Nowhere {
+        left: u64,
+        error: ServiceError,
+    },
+}
+
 enum State {
     Head,
-    /// The archive is awaited, or skipped where it is over the limit.
+    /// The archive is awaited.
     Archive {
-        sound: Sound,
-        crc: u32,
-        frame: FrameHeader,
-        skip: Option<u64>,
+        begun: Begun,
+        into: ArchiveInto,
     },
     /// The message is with the caller, who has to say where its payloads go.
     Verdict {
@@ -85,6 +111,9 @@ pub struct Receiver {
     /// Messages that may be under way in several frames at once.
     unfinished_max: usize,
     payload_crc_required: bool,
+    archive_bytes_max: u32,
+    /// Longest archive that needs no `read_archive`.
+    archive_bytes_free: u32,
     staging: BytesMut,
     state: State,
     unfinished: BTreeMap<u64, Filling>,
@@ -97,6 +126,8 @@ impl Receiver {
             frame_bytes_max,
             unfinished_max,
             payload_crc_required: false,
+            archive_bytes_max: MESSAGE_BYTES_MAX,
+            archive_bytes_free: MESSAGE_BYTES_MAX,
             staging: BytesMut::new(),
             state: State::Head,
             unfinished: BTreeMap::new(),
@@ -108,21 +139,50 @@ impl Receiver {
         self.payload_crc_required = true;
     }
 
+    /// From the next message on, longer archives are over the limit, and those over `free` are asked room for.
+    pub fn limit_archives(&mut self, max: u32, free: u32) {
+        (self.archive_bytes_max, self.archive_bytes_free) = (max, free);
+    }
+
     /// Whether the stream may end here without cutting a message short.
     pub fn is_between_messages(&self) -> bool {
         matches!(self.state, State::Head) && self.staging.is_empty() && self.unfinished.is_empty()
     }
 
+    /// Bytes that the peer has announced, for which room is held here, and that have not come.
+    pub fn owed_bytes(&self) -> u64 {
+        let held = |filling: &Filling| if filling.buffers.is_some() { filling.left.unwrap_or(0) } else { 0 };
+        let begun = match &self.state {
+            State::Archive { begun, into: ArchiveInto::Staging } => {
+                u64::from(begun.sound.head.archive_len).saturating_sub(self.staging.len() as u64)
+            }
+            State::Archive { into: ArchiveInto::Room { left, .. }, .. } => *left,
+            State::Payload { filling, remaining, .. } if filling.buffers.is_some() => {
+                held(filling).saturating_add(*remaining)
+            }
+            _ => 0,
+        };
+        self.unfinished.values().map(held).fold(begun, u64::saturating_add)
+    }
+
     /// Where the next bytes go: straight into a payload's destination where one is known and much is missing. Tell
     /// `advance` how many bytes came.
     pub fn read_into(&mut self) -> ReadInto<'_> {
-        if let State::Payload { filling, remaining, .. } = &mut self.state
-            && self.staging.is_empty()
-            && *remaining > STAGING_BYTES as u64
-            && let Some(buffer) = filling.current()
-        {
-            let limit = usize::try_from(*remaining).unwrap_or(usize::MAX);
-            return buffer.limit(limit);
+        let known = match &mut self.state {
+            State::Payload { filling, remaining, .. }
+                if *remaining > STAGING_BYTES as u64 && self.staging.is_empty() =>
+            {
+                filling.current().map(|buffer| (buffer, *remaining))
+            }
+            State::Archive { into: ArchiveInto::Room { buf, left }, .. }
+                if *left > STAGING_BYTES as u64 && self.staging.is_empty() =>
+            {
+                Some((buf.unfilled(), *left))
+            }
+            _ => None,
+        };
+        if let Some((buffer, left)) = known {
+            return buffer.limit(usize::try_from(left).unwrap_or(usize::MAX));
         }
         if self.staging.is_empty() && self.staging.capacity() > STAGING_KEEP_BYTES {
             self.staging = BytesMut::new();
@@ -134,10 +194,11 @@ impl Receiver {
 
     /// `n` bytes were put into `read_into()`.
     pub fn advance(&mut self, n: usize) {
-        if let State::Payload { remaining, .. } = &mut self.state
+        if let State::Payload { remaining: left, .. } | State::Archive { into: ArchiveInto::Room { left, .. }, .. } =
+            &mut self.state
             && self.staging.is_empty()
         {
-            *remaining = remaining.saturating_sub(n as u64);
+            *left = left.saturating_sub(n as u64);
         }
     }
 
@@ -157,27 +218,8 @@ impl Receiver {
                     Some(state) => self.state = state,
                     None => return self.wait(State::Head),
                 },
-                State::Archive { sound, crc, frame, skip: Some(left) } => {
-                    let n = self.staging.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    let skipped = self.staging.split_to(n);
-                    let crc = crc32c::crc32c_append(crc, &skipped);
-                    let left = left.saturating_sub(n as u64);
-                    if left > 0 {
-                        return self.wait(State::Archive { sound, crc, frame, skip: Some(left) });
-                    }
-                    check_crc(&frame, crc)?;
-                    let (got, limit) = (u64::from(sound.head.archive_len), u64::from(MESSAGE_BYTES_MAX));
-                    let error = DecodeError::TooLong { what: "the length of a message in bytes", got, limit };
-                    return self.over_limit(sound, error);
-                }
-                State::Archive { sound, crc, frame, skip: None } => {
-                    let len = usize::try_from(sound.head.archive_len).unwrap_or(usize::MAX);
-                    if self.staging.len() < len {
-                        return self.wait(State::Archive { sound, crc, frame, skip: None });
-                    }
-                    let archive = self.staging.split_to(len).freeze();
-                    check_crc(&frame, crc32c::crc32c_append(crc, &archive))?;
-                    if let Some(received) = self.begin(sound, frame, archive)? {
+                State::Archive { begun, into } => {
+                    if let Some(received) = self.read_archive_on(begun, into)? {
                         return Ok(received);
                     }
                 }
@@ -244,9 +286,79 @@ impl Receiver {
             return Err(DecodeError::Invalid { what: "the checksum of payloads", got: head.request_id, must });
         }
         self.staging.advance(FIXED_BYTES);
-        let skip = (head.archive_len > MESSAGE_BYTES_MAX).then_some(u64::from(head.archive_len));
+        let (len, max) = (head.archive_len, self.archive_bytes_max);
+        let into = if len > max {
+            let (got, limit) = (u64::from(len), u64::from(max));
+            let error = DecodeError::TooLong { what: "the length of a message in bytes", got, limit };
+            ArchiveInto::Nowhere { left: got, error: error.into() }
+        } else if len > self.archive_bytes_free {
+            ArchiveInto::Unknown
+        } else {
+            ArchiveInto::Staging
+        };
         let sound = Sound { head, payload_len, trailer: frame.has_trailer() };
-        Ok(Some(State::Archive { sound, crc, frame, skip }))
+        Ok(Some(State::Archive { begun: Begun { sound, frame, crc }, into }))
+    }
+
+    /// The archive of the message that has just begun goes into `buf`, which has its length.
+    pub fn read_archive(&mut self, buf: Box<dyn WriteBuf>) {
+        if let State::Archive { begun, into } = &mut self.state {
+            *into = ArchiveInto::Room { buf, left: begun.sound.head.archive_len.into() };
+        }
+    }
+
+    /// There is no room for the archive of the message that has just begun: it is skipped, and then refused.
+    pub fn skip_archive(&mut self, error: ServiceError) {
+        if let State::Archive { begun, into } = &mut self.state {
+            *into = ArchiveInto::Nowhere { left: begun.sound.head.archive_len.into(), error };
+        }
+    }
+
+    /// Goes on with an archive: an answer where there is something to say, `None` where the state has changed.
+    fn read_archive_on(&mut self, begun: Begun, into: ArchiveInto) -> Result<Option<Received>, DecodeError> {
+        let Begun { sound, frame, crc } = begun;
+        let archive = match into {
+            ArchiveInto::Unknown => {
+                self.state = State::Archive { begun, into };
+                return Ok(Some(Received::LongArchive { len: sound.head.archive_len }));
+            }
+            ArchiveInto::Nowhere { left, error } => {
+                let skipped = self.staged(left);
+                let left = left.saturating_sub(skipped.len() as u64);
+                let crc = crc32c::crc32c_append(crc, &skipped);
+                if left > 0 {
+                    let (begun, into) = (Begun { crc, ..begun }, ArchiveInto::Nowhere { left, error });
+                    return self.wait(State::Archive { begun, into }).map(Some);
+                }
+                check_crc(&frame, crc)?;
+                return self.refused(sound, error).map(Some);
+            }
+            ArchiveInto::Room { mut buf, left } => {
+                let staged = self.staged(left);
+                buf.unfilled().put_slice(&staged);
+                let left = left.saturating_sub(staged.len() as u64);
+                if left > 0 {
+                    return self.wait(State::Archive { begun, into: ArchiveInto::Room { buf, left } }).map(Some);
+                }
+                let (said, what) = (sound.head.archive_len.into(), "the destination of an archive");
+                buf.seal().ok_or(DecodeError::LengthMismatch { what, said, got: 0 })?.into_bytes()
+            }
+            ArchiveInto::Staging => {
+                let len = usize::try_from(sound.head.archive_len).unwrap_or(usize::MAX);
+                if self.staging.len() < len {
+                    return self.wait(State::Archive { begun, into }).map(Some);
+                }
+                self.staging.split_to(len).freeze()
+            }
+        };
+        check_crc(&frame, crc32c::crc32c_append(crc, &archive))?;
+        self.begin(sound, frame, archive)
+    }
+
+    /// Takes at most `wanted` staged bytes.
+    fn staged(&mut self, wanted: u64) -> BytesMut {
+        let n = self.staging.len().min(usize::try_from(wanted).unwrap_or(usize::MAX));
+        self.staging.split_to(n)
     }
 
     /// A frame is sound: a new message, or the continuation of one.
@@ -266,21 +378,22 @@ impl Receiver {
         }
         if frame.len > self.frame_bytes_max {
             let (got, limit) = (u64::from(frame.len), u64::from(self.frame_bytes_max));
-            return self
-                .over_limit(sound, DecodeError::TooLong { what: "the length of a frame", got, limit })
-                .map(Some);
+            let error = DecodeError::TooLong { what: "the length of a frame", got, limit };
+            return self.refused(sound, error.into()).map(Some);
         }
         self.state = State::Verdict { sound, expected: None };
         Ok(Some(Received::Message { head, archive }))
     }
 
-    fn over_limit(&mut self, sound: Sound, error: DecodeError) -> Result<Received, DecodeError> {
+    fn refused(&mut self, sound: Sound, error: ServiceError) -> Result<Received, DecodeError> {
         if sound.head.continued() || sound.head.more() {
-            return Err(error);
+            let must = "within the limits where its message has several frames";
+            let got = u64::from(sound.head.archive_len);
+            return Err(DecodeError::Invalid { what: "the archive, or the length, of a frame", got, must });
         }
         self.state = State::Verdict { sound, expected: None };
         self.discard();
-        Ok(Received::OverLimit { head: sound.head, error })
+        Ok(Received::Refused { head: sound.head, error })
     }
 
     fn go_on(&mut self, sound: Sound) -> Result<State, DecodeError> {

@@ -4,7 +4,7 @@ use super::credit::Credit;
 use super::receive::{ReadInto, Received, Receiver};
 use super::send::Sender;
 use crate::error::{DecodeError, ErrorKind, ServiceError};
-use crate::limits::FRAME_BYTES_MIN;
+use crate::limits::{ARCHIVE_BYTES_FREE, FRAME_BYTES_MIN, MESSAGE_BYTES_MAX, OPENING_BYTES_MAX};
 use crate::memory::{Payload, WriteBuf};
 use crate::message::{Direction, EncodedMessage, MessageHead, Op, decode_request, encode_response};
 use crate::request::Request;
@@ -40,6 +40,12 @@ impl Default for ServerLimits {
 pub enum ServerEvent {
     /// Read more bytes into `read_into()`.
     NeedBytes,
+    /// A read: call `weighed` with the payload bytes that its answer brings as things are now. It comes back as `Request`
+    /// once the peer has left room for so much.
+    Weigh { id: u64, request: Request },
+    /// A request announces an archive so long that it counts as a payload does: call `fill_archive` with a destination of
+    /// `len` bytes, or `refuse_archive`.
+    ReserveArchive { len: u32 },
     /// A request announces payloads of these lengths: call `fill` with a destination for each, or `refuse`.
     Reserve { id: u64, lens: Vec<u64> },
     /// A request is complete: answer it, in any order.
@@ -47,6 +53,9 @@ pub enum ServerEvent {
     /// The connection is at its end: write what is queued, then close. The reason is for the log.
     Closing { reason: String },
 }
+
+/// Unread answers of so many bytes keep nobody from being read from.
+const UNSENT_BYTES_FREE: u64 = 1 << 20;
 
 struct Unanswered {
     op: Op,
@@ -65,8 +74,8 @@ pub struct ServerConnection {
     unanswered: BTreeMap<u64, Unanswered>,
     /// Requests whose payloads are still coming in.
     reading: BTreeMap<u64, Request>,
-    /// Reads that wait for credit, in order.
-    waiting: VecDeque<(u64, Request)>,
+    /// Reads that wait for credit, in order, with what they take from it.
+    waiting: VecDeque<(u64, Request, u64)>,
     authenticated: bool,
     draining: bool,
     /// What the first OPEN agreed upon.
@@ -78,8 +87,10 @@ impl ServerConnection {
     pub fn new(limits: ServerLimits) -> Self {
         let frame_bytes_max = limits.frame_bytes_max.max(FRAME_BYTES_MIN);
         let inflight = usize::try_from(limits.requests_inflight_max).unwrap_or(usize::MAX);
+        let mut receiver = Receiver::new(Direction::Request, frame_bytes_max, inflight);
+        receiver.limit_archives(OPENING_BYTES_MAX, ARCHIVE_BYTES_FREE);
         Self {
-            receiver: Receiver::new(Direction::Request, frame_bytes_max, inflight),
+            receiver,
             sender: Sender::new(Direction::Response, frame_bytes_max),
             credit: Credit::new(limits.unsent_bytes_max),
             limits: ServerLimits { frame_bytes_max, ..limits },
@@ -95,6 +106,7 @@ impl ServerConnection {
 
     /// The peer has shown who it is; before, only PING and OPEN pass.
     pub fn set_authenticated(&mut self) {
+        self.receiver.limit_archives(MESSAGE_BYTES_MAX, ARCHIVE_BYTES_FREE);
         self.authenticated = true;
     }
 
@@ -111,10 +123,13 @@ impl ServerConnection {
         }
     }
 
-    /// Whether bytes may be read: not after the end, and not while the peer leaves so many answers unread.
+    /// Whether bytes may be read: not after the end, and not while the peer leaves so many answers, or so much of them,
+    /// unread.
     pub fn wants_bytes(&self) -> bool {
         let queued_max = usize::try_from(self.limits.requests_inflight_max).unwrap_or(usize::MAX).saturating_mul(2);
-        self.closing.is_none() && self.sender.queued_messages() <= queued_max.max(16)
+        let leaves_room = self.sender.queued_messages() <= queued_max.max(16)
+            && self.sender.unsent_bytes() <= self.credit.limit().max(UNSENT_BYTES_FREE);
+        self.closing.is_none() && leaves_room
     }
 
     pub fn read_into(&mut self) -> ReadInto<'_> {
@@ -129,6 +144,11 @@ impl ServerConnection {
     /// Whether the peer may stop sending here without cutting a request short.
     pub fn is_between_requests(&self) -> bool {
         self.receiver.is_between_messages()
+    }
+
+    /// Bytes of requests that the peer has announced, for which room is held, and that have not come.
+    pub fn owed_bytes(&self) -> u64 {
+        self.receiver.owed_bytes()
     }
 
     pub fn slices(&mut self) -> Vec<IoSlice<'_>> {
@@ -164,7 +184,8 @@ impl ServerConnection {
             match self.receiver.poll() {
                 Err(error) => self.close(&error.into()),
                 Ok(Received::NeedBytes) => return ServerEvent::NeedBytes,
-                Ok(Received::OverLimit { head, error }) => self.reject(&head, error.into()),
+                Ok(Received::Refused { head, error }) => self.reject(&head, error),
+                Ok(Received::LongArchive { len }) => return ServerEvent::ReserveArchive { len },
                 Ok(Received::Message { head, archive }) => {
                     if let Some(event) = self.begin(&head, &archive) {
                         return event;
@@ -185,15 +206,26 @@ impl ServerConnection {
     }
 
     fn admit_waiting(&mut self) -> Option<(u64, Request)> {
-        let (id, request) = self.waiting.front()?;
-        let charge = self.credit.estimate(request);
-        if !self.credit.admit(charge, self.sender.unsent_bytes()) {
+        let (id, _, charge) = self.waiting.front()?;
+        if !self.credit.admit(*charge, self.sender.unsent_bytes()) {
             return None;
         }
         if let Some(unanswered) = self.unanswered.get_mut(id) {
-            unanswered.charge = charge;
+            unanswered.charge = *charge;
         }
-        self.waiting.pop_front()
+        self.waiting.pop_front().map(|(id, request, _)| (id, request))
+    }
+
+    /// The answer to read `id` brings `bytes` of payload. Values are asked for one by one where they are more than the
+    /// peer may leave unread: only one is ever let through whatever its length.
+    pub fn weighed(&mut self, id: u64, request: Request, bytes: u64) {
+        let (values, limit) = (values_asked(&request), self.credit.limit());
+        if values > 1 && bytes > limit {
+            let text =
+                format!("{values} values of {bytes} bytes are asked for at once, the limit is {limit}: ask for fewer");
+            return self.answer(id, Response::error(ServiceError::too_large(text, limit)));
+        }
+        self.waiting.push_back((id, request, bytes));
     }
 
     /// A request's head and archive are there.
@@ -221,9 +253,8 @@ impl ServerConnection {
         }
         // The body that follows is empty, and nobody waits for it.
         self.receiver.discard();
-        if self.credit.estimate(&request) > 0 {
-            self.waiting.push_back((id, request));
-            return None;
+        if values_asked(&request) > 0 {
+            return Some(ServerEvent::Weigh { id, request });
         }
         Some(ServerEvent::Request { id, request, body: Vec::new() })
     }
@@ -258,6 +289,16 @@ impl ServerConnection {
         self.receiver.fill(buffers);
     }
 
+    /// The destination of the archive that `ReserveArchive` asked for.
+    pub fn fill_archive(&mut self, buf: Box<dyn WriteBuf>) {
+        self.receiver.read_archive(buf);
+    }
+
+    /// There is no room for it: it is skipped with its payloads, and its request is answered with `error`.
+    pub fn refuse_archive(&mut self, error: ServiceError) {
+        self.receiver.skip_archive(error);
+    }
+
     /// There is no room for the payloads of `id`: they are skipped and the request is answered with `error`.
     pub fn refuse(&mut self, id: u64, error: ServiceError) {
         self.receiver.discard();
@@ -268,7 +309,7 @@ impl ServerConnection {
     /// Takes back a request that is not with the service yet. Answers whether there was one; it is then answered
     /// `retry`.
     pub fn withdraw(&mut self, id: u64) -> bool {
-        let waiting = self.waiting.iter().position(|(waiting, _)| *waiting == id);
+        let waiting = self.waiting.iter().position(|(waiting, ..)| *waiting == id);
         let found = match waiting {
             Some(at) => self.waiting.remove(at).is_some(),
             None => self.reading.remove(&id).is_some(),
@@ -284,7 +325,7 @@ impl ServerConnection {
     pub fn answer(&mut self, id: u64, response: Response) {
         let Some(Unanswered { op, charge, payload_crc }) = self.unanswered.remove(&id) else { return };
         self.credit.settle(charge);
-        let mut response = self.bounded(response);
+        let mut response = self.bounded(response, charge);
         if let Outcome::Ok(Answer::Opened(opened)) = &mut response.outcome {
             opened.payload_crc = *self.payload_crc.get_or_insert(payload_crc);
             opened.limits.frame_bytes_max = self.limits.frame_bytes_max;
@@ -294,9 +335,6 @@ impl ServerConnection {
                 self.receiver.require_payload_crc();
             }
         }
-        for payload in &response.payloads {
-            self.credit.learn(payload.len() as u64);
-        }
         let message = encode_response(Some(op), id, response);
         if let Err(error) = self.sender.push(message) {
             self.queue(encode_response(Some(op), id, Response::error(error)));
@@ -304,10 +342,10 @@ impl ServerConnection {
     }
 
     /// Lets an answer pass where the peer has left room for it.
-    fn bounded(&self, response: Response) -> Response {
+    fn bounded(&self, response: Response, charge: u64) -> Response {
         let len = response.payloads.iter().map(|payload| payload.len() as u64).sum();
         let unsent = self.sender.unsent_bytes();
-        if self.credit.allows(len, unsent) {
+        if self.credit.allows(len, charge, unsent) {
             return response;
         }
         let limit = self.credit.limit();
@@ -320,5 +358,15 @@ impl ServerConnection {
     /// Queues a message without payloads. Its head is far shorter than any frame limit.
     fn queue(&mut self, message: EncodedMessage) {
         let _ = self.sender.push(message);
+    }
+}
+
+/// Values whose bytes the answer brings, where all are there.
+fn values_asked(request: &Request) -> usize {
+    match request {
+        Request::Get(_) | Request::GetSidecar(_) => 1,
+        Request::GetMany(body) => body.targets.len(),
+        Request::GetBlocks(body) => body.keys.len(),
+        _ => 0,
     }
 }

@@ -1,6 +1,7 @@
 //! One connection, driven by polling: answers, requests, writes, reads, in this order, until nothing moves.
 
-use super::{Closed, TcpDoor};
+use super::stall::Progress;
+use super::{Closed, Owes, TcpDoor};
 use crate::door::Authenticate;
 use crate::service::{Deadline, Peer, Service};
 use crate::world::Clock;
@@ -20,8 +21,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-/// Bytes that a peer which owes something must move within the stall limit.
-const STALL_BYTES_MIN: usize = 64 << 10;
+/// A refused peer is listened to for so long, and for so many bytes, until it has heard why.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+const FAREWELL_BYTES_MAX: usize = 16 << 20;
 
 /// A request with the service: its id, and its answer unless it was cancelled.
 type Call = BoxFuture<'static, (u64, Result<Response, Aborted>)>;
@@ -37,14 +39,15 @@ pub(super) struct Connection<'a, S, C, A, R, W> {
     aborts: BTreeMap<u64, AbortHandle>,
     /// Runs while the peer owes something.
     stall: Option<BoxFuture<'static, ()>>,
-    /// Bytes that have moved since `stall` began.
-    moved: usize,
-    /// Whether the peer owed nothing at some moment since then.
-    settled: bool,
+    /// What came, and what was read of the answers, since `stall` began.
+    received: Progress,
+    sent: Progress,
     needs_flush: bool,
     peer_left: bool,
     stopping: bool,
     closing: Option<String>,
+    /// How long, and how many bytes of, a refused peer is still listened to.
+    farewell: Option<(BoxFuture<'static, ()>, usize)>,
 }
 
 impl<'a, S, C, A, R, W> Connection<'a, S, C, A, R, W>
@@ -66,13 +69,19 @@ where
             calls: FuturesUnordered::new(),
             aborts: BTreeMap::new(),
             stall: None,
-            moved: 0,
-            settled: false,
+            received: Progress::default(),
+            sent: Progress::default(),
             needs_flush: false,
             peer_left: false,
             stopping: false,
             closing: None,
+            farewell: None,
         }
+    }
+
+    /// Says why nobody is served here, and nothing else.
+    pub fn turn_away(&mut self, error: &ServiceError) {
+        self.wire.close(error);
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>, stop: Pin<&mut impl Future<Output = ()>>) -> Poll<Closed> {
@@ -93,7 +102,8 @@ where
             }
             moved |= self.say_goodbye();
             if let Some(closed) = self.at_end() {
-                return self.poll_shutdown(cx).map(|()| closed);
+                ready!(self.poll_shutdown(cx));
+                return self.poll_farewell(cx, &closed).map(|()| closed);
             }
             if !moved {
                 return self.poll_stall(cx);
@@ -120,6 +130,15 @@ where
                     self.closing.get_or_insert(reason);
                     return moved;
                 }
+                ServerEvent::Weigh { id, request } => {
+                    let weigh = |peer: &Arc<Peer>| self.door.service.weigh(peer, &request);
+                    let bytes = self.peer.as_ref().map_or(0, weigh);
+                    self.wire.weighed(id, request, bytes);
+                }
+                ServerEvent::ReserveArchive { len } => match self.reserve_archive(len) {
+                    Ok(buf) => self.wire.fill_archive(buf),
+                    Err(error) => self.wire.refuse_archive(error),
+                },
                 ServerEvent::Reserve { id, lens } => match self.reserve(&lens) {
                     Ok(buffers) => self.wire.fill(buffers),
                     Err(error) => self.wire.refuse(id, error),
@@ -136,7 +155,12 @@ where
 
     fn reserve(&self, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError> {
         let peer = self.peer.as_ref().ok_or_else(not_open)?;
-        lens.iter().map(|len| self.door.service.reserve(peer, *len)).collect()
+        self.door.service.reserve(peer, lens)
+    }
+
+    fn reserve_archive(&self, len: u32) -> Result<Box<dyn WriteBuf>, ServiceError> {
+        let peer = self.peer.as_ref().ok_or_else(not_open)?;
+        self.door.service.reserve_archive(peer, len)
     }
 
     fn dispatch(&mut self, cx: &mut Context<'_>, id: u64, request: Request, body: Vec<Payload>) {
@@ -225,7 +249,7 @@ where
                 Poll::Ready(Ok(0)) => return Err(Closed::Transport("no byte can be written".to_owned())),
                 Poll::Ready(Ok(n)) => {
                     self.wire.advance_written(n);
-                    self.moved = self.moved.saturating_add(n);
+                    self.sent.moved(n);
                 }
                 Poll::Ready(Err(error)) => return Err(Closed::Transport(error.to_string())),
             }
@@ -258,7 +282,7 @@ where
             }
             Poll::Ready(Ok(n)) => {
                 self.wire.advance_read(n);
-                self.moved = self.moved.saturating_add(n);
+                self.received.moved(n);
                 Ok(true)
             }
         }
@@ -293,24 +317,55 @@ where
         Poll::Ready(())
     }
 
-    /// Whether the peer has to move a byte for this connection to go on.
-    fn peer_owes(&self) -> bool {
-        self.wire.has_unsent() || !self.wire.is_between_requests() || self.peer.is_none()
+    /// A peer that is refused while it still sends would lose the reason with the connection: what it sends is thrown
+    /// away for a while.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>, closed: &Closed) -> Poll<()> {
+        if self.peer_left || !matches!(closed, Closed::Refused(_)) {
+            return Poll::Ready(());
+        }
+        let clock = &self.door.clock;
+        let (over, left) =
+            self.farewell.get_or_insert_with(|| (Box::pin(clock.sleep(FAREWELL_MAX)), FAREWELL_BYTES_MAX));
+        let mut piece = [0; 16 << 10];
+        while *left > 0 && over.poll_unpin(cx).is_pending() {
+            match ready!(pin!(self.reader.read(&mut piece)).poll(cx)) {
+                Ok(n) if n > 0 => *left = left.saturating_sub(n),
+                Ok(_) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
     }
 
-    /// A peer that owes something all the time must move some: one that trickles holds memory as one does that is silent.
+    /// Bytes that the peer has to send for this connection to go on; `None` where it need not send any, or nothing is
+    /// read from it until it has read.
+    fn owed(&self) -> Option<u64> {
+        let owes = !self.wire.is_between_requests() || self.peer.is_none();
+        (owes && self.wire.wants_bytes()).then(|| self.wire.owed_bytes())
+    }
+
+    /// Bytes that the peer has to read for this connection to go on.
+    fn unread(&self) -> Option<u64> {
+        self.wire.has_unsent().then(|| self.wire.unsent_bytes())
+    }
+
+    /// A peer that owes something all the time must move some of it, and the more, the more it owes.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
+        let within = self.door.limits.stall;
         loop {
-            self.settled |= !self.peer_owes();
-            if self.stall.is_none() && self.peer_owes() {
-                (self.moved, self.settled) = (0, false);
-                self.stall = Some(Box::pin(self.door.clock.sleep(self.door.limits.stall)));
+            let (owed, unread) = (self.owed(), self.unread());
+            self.received.note(owed.is_some());
+            self.sent.note(unread.is_some());
+            if self.stall.is_none() && (owed.is_some() || unread.is_some()) {
+                (self.received, self.sent) = (Progress::begin(owed, within), Progress::begin(unread, within));
+                self.stall = Some(Box::pin(self.door.clock.sleep(within)));
             }
             let Some(stall) = &mut self.stall else { return Poll::Pending };
             ready!(stall.poll_unpin(cx));
             self.stall = None;
-            if !self.settled && self.moved < STALL_BYTES_MIN {
-                return Poll::Ready(Closed::Stalled(self.door.limits.stall));
+            for (owes, progress) in [(Owes::Request, &self.received), (Owes::Reading, &self.sent)] {
+                if let Some((moved, least)) = progress.too_little() {
+                    return Poll::Ready(Closed::Stalled { owes, moved, least, within });
+                }
             }
         }
     }

@@ -5,12 +5,14 @@
 //! them, or speak TLS; the daemon does.
 
 mod connection;
+mod stall;
 #[cfg(test)]
 mod tests;
 
 use crate::door::Authenticate;
 use crate::service::Service;
 use crate::world::Clock;
+use bettong_wire::ServiceError;
 use bettong_wire::tcp::ServerLimits;
 use connection::Connection;
 use std::future::Future;
@@ -26,8 +28,9 @@ pub struct TcpLimits {
     pub deadline: Duration,
     /// The longest deadline that a request may ask for.
     pub deadline_max: Duration,
-    /// How long a peer may be in the midst of a request, not read its answers, or not have opened a namespace, without
-    /// a byte moving. It is cut off after one to two times this.
+    /// A peer that is in the midst of a request, does not read its answers, or has not opened a namespace, has so long
+    /// to move what it owed when this began, or at least as much as a slow peer would. It is cut off after one to two
+    /// times this.
     pub stall: Duration,
 }
 
@@ -42,6 +45,24 @@ impl Default for TcpLimits {
     }
 }
 
+/// What a peer has to do for its connection to go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owes {
+    /// It is in the midst of a request, or has not opened a namespace yet.
+    Request,
+    /// It has not read its answers.
+    Reading,
+}
+
+impl std::fmt::Display for Owes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Request => "owed the rest of a request",
+            Self::Reading => "had answers to read",
+        })
+    }
+}
+
 /// Why a connection ended.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Closed {
@@ -49,8 +70,14 @@ pub enum Closed {
     PeerLeft,
     #[error("the peer left in the midst of a request")]
     CutShort,
-    #[error("the peer moved no byte for {0:?}")]
-    Stalled(Duration),
+    #[error("the peer {owes} all the time and moved {moved} bytes in {within:?}: {least} are the least")]
+    Stalled {
+        /// What kept it from being idle.
+        owes: Owes,
+        moved: u64,
+        least: u64,
+        within: Duration,
+    },
     #[error("{0}")]
     Refused(String),
     #[error("the daemon is shutting down")]
@@ -89,6 +116,18 @@ impl<S: Service, C: Clock, A: Authenticate> TcpDoor<S, C, A> {
     {
         let mut connection = Connection::new(self, origin, reader, writer);
         let mut stop = std::pin::pin!(stop);
+        std::future::poll_fn(|cx| connection.poll(cx, stop.as_mut())).await
+    }
+
+    /// Tells a peer why it is not served, and closes its connection.
+    pub async fn turn_away<R, W>(&self, origin: String, reader: R, writer: W, error: &ServiceError) -> Closed
+    where
+        R: AsyncRead + Unpin + Send,
+        W: AsyncWrite + Unpin + Send,
+    {
+        let mut connection = Connection::new(self, origin, reader, writer);
+        connection.turn_away(error);
+        let mut stop = std::pin::pin!(std::future::pending());
         std::future::poll_fn(|cx| connection.poll(cx, stop.as_mut())).await
     }
 }

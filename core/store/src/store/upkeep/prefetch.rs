@@ -159,6 +159,7 @@ impl<W: World> Store<W> {
                 }
                 ObjectRead::Gone | ObjectRead::Newer => report.count("not_there"),
                 ObjectRead::Down => report.count("not_answered"),
+                ObjectRead::NoRoom => report.count("no_room"),
             }
             self.rest(began).await;
         }

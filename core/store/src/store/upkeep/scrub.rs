@@ -273,6 +273,7 @@ impl<W: World> Store<W> {
             }
             // One that does not answer holds up no other; the next scrub asks for it again.
             ObjectRead::Down => Ok(vec![("not_answered", 1)]),
+            ObjectRead::NoRoom => Err(ServiceError::busy("no payload memory to verify an object in", ROOM_MS)),
             ObjectRead::Bad if slice.dry_run => Ok(vec![("damaged", 1)]),
             ObjectRead::Bad => {
                 self.quarantine(key, entry);

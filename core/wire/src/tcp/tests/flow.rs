@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::request::{Get, GetBlocks, NsHandle, ReadLimits, Target, Tier};
+use crate::request::{Get, GetBlocks, GetMany, NsHandle, ReadLimits, Target, Tier};
 use crate::response::{Hit, Outcome};
 use crate::tcp::*;
 
@@ -61,29 +61,71 @@ fn a_peer_that_does_not_read_pins_a_bounded_amount() {
     let (mut client, mut server) = pair(limits, false);
     let ids: Vec<u64> = (0..10).map(|_| client.send(&get("k"), vec![]).unwrap()).collect();
     let heard = feed_server(&mut server, &client_bytes(&mut client), &[usize::MAX]);
-    assert_eq!(heard.len(), 4, "four reads of an expected MiB are admitted, six wait");
-    for id in &ids[..4] {
+    assert_eq!(heard.len(), 4, "four reads of a MiB are admitted, six wait");
+    // Three have grown since they were weighed.
+    server.answer(ids[0], hit(1 << 20));
+    for id in &ids[1..4] {
         server.answer(*id, hit(3 << 20));
         assert!(server.unsent_bytes() <= (4 << 20) + 1000, "{} bytes are pinned", server.unsent_bytes());
     }
-    assert_eq!(feed_server(&mut server, b"", &[1]), vec![], "no credit, no read");
     let heard = feed_client(&mut client, &server_bytes(&mut server), &[usize::MAX]);
     assert_eq!(errors(&heard), [(ids[1], ErrorKind::Busy), (ids[2], ErrorKind::Busy), (ids[3], ErrorKind::Busy)]);
-    let heard = feed_server(&mut server, b"", &[1]);
-    assert_eq!(heard.len(), 1, "the connection has learned that its values have 3 MiB");
+    assert_eq!(feed_server(&mut server, b"", &[1]).len(), 4);
 }
 
 #[test]
-fn an_answer_larger_than_the_credit_follows_a_little() {
+fn a_batch_is_refused_before_it_is_read_where_its_answer_passes_the_limit() {
     let limits = ServerLimits { unsent_bytes_max: 4 << 20, ..small_limits() };
+    let (mut client, mut server) = pair(limits, false);
+    let ask = |values: usize| {
+        let targets = vec![Target::Plain("k".into()); values];
+        Request::GetMany(GetMany { ns: NsHandle(0), targets, limits: ReadLimits::default() })
+    };
+    let (refused, read) = (client.send(&ask(5), vec![]).unwrap(), client.send(&ask(3), vec![]).unwrap());
+    let heard = feed_server(&mut server, &client_bytes(&mut client), &[usize::MAX]);
+    assert!(matches!(heard.as_slice(), [Heard::Request(id, ..)] if *id == read), "{heard:?}");
+    let heard = feed_client(&mut client, &server_bytes(&mut server), &[usize::MAX]);
+    let [(got, Response { outcome: Outcome::Error(error), .. })] = heard.as_slice() else { panic!("{heard:?}") };
+    assert_eq!((*got, error.kind, error.limit), (refused, ErrorKind::TooLarge, 4 << 20));
+    assert!(error.message.contains("5 values of 5242880 bytes"), "{error}");
+}
+
+#[test]
+fn one_value_larger_than_the_credit_passes_alone() {
+    let limits = ServerLimits { unsent_bytes_max: WEIGHT / 2, ..small_limits() };
     let (mut client, mut server) = pair(limits, false);
     let ping = client.send(&Request::Ping, vec![]).unwrap();
     let large = client.send(&get("k"), vec![]).unwrap();
-    feed_server(&mut server, &client_bytes(&mut client), &[usize::MAX]);
+    let next = client.send(&get("k"), vec![]).unwrap();
+    let bytes = client_bytes(&mut client);
+    assert_eq!(feed_server(&mut server, &bytes, &[usize::MAX]).len(), 2, "a ping and one read");
     server.answer(ping, Response::ok(Answer::Pong));
-    server.answer(large, hit(5 << 20));
+    server.answer(large, hit(WEIGHT as usize));
+    assert_eq!(feed_server(&mut server, b"", &[1]), vec![], "the other one waits");
     let heard = feed_client(&mut client, &server_bytes(&mut server), &[usize::MAX]);
-    assert_eq!(heard, [(ping, Response::ok(Answer::Pong)), (large, hit(5 << 20))]);
+    assert_eq!(heard, [(ping, Response::ok(Answer::Pong)), (large, hit(WEIGHT as usize))]);
+    assert!(matches!(feed_server(&mut server, b"", &[1]).as_slice(), [Heard::Request(id, ..)] if *id == next));
+}
+
+#[test]
+fn a_peer_that_leaves_long_answers_unread_is_no_longer_read_from() {
+    let limits = ServerLimits { unsent_bytes_max: 4 << 20, frame_bytes_max: 4 << 20, ..small_limits() };
+    let (mut client, mut server) = pair(limits, false);
+    let name = crate::response::ListName::Plain("k".repeat(1000));
+    let entry = crate::response::ListEntry { name, len: 0, put_id: Default::default(), expires_at_ms: 0 };
+    let page = crate::response::ListPage { entries: vec![entry; 1000], cursor: vec![] };
+    let (_, list) = samples::requests().into_iter().find(|(name, _)| *name == "list").unwrap();
+    let mut pages = 0;
+    while server.wants_bytes() {
+        let id = client.send(&list, vec![]).unwrap();
+        feed_server(&mut server, &client_bytes(&mut client), &[usize::MAX]);
+        server.answer(id, Response::ok(Answer::Page(page.clone())));
+        pages += 1;
+        assert!(pages <= 5, "{} bytes are unread", server.unsent_bytes());
+    }
+    assert!(!server.wants_bytes());
+    server_bytes(&mut server);
+    assert!(server.wants_bytes());
 }
 
 #[test]

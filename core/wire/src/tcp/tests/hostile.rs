@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::{ErrorKind, ServiceError};
-use crate::limits::MESSAGE_BYTES_MAX;
+use crate::limits::{self, MESSAGE_BYTES_MAX};
 use crate::message::{Direction, MessageHead, Op};
 use crate::response::Outcome;
 use crate::tcp::*;
@@ -137,6 +137,55 @@ fn nothing_but_ping_and_open_passes_before_open() {
     let (answers, _) = answers(&mut server, b"");
     assert_eq!(answers.len() + heard.len(), samples::requests().len());
     assert!(answers.iter().all(|(_, error)| error.as_ref().is_some_and(|error| error.kind == ErrorKind::Denied)));
+}
+
+#[test]
+fn nobody_holds_a_long_archive_before_open() {
+    let mut server = ServerConnection::new(small_limits());
+    let long = vec![0; limits::OPENING_BYTES_MAX as usize + 1];
+    let bytes = [frame(head(Op::Open, 5), &long, b""), ping(1000)].concat();
+    // All but the last bytes of the archive: it is not kept.
+    let (most, rest) = bytes.split_at(long.len());
+    feed_server(&mut server, most, &[usize::MAX]);
+    assert_eq!(server.owed_bytes(), 0, "room is held for it");
+    let (answers, closing) = answers(&mut server, rest);
+    let [(5, Some(error)), (1000, None)] = answers.as_slice() else { panic!("{answers:?}") };
+    assert_eq!((error.kind, error.limit, closing), (ErrorKind::TooLarge, 32 << 10, false));
+}
+
+#[test]
+fn room_is_asked_for_a_long_archive_and_a_refused_one_is_skipped() {
+    let ask = crate::request::LookupBlockPrefix {
+        ns: crate::request::NsHandle(0),
+        hashes: vec![crate::BlockHash([7; 32]); 65_536],
+        parts: vec![],
+    };
+    let limits = ServerLimits { frame_bytes_max: 4 << 20, ..small_limits() };
+    for refused in [false, true] {
+        let (mut client, mut server) = pair(limits.clone(), false);
+        client.send(&Request::LookupBlockPrefix(ask.clone()), vec![]).unwrap();
+        let ping = client.send(&Request::Ping, vec![]).unwrap();
+        let bytes = client_bytes(&mut client);
+        let (begin, rest) = bytes.split_at(1000);
+        let mut into = server.read_into();
+        into.put_slice(begin);
+        server.advance_read(begin.len());
+        let ServerEvent::ReserveArchive { len } = server.next_event() else { panic!("no room is asked for") };
+        if refused {
+            server.refuse_archive(ServiceError::busy("no room", 1));
+        } else {
+            server.fill_archive(memory().reserve(len.into()).unwrap());
+            assert_eq!(server.owed_bytes(), u64::from(len));
+        }
+        let heard = feed_server(&mut server, rest, &[100_000, 1, 3]);
+        match heard.as_slice() {
+            [Heard::Request(_, Request::LookupBlockPrefix(heard), _), Heard::Request(..)] => assert_eq!(*heard, ask),
+            [Heard::Request(id, ..)] if refused => assert_eq!(*id, ping),
+            other => panic!("{other:?}"),
+        }
+        let answers = feed_client(&mut client, &server_bytes(&mut server), &[usize::MAX]);
+        assert_eq!(answers.len(), usize::from(refused));
+    }
 }
 
 #[test]

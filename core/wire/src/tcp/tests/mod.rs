@@ -27,12 +27,24 @@ pub(super) enum Heard {
     Closing(String),
 }
 
+/// What each value has that a server is asked for, in `feed_server`.
+pub(super) const WEIGHT: u64 = 1 << 20;
+
 /// Feeds `bytes` in pieces of the given sizes (in turn) and collects what the server hears. Requests are not answered.
 pub(super) fn feed_server(server: &mut ServerConnection, bytes: &[u8], sizes: &[usize]) -> Vec<Heard> {
     let (mut heard, mut rest, mut sizes) = (Vec::new(), bytes, sizes.iter().cycle());
     loop {
         match server.next_event() {
             ServerEvent::Request { id, request, body } => heard.push(Heard::Request(id, request, body)),
+            ServerEvent::Weigh { id, request } => {
+                let values = match &request {
+                    Request::GetMany(body) => body.targets.len(),
+                    Request::GetBlocks(body) => body.keys.len(),
+                    _ => 1,
+                };
+                server.weighed(id, request, values as u64 * WEIGHT);
+            }
+            ServerEvent::ReserveArchive { len } => server.fill_archive(memory().reserve(len.into()).unwrap()),
             ServerEvent::Reserve { lens, .. } => {
                 server.fill(lens.iter().map(|len| memory().reserve(*len).unwrap()).collect())
             }

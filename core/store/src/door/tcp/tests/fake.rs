@@ -66,8 +66,19 @@ impl FakeService {
 }
 
 impl Service for FakeService {
-    fn reserve(&self, _: &Peer, len: u64) -> Result<Box<dyn WriteBuf>, ServiceError> {
-        Ok(self.memory.reserve(len)?)
+    fn reserve(&self, _: &Peer, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError> {
+        lens.iter().map(|len| Ok(self.memory.reserve(*len)?)).collect()
+    }
+
+    fn reserve_archive(&self, _: &Peer, len: u32) -> Result<Box<dyn WriteBuf>, ServiceError> {
+        Ok(self.memory.reserve(len.into())?)
+    }
+
+    fn weigh(&self, _: &Peer, request: &Request) -> u64 {
+        match request {
+            Request::Get(get) => self.values.lock().get(&get.target).map_or(0, |payload| payload.len() as u64),
+            _ => 0,
+        }
     }
 
     async fn call(&self, peer: &Peer, request: Request, body: Vec<Payload>, deadline: Deadline) -> Response {

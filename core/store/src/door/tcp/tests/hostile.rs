@@ -13,6 +13,7 @@ async fn nobody_comes_in_without_the_right_token() {
     let denied = harness.client.call(open("acme", "guess"), vec![]).await;
     assert_eq!(error_of(&denied).kind, ErrorKind::Denied);
     assert_eq!(harness.client.end().await.message, "the token is not known");
+    drop(harness.client);
     assert_eq!(harness.door.await.unwrap(), Closed::Refused("the token is not known".into()));
 }
 
@@ -78,17 +79,107 @@ async fn bytes_of_another_protocol_end_the_connection_with_a_reason() {
     let mut harness = connect(1000, TestClock::Still, limits());
     harness.client.stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     assert!(harness.client.end().await.message.contains("wrong magic"));
+    drop(harness.client);
     assert!(matches!(harness.door.await.unwrap(), Closed::Refused(reason) if reason.contains("wrong magic")));
 }
 
 #[tokio::test]
+async fn a_refused_peer_is_listened_to_until_it_has_heard_why_and_not_for_ever() {
+    let mut harness = connect(1000, TestClock::Still, limits());
+    // It hears nothing before it has said everything.
+    harness.client.stream.write_all(&[b'x'; 1 << 20]).await.unwrap();
+    assert!(harness.client.end().await.message.contains("wrong magic"));
+    drop(harness.client);
+    assert!(matches!(harness.door.await.unwrap(), Closed::Refused(_)));
+
+    let tick = Arc::new(Notify::new());
+    let mut harness = connect(100, TestClock::Ticking(tick.clone()), limits());
+    harness.client.stream.write_all(b"GET / HTTP/1.1").await.unwrap();
+    settle().await;
+    assert!(!harness.door.is_finished());
+    tick.notify_waiters();
+    settle().await;
+    assert!(harness.door.is_finished());
+}
+
+#[tokio::test]
 async fn a_peer_that_moves_no_byte_is_cut_off() {
+    let within = Duration::from_secs(30);
+    let stalled = |moved| Closed::Stalled { owes: Owes::Request, moved, least: 64 << 10, within };
     let silent = connect(1000, TestClock::Rushing, limits());
-    assert_eq!(silent.door.await.unwrap(), Closed::Stalled(Duration::from_secs(30)));
+    assert_eq!(silent.door.await.unwrap(), stalled(0));
 
     let mut half = connect(1000, TestClock::Rushing, limits());
     half.client.stream.write_all(b"BTNF").await.unwrap();
-    assert_eq!(half.door.await.unwrap(), Closed::Stalled(Duration::from_secs(30)));
+    assert!(matches!(half.door.await.unwrap(), Closed::Stalled { owes: Owes::Request, moved: 0 | 4, .. }));
+}
+
+/// A daemon whose stall limit passes whenever the test says so.
+async fn ticking(pipe: usize) -> (Harness, Arc<Notify>) {
+    let tick = Arc::new(Notify::new());
+    let mut harness = connect(pipe, TestClock::Ticking(tick.clone()), limits());
+    harness.client.call(open("acme", "secret"), vec![]).await;
+    settle().await;
+    (harness, tick)
+}
+
+/// Lets the door go as far as it can.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_trickles_a_large_request_is_cut_off_and_one_that_is_fast_enough_is_not() {
+    let trickled = 70 << 10;
+    let (request, payloads) = put("k", 1 << 20);
+    for fast in [false, true] {
+        let (mut harness, tick) = ticking(4 << 20).await;
+        harness.client.wire.send(&request, payloads.clone()).unwrap();
+        let mut bytes = Vec::new();
+        while harness.client.wire.has_unsent() {
+            let piece: Vec<u8> = harness.client.wire.slices().iter().flat_map(|slice| slice.to_vec()).collect();
+            harness.client.wire.advance_written(piece.len());
+            bytes.extend(piece);
+        }
+        let (begin, rest) = bytes.split_at(trickled);
+        harness.client.stream.write_all(begin).await.unwrap();
+        settle().await;
+        assert_eq!(harness.service.memory.bytes_in_use(), 1 << 20);
+        let next = if fast { rest } else { &rest[..trickled] };
+        harness.client.stream.write_all(next).await.unwrap();
+        settle().await;
+        tick.notify_waiters();
+        if fast {
+            harness.client.call(get("k"), vec![]).await;
+            continue;
+        }
+        settle().await;
+        assert!(harness.door.is_finished(), "it is served on");
+        let Closed::Stalled { owes: Owes::Request, moved, least, .. } = harness.door.await.unwrap() else { panic!() };
+        assert!(moved < 2 * trickled as u64 && least > 900 << 10, "{moved} of {least}");
+        assert_eq!(harness.service.memory.bytes_in_use(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_trickles_its_answers_is_cut_off() {
+    let (mut harness, tick) = ticking(1000).await;
+    let (request, payloads) = put("k", 1 << 20);
+    harness.client.call(request, payloads).await;
+    harness.client.send(get("k"), vec![]).await;
+    settle().await;
+    for _ in 0..2 {
+        let mut read = vec![0; 70 << 10];
+        harness.client.stream.read_exact(&mut read).await.unwrap();
+        settle().await;
+        tick.notify_waiters();
+        settle().await;
+    }
+    assert!(harness.door.is_finished(), "it is served on");
+    let Closed::Stalled { owes: Owes::Reading, least, .. } = harness.door.await.unwrap() else { panic!() };
+    assert!(least > 900 << 10, "{least}");
 }
 
 #[tokio::test]

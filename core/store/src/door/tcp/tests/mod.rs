@@ -14,13 +14,15 @@ use bettong_wire::{BlockMemory, ErrorKind, Payload, Request, Response, ServiceEr
 use fake::FakeService;
 use std::collections::BTreeMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// Time stands still, or every sleep is over at once.
-#[derive(Clone, Copy)]
+/// Time stands still, or every sleep is over at once, or with the next tick.
+#[derive(Clone)]
 enum TestClock {
     Still,
     Rushing,
+    Ticking(Arc<Notify>),
 }
 
 impl Clock for TestClock {
@@ -33,11 +35,12 @@ impl Clock for TestClock {
     }
 
     fn sleep(&self, _: Duration) -> impl Future<Output = ()> + Send + 'static {
-        let clock = *self;
+        let clock = self.clone();
         async move {
             match clock {
                 Self::Still => std::future::pending().await,
                 Self::Rushing => tokio::task::yield_now().await,
+                Self::Ticking(tick) => tick.notified().await,
             }
         }
     }
