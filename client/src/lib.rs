@@ -16,9 +16,9 @@
 //! ```
 //!
 //! **What a caller sees.** Every call ends within its time limit (`Options::call_timeout`). A lost connection is made
-//! again in the background, and the namespaces are opened again on it. Reads, and puts of blocks and sidecars, are
-//! repeated by the library, because repeating them changes nothing; a put of a plain key, a delete, a publish, a clear
-//! whose outcome is unknown ends with `ErrorKind::Retry`, and the caller decides.
+//! again in the background, and the namespaces are opened again on it: calls wait for their own namespace only. Reads,
+//! and puts of blocks and sidecars, are repeated by the library, because repeating them changes nothing; a put of a plain
+//! key, a delete, a publish, a clear whose outcome is unknown ends with `ErrorKind::Retry`, and the caller decides.
 //!
 //! The same client runs in the simulator: it reads no clock but tokio's and draws randomness only from `Options::seed`.
 #![forbid(unsafe_code)]
