@@ -532,6 +532,12 @@ impl Model {
         puts.iter().filter_map(|id| self.attempts.get(id)).filter(|attempt| attempt.ending != Ending::Refused)
     }
 
+    /// Whether anybody asked for a deletion of `key` that was not refused.
+    pub fn may_be_deleted(&self, key: &ValueKey) -> bool {
+        let deletions = self.histories.get(key).map(|history| history.deletions.as_slice()).unwrap_or_default();
+        deletions.iter().any(|deletion| deletion.ending != Ending::Refused)
+    }
+
     pub fn publications(&self, namespace: usize, name: &str) -> &[Publication] {
         self.heads.get(&(namespace, name.to_owned())).map(Vec::as_slice).unwrap_or_default()
     }

@@ -42,13 +42,16 @@ pub fn check_read(seen: Seen<'_>, namespace: usize, name: &str, head: Option<&He
     in_sequence(name, publications, seen.model.head_reads(namespace, name))
 }
 
-/// Whether the daemon evicted the tip or the sidecar of a head, as it said.
+/// Whether the tip or the sidecar of a head may be gone: evicted, as a daemon said, deleted, or damaged.
 fn lost_its_end(seen: Seen<'_>, namespace: usize, value: Option<&HeadValue>) -> bool {
     let Some(value) = value else { return false };
     let tip = PARTS.map(|part| Target::Block(BlockKey { hash: value.tip, part: Part(part) }));
     let targets = tip.into_iter().chain(value.sidecar.map(Target::Sidecar));
     let mut keys = targets.map(|target| ValueKey { namespace, target });
-    keys.any(|key| seen.model.forgotten_of(&key).any(|forgotten| forgotten.daemon == seen.daemon.name))
+    keys.any(|key| {
+        let model = seen.model;
+        model.forgotten_of(&key).next().is_some() || model.may_be_deleted(&key) || model.is_damaged(&key)
+    })
 }
 
 /// Whether generations came into being one after the other, each at a moment that explains what was answered: not before
