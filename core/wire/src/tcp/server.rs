@@ -35,7 +35,6 @@ impl Default for ServerLimits {
 }
 
 /// What the connection wants of whoever drives it.
-#[expect(clippy::large_enum_variant, reason = "an event lives for one step; a box for each request would cost more")]
 #[derive(Debug)]
 pub enum ServerEvent {
     /// Read more bytes into `read_into()`.
