@@ -8,7 +8,7 @@ use bettong_wire::request::{
     BlockPut, Clear, Delete, Exists, Get, GetBlocks, GetHead, GetMany, HeadValue, Level, List, ListKind,
     LookupBlockPrefix, Maintain, NsHandle, PartAsk, PublishHead, Put, PutBlocks, ReadLimits, Target, Task, Tier,
 };
-use bettong_wire::response::{Answer, ItemOutcome, ListName, Outcome};
+use bettong_wire::response::{Answer, Head, ItemOutcome, ListName, Outcome};
 use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, Part, Payload, Request, Response};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -463,12 +463,22 @@ impl Model {
         }
     }
 
+    fn has_all_parts(&self, hash: BlockHash) -> bool {
+        PARTS.iter().all(|part| self.values.contains_key(&Target::Block(BlockKey { hash, part: Part(*part) })))
+    }
+
     async fn get_head<S: Subject>(&self, subject: &mut S, name: u8) -> Verdict {
         let name = format!("head {name}");
         let get = GetHead { ns: subject.namespace(), name: name.clone() };
         let response = subject.call(Request::GetHead(get), Vec::new()).await;
         match (self.heads.get(&name), response.outcome) {
             (None, outcome) => equal("GET_HEAD", &outcome, &Outcome::Miss(MissReason::Absent)),
+            // Its tip was deleted: once the object is removed, the head has no value.
+            (Some((generation, Some(value))), Outcome::Ok(Answer::Head(Head { generation: got, value: None })))
+                if !self.has_all_parts(value.tip) =>
+            {
+                equal("the generation", &got, generation)
+            }
             (Some((generation, value)), Outcome::Ok(Answer::Head(head))) => {
                 equal("the head", &(head.generation, head.value), &(*generation, value.clone()))
             }
