@@ -5,6 +5,7 @@ use crate::world::{Clock, World};
 use chrono::{DateTime, Utc};
 use object_store::ObjectStore;
 use object_store::path::Path;
+use slatedb::admin::Admin;
 use slatedb::config::{
     CompactorOptions, GarbageCollectorDirectoryOptions, GarbageCollectorOptions, ObjectStoreCacheOptions, Settings,
 };
@@ -77,6 +78,7 @@ impl<W: World> IndexHome<W> {
 
     /// Opens the index for writing, fencing whoever had it.
     pub async fn open(&self, path: Path) -> Result<Db, slatedb::Error> {
+        self.world.enter(Box::pin(self.catch_up(path.clone()))).await?;
         let build = Db::builder(path, self.outward())
             .with_settings(self.settings())
             .with_system_clock(self.clock())
@@ -84,6 +86,18 @@ impl<W: World> IndexHome<W> {
             .with_seed(self.world.random_u64())
             .build();
         self.world.enter(Box::pin(build)).await
+    }
+
+    /// Raises the floor to when the index was last written: where the wall clock has gone back since, or the writer's was
+    /// before this one's, SlateDB would write nothing into it until the clock is there again.
+    async fn catch_up(&self, path: Path) -> Result<(), slatedb::Error> {
+        let admin = Admin::builder(path, self.outward()).with_system_clock(self.clock()).build();
+        let Some(manifest) = admin.read_manifest(None).await? else { return Ok(()) };
+        let tables = manifest.l0().iter().map(|view| view.sst.id.value());
+        let newest = tables.chain(manifest.last_compacted_l0_sst_view_id()).map(|id| id.timestamp_ms()).max();
+        let tick = u64::try_from(manifest.last_l0_clock_tick()).unwrap_or(0);
+        self.floor.raise(newest.unwrap_or(0).max(tick));
+        Ok(())
     }
 
     /// Opens another node's index for reading, writing nothing into it.
