@@ -92,14 +92,14 @@ pub async fn run(args: &ReplayArgs, global: &Global) -> Outcome {
     if global.json {
         let document = json!({
             "replay": tally.to_json(settings.block_bytes, took),
-            "daemon": { "latency": after.get("latency"), "requests": after.get("requests") },
+            "daemon": counters::daemon_document(&before, &after),
             "agree": disagreements.is_empty(),
             "price": bill.map(|bill| bill.json()),
         });
         render::line(&document.to_string())?;
     } else {
         render::line(&tally.to_table(settings.block_bytes, took).to_string())?;
-        render::line(&format!("\n{}", counters::daemon_table(&after)))?;
+        render::line(&format!("\n{}", counters::daemon_table(&before, &after)))?;
         if let Some(bill) = bill {
             render::line(&format!("\n{}", bill.table()))?;
         }

@@ -17,7 +17,7 @@ pub async fn run(prices: &Prices, global: &Global) -> Outcome {
     }
 }
 
-/// Every number under its path, in the document's own order.
+/// Every number under its path, in the document's own order; what is there for programs alone is left to --json.
 fn table(stats: &Value) -> String {
     let mut table = Table::new(&["counter", "value"]);
     rows(&mut table, "", stats);
@@ -27,7 +27,10 @@ fn table(stats: &Value) -> String {
 fn rows(table: &mut Table, path: &str, value: &Value) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match value {
-        Value::Object(fields) => fields.iter().for_each(|(key, field)| rows(table, &below(key), field)),
+        Value::Object(fields) => {
+            let read = fields.iter().filter(|(key, _)| *key != "buckets");
+            read.for_each(|(key, field)| rows(table, &below(key), field));
+        }
         Value::Array(items) => {
             items.iter().enumerate().for_each(|(index, item)| rows(table, &below(&index.to_string()), item));
         }

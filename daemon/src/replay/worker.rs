@@ -76,6 +76,13 @@ async fn get(
         for (bytes, tier) in blocks {
             let Some(id) = request.ids.get(got) else { break };
             got += 1;
+            let got_len = bytes.as_ref().len() as u64;
+            if got_len != len {
+                let text = format!(
+                    "block {id} has {got_len} bytes and --block-bytes is {len}: where an earlier replay filled this namespace with blocks of that size, take its --block-bytes or another --namespace"
+                );
+                return Err(Failure::new(Exit::CheckFailed, text));
+            }
             if payload::is_block(*id, len_of(len)?, bytes.as_ref()) {
                 tally.verified += 1;
                 shared.early.lock().hit(tier, shared.began.elapsed());
