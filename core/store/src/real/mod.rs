@@ -46,6 +46,7 @@ impl RealWorld {
     /// A world whose `Disk` is the directory `root` (made where it is missing) and whose tasks run on `runtime`.
     pub fn new(root: PathBuf, runtime: tokio::runtime::Handle) -> Result<Self, RealWorldError> {
         let mut seed = [0; 32];
+        #[expect(clippy::disallowed_methods, reason = "the world's own stream has to begin somewhere")]
         getrandom::fill(&mut seed).map_err(RealWorldError::Entropy)?;
         let disk = FileDisk::open(root.clone()).map_err(|source| RealWorldError::Directory { path: root, source })?;
         let background = runtime.clone();

@@ -75,6 +75,7 @@ fn connect(pipe: usize, clock: TestClock, limits: TcpLimits) -> Harness {
             std::future::pending().await
         }
     };
+    #[expect(clippy::disallowed_methods, reason = "a test of the door alone, which has no world")]
     let door = tokio::spawn(async move { door.serve("test".to_owned(), reader, writer, stopped).await });
     let client = TestClient { wire: ClientConnection::new(), stream: here, answers: BTreeMap::new() };
     Harness { client, service, door, stop: Some(stop) }
