@@ -89,16 +89,19 @@ pub(super) fn write(head: MessageHead, value: Option<&impl Write>) -> Result<Byt
     Ok(bytes.into())
 }
 
+/// Why an archive is refused; `rancor::Error` forgets it in release builds.
+type Reason = rancor::BoxedError;
+
 /// Validates an archive and reads it. Its parts cannot overlap, so what is allocated is bounded by a small multiple of
 /// the archive's own length.
 pub(super) fn read<T>(what: &'static str, bytes: &[u8]) -> Result<T, DecodeError>
 where
     T: Archive,
-    T::Archived: for<'a> CheckBytes<HighValidator<'a, rancor::Error>> + Deserialize<T, HighDeserializer<rancor::Error>>,
+    T::Archived: for<'a> CheckBytes<HighValidator<'a, Reason>> + Deserialize<T, HighDeserializer<Reason>>,
 {
-    let fail = |error: rancor::Error| DecodeError::Archive { what, reason: error.to_string() };
-    let archived = rkyv::access::<T::Archived, rancor::Error>(bytes).map_err(fail)?;
-    rkyv::deserialize::<T, rancor::Error>(archived).map_err(fail)
+    let fail = |error: Reason| DecodeError::Archive { what, reason: error.to_string() };
+    let archived = rkyv::access::<T::Archived, Reason>(bytes).map_err(fail)?;
+    rkyv::deserialize::<T, Reason>(archived).map_err(fail)
 }
 
 /// For messages without an archive.
