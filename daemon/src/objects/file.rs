@@ -21,6 +21,15 @@ pub fn open(path: &Path) -> Outcome<Arc<dyn ObjectStore>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bettong_core::conformance::object_store::{Capabilities, object_store};
+
+    #[tokio::test]
+    async fn a_folder_conforms() {
+        let dir = tempfile::tempdir().unwrap();
+        let can = Capabilities { create: true, update: false, attributes: false };
+        let store = open(&dir.path().join("objects")).unwrap();
+        object_store(store.as_ref(), "suite", can).await.unwrap();
+    }
 
     #[test]
     fn a_file_in_the_way_is_one_clear_line() {
