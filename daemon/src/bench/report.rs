@@ -90,7 +90,10 @@ pub fn table(plan: &Plan, series: &[Series]) -> String {
             format!("{:.0}", rate.median),
             format!("{:.0} to {:.0}", rate.min, rate.max),
             items.map_or_else(|| "-".to_owned(), |(_, count)| units::count((rate.median * count as f64) as u64)),
-            format!("{:.1}", rate.median * plan.request_bytes() as f64 / f64::from(1 << 20)),
+            match plan.request_bytes() {
+                0 => "-".to_owned(),
+                bytes => format!("{:.1}", rate.median * bytes as f64 / f64::from(1 << 20)),
+            },
             time(0.5),
             time(0.99),
             one.cpu().map_or_else(|| "-".to_owned(), Spread::text),

@@ -72,17 +72,22 @@ async fn beside(args: &BenchArgs, plan: Plan, work: Beside, global: &Global) -> 
     let series = |name| Series { name, runs: Vec::new() };
     let mut all = [series("alone"), series(work.name())];
     let mut progress = Progress::new("bench", u64::from(args.runs) * 2);
-    for _ in 0..args.runs {
-        let [alone, other] = &mut all;
-        alone.runs.push(load.run(server).await?);
-        progress.advance(1);
-        let work = Work::start(work, global, plan.duration).await?;
-        other.runs.push(load.run(server).await?);
-        work.end().await?;
-        progress.advance(1);
+    let measured = async {
+        for _ in 0..args.runs {
+            let [alone, other] = &mut all;
+            alone.runs.push(load.run(server).await?);
+            progress.advance(1);
+            let work = Work::start(work, global, plan.duration).await?;
+            other.runs.push(load.run(server).await?);
+            work.end().await?;
+            progress.advance(1);
+        }
+        Ok(())
     }
+    .await;
     drop(progress);
-    load.clean().await?;
+    // What was stored goes, however the runs ended; what is said is the first thing that failed.
+    measured.and(load.clean().await)?;
     if !global.json {
         return render::line(&format!("{}{}", report::table(&plan, &all), report::beside_line(&all)));
     }
@@ -112,18 +117,24 @@ pub async fn run(args: &BenchArgs, global: &Global) -> Outcome {
         loads.push((Load::prepare(target, plan).await?, *pid, series));
     }
     let mut progress = Progress::new("bench", u64::from(args.runs) * loads.len() as u64);
-    for _ in 0..args.runs {
-        for (load, pid, series) in &mut loads {
-            series.runs.push(load.run(*pid).await?);
-            progress.advance(1);
+    let mut ended = async {
+        for _ in 0..args.runs {
+            for (load, pid, series) in &mut loads {
+                series.runs.push(load.run(*pid).await?);
+                progress.advance(1);
+            }
         }
+        Ok(())
     }
+    .await;
     drop(progress);
     let mut all = Vec::new();
     for (load, _, series) in loads {
-        load.clean().await?;
+        // What was stored goes, however the runs ended; what is said is the first thing that failed.
+        ended = ended.and(load.clean().await);
         all.push(series);
     }
+    ended?;
     match global.json {
         true => render::line(&report::document(&plan, &all).to_string()),
         false => render::line(&report::table(&plan, &all)),
