@@ -58,7 +58,7 @@ enum Command {
     /// Runs many seeds over the plans, in worker processes.
     Sweep {
         /// Runs in all, spread evenly over the plans.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
         /// Only these plans; all of fault_plans/ otherwise.
         #[arg(long)]
@@ -78,10 +78,13 @@ enum Command {
     },
     /// Runs each seed in two fresh processes and compares their traces.
     CheckDeterminism {
-        #[arg(long, default_value_t = 20)]
+        /// Seeds in all, each over another plan.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
+        /// Only these plans; all of fault_plans/ otherwise.
         #[arg(long)]
         plan: Vec<String>,
+        /// Text from which the seeds are derived, such as a commit; fresh ones otherwise.
         #[arg(long)]
         base: Option<String>,
         #[arg(long, hide = true)]
@@ -89,6 +92,7 @@ enum Command {
     },
     /// Runs what the files in seeds/ say, each in a fresh process.
     Replay {
+        /// TOML files, each with its seed and its plan.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
