@@ -61,23 +61,26 @@ fn said(text: &str) -> String {
     format!("{}; --help shows what there is", reason.strip_prefix("error: ").unwrap_or(reason))
 }
 
+/// Where the help of a command has the flags below.
+const CLIENT: &str = "Where a running daemon is asked";
+
 /// Flags of every command that talks to a daemon.
 #[derive(Args, Debug, Clone)]
 pub struct Global {
     /// The daemon to talk to.
-    #[arg(long, global = true, default_value = "tcp://127.0.0.1:7450", value_name = "tcp://HOST:PORT")]
+    #[arg(long, global = true, help_heading = CLIENT, default_value = "tcp://127.0.0.1:7450", value_name = "tcp://HOST:PORT")]
     pub connect: String,
     /// The namespace to work in.
-    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
+    #[arg(long, global = true, help_heading = CLIENT, default_value = "default", value_name = "NAME")]
     pub namespace: String,
     /// The tenant to come as.
-    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
+    #[arg(long, global = true, help_heading = CLIENT, default_value = "default", value_name = "NAME")]
     pub tenant: String,
     /// A file whose first line is the tenant's bearer token.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = CLIENT, value_name = "FILE")]
     pub token_from: Option<PathBuf>,
     /// Machine-readable output.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = CLIENT)]
     pub json: bool,
 }
 
@@ -99,16 +102,28 @@ pub enum Command {
     /// Run the daemon until SIGTERM or SIGINT.
     Serve(ConfigArgs),
     /// Store a file, or standard input, under a key.
+    #[command(after_help = values::PUT_EXAMPLES)]
     Put(PutArgs),
     /// Write a key's value to standard output.
-    Get { key: String },
+    Get {
+        /// The key that it was put under.
+        key: String,
+    },
     /// Say whether a key is there, and its length.
-    Exists { key: String },
+    Exists {
+        /// The key that it was put under.
+        key: String,
+    },
     /// Delete a key.
-    Rm { key: String },
+    Rm {
+        /// The key that it was put under.
+        key: String,
+    },
     /// List keys, blocks or sidecars.
+    #[command(after_help = values::LS_EXAMPLES)]
     Ls(LsArgs),
     /// Say how many leading blocks of a chain are there.
+    #[command(after_help = values::LOOKUP_EXAMPLES)]
     Lookup(LookupArgs),
     /// Show the daemon's counters.
     Stats(Prices),
@@ -124,8 +139,10 @@ pub enum Command {
     #[command(after_help = measure::REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
     /// Show what bettong promises: real daemons, a kill, a ledger, attacks.
+    #[command(after_help = measure::DEMO_EXAMPLES)]
     Demo(DemoArgs),
     /// Kill a real daemon at random moments, and read again all that it acknowledged.
+    #[command(after_help = measure::CRASH_TEST_EXAMPLES)]
     CrashTest(CrashTestArgs),
     /// Find this node's orphans and damaged objects, remove the ones and heal the others.
     #[command(after_help = upkeep::SCRUB_HELP)]

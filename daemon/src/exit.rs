@@ -59,7 +59,7 @@ impl Exit {
         (Self::Undrained, "a drain or flush passed its bound: requests were cut off, or puts wait in the journal"),
         (Self::Broken, "a defect ended the daemon: start it again, and report what the log says of the panic"),
         (Self::CheckFailed, "a check failed: wrong bytes, lost blocks, numbers that disagree"),
-        (Self::Interrupted, "interrupted by a second signal"),
+        (Self::Interrupted, "interrupted by a second signal, or before the store was open"),
     ];
 }
 

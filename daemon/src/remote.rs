@@ -5,7 +5,7 @@ use bettong_client::{BlockToPut, Client, Error, Got, Level, Namespace, Options, 
 use bettong_wire::limits::TOKEN_BYTES_MAX;
 use bettong_wire::request::{BlockPut, ListKind, Maintain, Target, Tier};
 use bettong_wire::response::ListPage;
-use bettong_wire::{BlockHash, BlockKey, MissReason, ModelIdentity, Payload, SidecarKey};
+use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, ModelIdentity, Payload, SidecarKey};
 use bytes::Bytes;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
@@ -60,7 +60,13 @@ pub struct Remote {
 }
 
 fn failed(error: Error) -> Failure {
-    Failure::new(exit_of(error.kind), error.message)
+    let hint = match error.kind {
+        ErrorKind::IdentityMismatch => {
+            "; --namespace NAME opens another, which takes its identity from whoever opens it first"
+        }
+        _ => "",
+    };
+    Failure::new(exit_of(error.kind), error.message + hint)
 }
 
 impl Remote {

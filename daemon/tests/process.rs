@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 fn bettong(arguments: &[&str]) -> Output {
@@ -127,6 +127,57 @@ fn an_s3_that_cannot_be_reached_or_refuses_is_one_line() {
         assert_eq!(code, Exit::ObjectStore as i32, "{said}");
         assert!(said.contains(word) && said.contains("s3://bucket/prefix"), "{said}");
     }
+}
+
+#[test]
+fn a_start_that_waits_for_a_silent_s3_ends_at_sigterm() {
+    let dir = tempfile::tempdir().unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("s3_endpoint=http://{}", silent.local_addr().unwrap());
+    let values = ["s3_access_key_id=mine", "s3_secret_access_key=theirs", "s3_path_style=true", &endpoint];
+    let mut child = Command::new(rig::PROGRAM)
+        .args(["serve", "--listen", "127.0.0.1:0", "--store", "s3://bucket/prefix", "--data-dir"])
+        .arg(dir.path().join("data"))
+        .args(values.into_iter().flat_map(|value| ["--set", value]))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its first request is here, and is never answered.
+    let _asked = silent.accept().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(Exit::Interrupted as i32), "{said}");
+    assert!(said.contains("SIGTERM before the store was open"), "{said}");
+}
+
+#[test]
+fn a_replay_where_other_blocks_are_says_which_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&setup(dir.path(), &[])).unwrap();
+    let replay = |namespace: &str, block_bytes: &str| {
+        let arguments = ["replay", "--limit", "3", "--level", "memory", "--connect", &daemon.connect];
+        let more = ["--namespace", namespace, "--block-bytes", block_bytes];
+        bettong(&arguments.into_iter().chain(more).collect::<Vec<_>>())
+    };
+    assert!(replay("n", "4KiB").status.success());
+    let other_size = replay("n", "8KiB");
+    let said = String::from_utf8(other_size.stderr).unwrap();
+    assert_eq!(other_size.status.code(), Some(Exit::CheckFailed as i32), "{said}");
+    assert!(said.contains("has 4096 bytes and --block-bytes is 8192"), "{said}");
+
+    let identity = dir.path().join("model.json");
+    let model = r#"{"model": "llama", "kv_dtype": "bf16", "layout": "NHD", "block_tokens": 16, "parts": [0]}"#;
+    std::fs::write(&identity, model).unwrap();
+    let (hash, file) = ("0".repeat(64), identity.display().to_string());
+    let lookup = ["lookup", &hash, "--identity", &file, "--namespace", "taken", "--connect", &daemon.connect];
+    assert!(bettong(&lookup).status.success());
+    let other_model = replay("taken", "4KiB");
+    let said = String::from_utf8(other_model.stderr).unwrap();
+    assert_eq!(other_model.status.code(), Some(Exit::Refused as i32), "{said}");
+    assert!(said.contains("namespace `taken` holds") && said.contains("--namespace NAME opens another"), "{said}");
+    daemon.stop().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,20 @@ Examples:
   bettong replay --speed 60 --price                                   dollars an hour of the trace, and idle
 ";
 
+pub(super) const DEMO_EXAMPLES: &str = "\
+Examples:
+  bettong demo                                      a small generated trace, in a temporary folder, in seconds
+  bettong demo --trace conversation_trace.jsonl     a production trace, in minutes
+  bettong demo --level journal --dir ./demo         acknowledged by the journal; the folder is kept
+";
+
+pub(super) const CRASH_TEST_EXAMPLES: &str = "\
+Examples:
+  bettong crash-test --rounds 300
+  bettong crash-test --level journal --set pack_below=64KiB --set disk_bytes=64MiB
+  bettong crash-test --seed 42 --dir ./crash        the same moments and operations again; the folder is kept
+";
+
 #[derive(Args, Debug)]
 pub struct BenchArgs {
     /// What to measure.

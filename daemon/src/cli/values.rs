@@ -5,8 +5,31 @@ use bettong_wire::request::Level;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
+pub(super) const PUT_EXAMPLES: &str = "\
+Examples:
+  bettong put greeting hello.txt
+  tar c notes | bettong put notes.tar - --ttl 12h
+  bettong put --level journal log report.txt
+";
+
+pub(super) const LS_EXAMPLES: &str = "\
+Examples:
+  bettong ls                              every plain key, with its length and expiry
+  bettong ls reports/                     those that start with it
+  bettong ls --kind blocks --namespace llama --json
+";
+
+pub(super) const LOOKUP_EXAMPLES: &str = "\
+Examples:
+  bettong lookup --namespace llama --identity model.json HASH HASH
+where model.json is such a file as
+  {\"model\": \"llama-3-8b\", \"kv_dtype\": \"bf16\", \"layout\": \"NHD\", \"block_tokens\": 16, \"parts\": [0]}
+A namespace holds the blocks of one model: the first that opens it with an identity decides.
+";
+
 #[derive(Args, Debug)]
 pub struct PutArgs {
+    /// The key: UTF-8, 1 to 1,024 bytes.
     pub key: String,
     /// The file to store; `-` reads standard input.
     pub file: PathBuf,
@@ -48,7 +71,7 @@ pub struct LsArgs {
     /// What to list.
     #[arg(long, value_enum, default_value_t)]
     pub kind: LsKind,
-    /// A JSON file with the model identity; blocks and sidecars need it.
+    /// A JSON file with the model identity, to be sure that the blocks are this model's.
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
 }

@@ -69,11 +69,14 @@ async fn serve(
     tokens: Tokens,
 ) -> Outcome {
     let mut signals = Signals::listen()?;
-    let opened = objects::open(config).await?;
+    let opening = async {
+        let objects = objects::open(config).await?;
+        storage::open(config, data_dir, background.handle(), objects).await
+    };
     let (store, world) = tokio::select! {
         biased;
         signal = signals.next() => return Err(Failure::new(Exit::Interrupted, format!("{signal} before the store was open"))),
-        opened = storage::open(config, data_dir, background.handle(), opened) => opened?,
+        opened = opening => opened?,
     };
     let door = Arc::new(door(config, store.clone(), &world, tokens));
     let address = listeners.address;
