@@ -90,7 +90,8 @@ pub fn seal(meta: &SealMeta, payload: &Payload, algorithm: Algorithm) -> Sealed 
     Sealed { header, head: head.into(), body }
 }
 
-fn compress(raw: &[u8], algorithm: Algorithm) -> Option<Vec<u8>> {
+/// The bytes as they are stored; the same for the same payload. `None` where nothing compresses.
+pub fn compress(raw: &[u8], algorithm: Algorithm) -> Option<Vec<u8>> {
     match algorithm {
         Algorithm::None => None,
         Algorithm::Zstd => zstd::bulk::compress(raw, 1).ok(),
