@@ -7,6 +7,7 @@ use crate::record::{self, RECORD_BYTES_MAX};
 use crate::world::World;
 use bettong_wire::{ErrorKind, ModelIdentity, NamespaceId, ServiceError};
 use bytes::Bytes;
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -137,7 +138,7 @@ impl<W: World> Store<W> {
         } else {
             self.identity_of_this_life(id, offered).await?
         };
-        let held = Arc::new(ModelIdentity::from(decoded(&bytes)?));
+        let held = Arc::new(ModelIdentity::from(decoded(&shared.names.identity(id), &bytes)?));
         shared.identities.lock().insert(id, held.clone());
         Ok(held)
     }
@@ -184,7 +185,7 @@ impl<W: World> Store<W> {
                     Some(bytes) => bytes,
                     None => encoded(offered)?,
                 };
-                decoded(&bytes)?;
+                decoded(&shared.names.identity(id), &bytes)?;
                 shared.identities_chosen.lock().insert(id, bytes.clone());
                 bytes
             }
@@ -223,9 +224,12 @@ fn encoded(identity: &ModelIdentity) -> Result<Bytes, ServiceError> {
     bytes.map_err(|error| ServiceError::new(ErrorKind::Internal, error))
 }
 
-fn decoded(bytes: &Bytes) -> Result<IdentityRecord, ServiceError> {
+/// A wrong read is another attempt's; where the object itself is damaged only whoever has another copy can help.
+fn decoded(path: &Path, bytes: &Bytes) -> Result<IdentityRecord, ServiceError> {
     record::decode(bytes).map_err(|error| {
-        ServiceError::new(ErrorKind::Retry, format!("the namespace's identity does not verify: {error}"))
+        let text =
+            format!("the namespace's identity, {path}, does not verify: {error}; if this goes on, restore the object");
+        ServiceError::new(ErrorKind::Retry, text)
     })
 }
 
