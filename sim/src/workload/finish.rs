@@ -80,7 +80,11 @@ pub async fn run(shared: Arc<Shared>) {
     let mut client = Client::new("auditor".to_owned(), shared.clone());
     let keys: Vec<ValueKey> = shared.model.lock().keys().cloned().collect();
     // What a node had acknowledged before it died for good is still served by the others.
-    let owners = last_started(&shared);
+    let mut owners = last_started(&shared);
+    // But what tells of it may be lost, and nobody comes who could list it.
+    let claims = shared.claims();
+    let absent = |node: &Daemon| shared.cluster.is_gone(&node.name) || claims.contains_key(&node.node_id);
+    owners.retain(|node| !absent(node) || run.index_lost(&node.node_id).is_empty());
     for daemon in &daemons {
         for key in &keys {
             audit(&mut client, daemon, key, &owners).await;

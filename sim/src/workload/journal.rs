@@ -205,7 +205,10 @@ pub async fn opened(life: &Life, shared: &Shared) {
     for report in reports.iter().skip(heard) {
         settle(life, shared, report);
     }
-    let damage = shared.damages.lock().remove(&life.node);
+    let rolled_back = life.world.run().rolled_back().remove(&life.node).unwrap_or_default();
+    // What a rollback brought back is older than the damage, and may be without it.
+    let undone = |damage: &Damage| rolled_back.iter().any(|at| *at >= damage.since);
+    let damage = shared.damages.lock().remove(&life.node).filter(|damage| !undone(damage));
     // Moved away by an operator who died before he could say so.
     let foreign = world.disk().len(FOREIGN).await.is_ok();
     if let Some(damage) = damage.filter(|damage| damage.damaged || damage.foreign && foreign) {
