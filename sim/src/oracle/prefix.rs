@@ -1,6 +1,7 @@
-//! O4: a look-up's count is a prefix of what may be there, and contains the prefix of what must be there.
+//! O4: a look-up's count is a prefix of what may be there, and contains the prefix of what must be there; and no more is
+//! said to be restored than may be there.
 
-use super::{Seen, Verdict, no};
+use super::{Seen, Verdict, hit, no};
 use crate::model::ValueKey;
 use bettong_wire::request::Target;
 use bettong_wire::{BlockHash, BlockKey, Part};
@@ -16,8 +17,8 @@ pub fn check(seen: Seen<'_>, namespace: usize, hashes: &[BlockHash], parts: &[u1
         parts.iter().map(|part| ValueKey { namespace, target: key(part) }).collect()
     };
     for hash in hashes.iter().take(count) {
-        if let Some(key) = keys(hash).iter().find(|key| seen.model.possible(key).next().is_none()) {
-            return no("O4", format!("a look-up counts {key}, which nobody put"));
+        if let Some(key) = keys(hash).iter().find(|key| !may_be_there(seen, key)) {
+            return no("O4", format!("a look-up counts {key}, which nobody put, or which was deleted"));
         }
     }
     let sure = hashes
@@ -30,4 +31,23 @@ pub fn check(seen: Seen<'_>, namespace: usize, hashes: &[BlockHash], parts: &[u1
         return no("O4", format!("a look-up on {} counts {count} blocks, {sure} are acknowledged", seen.daemon.name));
     }
     Ok(())
+}
+
+/// Judges how many of `keys` are said to be in memory after a restore.
+pub fn restored(seen: Seen<'_>, keys: &[ValueKey], count: u32) -> Verdict {
+    let there = keys.iter().filter(|key| may_be_there(seen, key)).count();
+    if usize::try_from(count).is_ok_and(|count| count <= there) {
+        return Ok(());
+    }
+    let (asked, here) = (keys.len(), &seen.daemon.name);
+    no("O4", format!("{count} of {asked} blocks are said to be restored on {here}, where {there} may be"))
+}
+
+/// Whether a put of `key` may have left a value that is not surely deleted.
+fn may_be_there(seen: Seen<'_>, key: &ValueKey) -> bool {
+    seen.model.possible(key).any(|attempt| match attempt.stored {
+        // Under which put ids a library that asks again by itself has put, nobody knows.
+        Some((put_id, _)) if !attempt.repeats => hit::deleted(seen, key, put_id).is_ok(),
+        _ => true,
+    })
 }

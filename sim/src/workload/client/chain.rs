@@ -91,10 +91,14 @@ impl Client {
 
     pub async fn restore(&mut self, daemon: &Daemon, namespace: usize, hashes: &[BlockHash]) {
         let keys: Vec<_> = hashes.iter().map(|hash| BlockKey { hash: *hash, part: Part(0) }).collect();
-        let (asked, limits) = (keys.len(), self.limits());
+        let asked: Vec<_> = keys.iter().map(|key| Self::key(namespace, &Target::Block(*key))).collect();
+        let limits = self.limits();
+        let invoked = elapsed();
         let heard = self.ask(daemon, namespace, Vec::new(), |ns| Request::Restore(Restore { ns, keys, limits })).await;
+        let span = Span { invoked, ended: Some(elapsed()) };
         if let Heard::Answer(Response { outcome: Outcome::Ok(Answer::Warmed { count }), .. }) = heard {
-            self.trace(daemon, format_args!("restore ns{namespace} {count} of {asked}"));
+            self.trace(daemon, format_args!("restore ns{namespace} {count} of {}", asked.len()));
+            self.judge(daemon, span, |seen| oracle::prefix::restored(seen, &asked, count));
         }
     }
 
