@@ -90,6 +90,8 @@ pub struct StoreConfig {
     /// Stored bytes that one batch of the journal gathers at most; a put of several values that has more fills several,
     /// and becomes visible with the last. Bytes.
     pub journal_batch_bytes: u64,
+    /// From so many hits a second on uploads that nobody waits for give way to them.
+    pub uploads_busy_hits: u64,
     /// Blocks and sidecars whose envelope is smaller than this share an object with others that are written with them.
     /// Zero packs nothing. Bytes.
     pub pack_below: u64,
@@ -140,6 +142,7 @@ impl StoreConfig {
             journal_bytes_max: 4 << 30,
             journal_segment_bytes: 64 << 20,
             journal_batch_bytes: 16 << 20,
+            uploads_busy_hits: 1000,
             pack_below: 0,
             pack_bytes: 4 << 20,
             list_page_max: limits::LIST_PAGE_MAX,

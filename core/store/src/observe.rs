@@ -175,6 +175,7 @@ names! {
         Declined = "declined",
         HitJournal = "hit-journal",
         UploadsAhead = "uploads-ahead",
+        UploadsGaveWay = "uploads-gave-way",
         Uploaded = "journaled-put-uploaded",
         UploadSuperseded = "upload-superseded",
         Replayed = "journal-replayed",

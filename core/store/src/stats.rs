@@ -171,6 +171,11 @@ impl Stats {
         self.hit_bytes[tier as usize].fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Hits so far, of all tiers.
+    pub fn hits(&self) -> u64 {
+        self.hits.iter().map(|hits| hits.load(Ordering::Relaxed)).sum()
+    }
+
     pub fn miss(&self, reason: MissReason) {
         self.misses[reason as usize].fetch_add(1, Ordering::Relaxed);
     }

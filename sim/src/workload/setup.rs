@@ -87,6 +87,8 @@ pub struct Setup {
     journal_segment_bytes: u64,
     journal_bytes: u64,
     journal_batch_bytes: u64,
+    /// Hits a second that uploads give way to.
+    uploads_busy_hits: u64,
     /// So many values are so short that they do not say whose they are.
     pub nameless_share: f64,
     /// Of the puts of plain keys, so many expire.
@@ -188,6 +190,7 @@ impl Setup {
             journal_bytes: journal_bytes(len_max, &mut Stream::new(seed, "journal-bytes")),
             // Often so little that a put of several blocks fills several batches.
             journal_batch_bytes: *more.pick(&[16 << 20, len_max, 512]).unwrap_or(&512),
+            uploads_busy_hits: *more.pick(&[1, 1000]).unwrap_or(&1),
             nameless_share: *more.pick(&[0.0, 0.05, 0.2]).unwrap_or(&0.05),
             ttl_share: match plan.workload {
                 Workload::Eviction => 0.2,
@@ -225,6 +228,7 @@ impl Setup {
         Self {
             journal_segment_bytes: other.journal_segment_bytes,
             journal_batch_bytes: other.journal_batch_bytes,
+            uploads_busy_hits: other.uploads_busy_hits,
             budgets: Budgets::draw(plan, self.len_max, &mut random),
             memory_bytes: other.memory_bytes.max(self.len_max * 3),
             has_disk: random.chance(0.6),
@@ -256,6 +260,7 @@ impl Setup {
             journal_bytes_max: self.journal_bytes,
             journal_segment_bytes: self.journal_segment_bytes,
             journal_batch_bytes: self.journal_batch_bytes,
+            uploads_busy_hits: self.uploads_busy_hits,
             object_bytes_max: self.budgets.object_bytes,
             namespace_bytes_max: self.budgets.namespace_bytes,
             evict_batch_max: self.budgets.evict_batch,

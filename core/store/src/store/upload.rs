@@ -36,6 +36,19 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often an idle round is looked at again, besides being told.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// Uploads that nobody waits for take one part in so many of the time where hits are many. Each sync keeps a core in the
+/// kernel, whatever its thread's priority is, and so shows in the slowest of the hits.
+const GIVEN_WAY: u32 = 8;
+/// Longest that they give way at a time.
+const GIVE_WAY_MAX: Duration = Duration::from_secs(1);
+
+/// How long a round of uploads that took `took`, and saw so many hits, gives way before the next, if `busy` hits a second
+/// are many.
+fn give_way(took: Duration, hits: u64, busy: u64) -> Duration {
+    let is_busy = u128::from(hits) * 1000 >= u128::from(busy) * took.as_millis().max(1);
+    if is_busy { (took * (GIVEN_WAY - 1)).min(GIVE_WAY_MAX) } else { Duration::ZERO }
+}
+
 /// How an upload ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Uploaded {
@@ -171,6 +184,7 @@ impl<W: World> Store<W> {
                 continue;
             };
             after = *last;
+            let (began, hits) = (clock.mono(), shared.stats.hits());
             let puts = round.iter().filter_map(|(_, pending)| match pending {
                 Pending::Put(put) => Some(&**put),
                 Pending::Head(_) => None,
@@ -194,8 +208,26 @@ impl<W: World> Store<W> {
             if let Err(error) = journal.trim().await {
                 tracing::warn!(%error, "dead segments of the journal could not be removed");
             }
+            if place == Place::Behind {
+                let idle =
+                    give_way(clock.mono().since(began), shared.stats.hits() - hits, shared.config.uploads_busy_hits);
+                self.await_uploads_ahead(journal, idle).await;
+            }
         }
         None
+    }
+
+    /// Waits for `idle`, or until uploads belong ahead.
+    async fn await_uploads_ahead(&self, journal: &Journal<W>, idle: Duration) {
+        let ahead = async {
+            while self.upload_place(journal) == Place::Behind {
+                self.shared.uploads.notified().await;
+            }
+        };
+        if !idle.is_zero() {
+            self.shared.world.reached(State::UploadsGaveWay);
+            let _ = timeout(&self.shared.world, idle, ahead).await;
+        }
     }
 
     /// Writes the objects of a round and names them in the index, several in one commit. Says how each put ended.
@@ -426,5 +458,20 @@ impl<W: World> Store<W> {
         let payload = shared.memory.get(header.put_id);
         let again = payload.and_then(|payload| compress(payload.as_ref(), header.algorithm)).map(Bytes::from);
         Ok(again.filter(verifies))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_give_way_to_many_hits_and_never_for_long() {
+        let took = Duration::from_millis(20);
+        assert_eq!(give_way(took, 19, 1000), Duration::ZERO);
+        assert_eq!(give_way(took, 20, 1000), took * 7);
+        assert_eq!(give_way(Duration::from_secs(9), 9000, 1000), GIVE_WAY_MAX);
+        assert_eq!(give_way(Duration::from_secs(9), 8999, 1000), Duration::ZERO);
+        assert_eq!(give_way(Duration::ZERO, 1000, 1), Duration::ZERO);
     }
 }
