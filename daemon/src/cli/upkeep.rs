@@ -16,7 +16,8 @@ Examples:
 
 pub(super) const PREFETCH_HELP: &str = "\
 Needs the admin right. The score of a block is 2^(-age / 600 s), 0.3 more where it starts a chain, 0.2 more where its
-namespace is the one used last. The best come first, within prefetch_bytes. prefetch_every_ms does it in the background.
+namespace is the one used last. The best come first, within prefetch_blocks, prefetch_bytes
+and prefetch_ms. prefetch_every_ms does it in the background.
 
 Examples:
   bettong prefetch --dry-run          the blocks that would be fetched, with their scores

@@ -51,6 +51,8 @@ fn store_config(config: &Config, node_id: String, store: &OpenedStore) -> StoreC
         scrub_grace: config.scrub_grace_ms.duration(),
         prefetch_every: config.prefetch_every_ms.duration(),
         prefetch_bytes: config.prefetch_bytes.0,
+        prefetch_blocks_max: count(config.prefetch_blocks),
+        prefetch_time_max: config.prefetch_ms.duration(),
         object_bytes_max: config.object_bytes_max.0,
         namespace_bytes_max: config.namespace_bytes_max.0,
         namespace_budgets: (config.namespace_budgets.0.iter())

@@ -24,6 +24,7 @@ fn eager(node_id: &str) -> StoreConfig {
 pub struct Done {
     pub counts: BTreeMap<String, u64>,
     items: Vec<Value>,
+    notes: Vec<String>,
 }
 
 impl Done {
@@ -51,7 +52,7 @@ async fn slice(
 }
 
 pub async fn task(node: &Node, task: Task, dry_run: bool, argument: &str) -> Result<Done, ServiceError> {
-    let mut done = Done { counts: BTreeMap::new(), items: Vec::new() };
+    let mut done = Done { counts: BTreeMap::new(), items: Vec::new(), notes: Vec::new() };
     let mut cursor = Vec::new();
     loop {
         let (next, document) = slice(node, task, dry_run, argument, cursor).await?;
@@ -59,6 +60,7 @@ pub async fn task(node: &Node, task: Task, dry_run: bool, argument: &str) -> Res
             *done.counts.entry(what.clone()).or_default() += count.as_u64().unwrap();
         }
         done.items.extend(document["items"].as_array().unwrap().iter().cloned());
+        done.notes.extend(document["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap().to_owned()));
         if next.is_empty() {
             return Ok(done);
         }
@@ -523,4 +525,32 @@ async fn prefetch_brings_the_best_blocks_within_its_budget() {
     }
     assert_eq!(near, 2);
     node.stop().await;
+}
+
+/// A node with `blocks` blocks that only the object store has, and what a prefetch does there within `limits`.
+async fn prefetched(blocks: u8, limits: impl Fn(StoreConfig) -> StoreConfig) -> Done {
+    let bucket = Bucket::new();
+    let node = bucket.node_with(limits(config("a"))).await;
+    for n in 0..blocks {
+        node.put(block(n, 0), Level::Object, &[n; 1000]).await.unwrap();
+    }
+    node.stop().await;
+    bucket.forget_cache("a");
+    let node = bucket.node_with(limits(config("a"))).await;
+    let done = task(&node, Task::Prefetch, false, "").await.unwrap();
+    node.stop().await;
+    done
+}
+
+#[tokio::test]
+async fn prefetch_fetches_no_more_blocks_than_it_may() {
+    let done = prefetched(5, |config| StoreConfig { prefetch_blocks_max: 3, ..config }).await;
+    assert_eq!((done.count("fetched"), done.notes.len()), (3, 0), "{:?}", done.notes);
+}
+
+#[tokio::test]
+async fn prefetch_ends_with_its_time_and_says_so() {
+    let done = prefetched(5, |config| StoreConfig { prefetch_time_max: Duration::from_nanos(1), ..config }).await;
+    assert!(done.count("fetched") < 5, "{:?}", done.counts);
+    assert!(done.notes.iter().any(|note| note.contains("the time of a prefetch")), "{:?}", done.notes);
 }
