@@ -1,16 +1,67 @@
-//! Room that is kept for a disk that is full: without it nobody could say that an upload has ended, no segment would ever
-//! die, and a journal that filled its own disk would stay full for ever.
+//! What a full disk means to the journal, and the room that is kept for it: without that nobody could say that an upload
+//! has ended, no segment would ever die, and a journal that filled its own disk would stay full for ever.
 
 use super::low_water::remove;
 use super::names::RESERVE;
-use crate::world::{Disk, DiskError};
+use crate::world::{Clock, Disk, DiskError, Mono, World};
 use bytes::Bytes;
+use parking_lot::Mutex;
+use std::time::Duration;
 
 /// The beginning of a segment, the low-water mark, and the ends of the uploads of many rounds. Bytes.
 const RESERVE_BYTES: usize = 128 << 10;
+/// On a disk that was full the reserve is tried for so often.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether the disk is full: then nothing that grows is taken until the reserve is there again.
+#[derive(Default)]
+pub(super) struct Starved(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    why: Option<DiskError>,
+    /// When the reserve is tried for again.
+    again_at: Mono,
+}
+
+impl Starved {
+    pub(super) fn why(&self) -> Option<DiskError> {
+        self.0.lock().why.clone()
+    }
+
+    /// Says whether that is news.
+    pub(super) fn begin(&self, error: &DiskError) -> bool {
+        let news = self.0.lock().why.replace(error.clone()).is_none();
+        if news {
+            tracing::warn!(%error, "the journal's disk is full: puts of level journal are refused until there is room");
+        }
+        news
+    }
+
+    /// Whether it is time to look for room again.
+    pub(super) fn is_due(&self, now: Mono) -> bool {
+        let state = self.0.lock();
+        state.why.is_some() && now >= state.again_at
+    }
+
+    /// Takes the reserve; with it the trouble ends. Says whether there was any; fails where the disk is full.
+    pub(super) async fn try_to_end<W: World>(&self, world: &W, dir: &str) -> Result<bool, DiskError> {
+        self.0.lock().again_at = world.clock().mono().plus(PAUSE);
+        match take(world.disk(), dir).await {
+            Err(full @ DiskError::NoSpace { .. }) => return Err(full),
+            Err(error) => tracing::warn!(%error, "the journal keeps no room for a disk that is full"),
+            Ok(()) => {}
+        }
+        let ended = self.0.lock().why.take().is_some();
+        if ended {
+            tracing::info!("the journal's disk has room again");
+        }
+        Ok(ended)
+    }
+}
 
 /// Takes the room, where it is not taken.
-pub(super) async fn take<D: Disk>(disk: &D, dir: &str) -> Result<(), DiskError> {
+async fn take<D: Disk>(disk: &D, dir: &str) -> Result<(), DiskError> {
     let path = format!("{dir}/{RESERVE}");
     if disk.len(&path).await.is_ok_and(|len| len == RESERVE_BYTES as u64) {
         return Ok(());
