@@ -156,7 +156,15 @@ impl<W: World> Store<W> {
         let conditional_update = parts.conditional_update && conditional_create;
         let home = IndexHome { world: world.clone(), store: index_store, floor: floor.clone(), conditional_update };
         if let Some(read) = &read {
-            behind::refuse_at_risk(&world, &config, &objects, &names, &home, read, conditional_create).await?;
+            let opened = behind::Opened {
+                world: &world,
+                config: &config,
+                objects: &objects,
+                names: &names,
+                home: &home,
+                conditional_create,
+            };
+            behind::refuse_at_risk(&opened, read).await?;
         }
         let begun = match life::begin(&world, &objects, &names, &config.node_id, exclusive).await {
             // Its journal may be what fills the disk, and only a start can empty it.
