@@ -292,7 +292,7 @@ impl<W: World> Shared<W> {
         if !grows {
             reserve::give(self.world.disk(), &self.config.dir).await;
         }
-        if self.starved.begin(error) {
+        if self.starved.begin(error, self.world.clock().mono()) {
             self.world.reached(State::JournalStarved);
             let growing = self.queue.lock().take_growing();
             for waiting in growing {

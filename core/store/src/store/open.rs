@@ -253,6 +253,7 @@ impl<W: World> Store<W> {
             shadowed: Mutex::default(),
             replacing: Mutex::default(),
             uploads: Notify::new(),
+            upload_troubles: Default::default(),
             flushes: AtomicU64::new(0),
             packs: Mutex::default(),
             repacks: Notify::new(),
@@ -315,6 +316,7 @@ impl<W: World> Store<W> {
             records: VecDeque::from(found.records),
             closing: Arc::new(AtomicBool::new(false)),
             trouble: Arc::default(),
+            troubles: Default::default(),
         }
         .start();
         let store = Self {

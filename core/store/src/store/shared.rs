@@ -22,6 +22,7 @@ use crate::store::get::Fetched;
 use crate::store::loads::Loads;
 use crate::store::packs::PackBook;
 use crate::store::signals::Signals;
+use crate::store::upload::Troubles;
 use crate::tiers::disk::{DiskKey, DiskTier};
 use crate::tiers::memory::MemoryTier;
 use crate::vital::{self, End};
@@ -108,6 +109,7 @@ pub(super) struct Shared<W: World> {
     pub replacing: Mutex<BTreeMap<Key, ValueRow>>,
     /// Tells the uploader that there is something to do.
     pub uploads: Notify,
+    pub upload_troubles: Troubles,
     /// Callers who wait for uploads.
     pub flushes: AtomicU64,
     pub packs: Mutex<PackBook>,

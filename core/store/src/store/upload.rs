@@ -10,6 +10,7 @@ use crate::journal::{Backlog, Journal, Pending, PendingPut};
 use crate::keys::{Key, NsNum};
 use crate::observe::{Point, State};
 use crate::race::timeout;
+use crate::seldom::Seldom;
 use crate::stats::Event;
 use crate::world::{Clock, World};
 use bettong_wire::PutId;
@@ -34,6 +35,14 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often an idle round is looked at again, besides being told.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// What may strike with every upload while a disk is full.
+#[derive(Default)]
+pub(super) struct Troubles {
+    unrecorded: Seldom,
+    untrimmed: Seldom,
+    unread: Seldom,
+}
 
 /// How an upload ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -188,10 +197,16 @@ impl<W: World> Store<W> {
                 recorded = journal.upload_done(&done).await;
             }
             if let Err(error) = recorded {
-                tracing::warn!(%error, "finished uploads could not be journaled; they are done again after a restart");
+                let troubles = &shared.upload_troubles;
+                if let Some(kept_back) = troubles.unrecorded.due(self.mono()) {
+                    let what = "finished uploads could not be journaled; they are done again after a restart";
+                    tracing::warn!(%error, kept_back, what);
+                }
             }
-            if let Err(error) = journal.trim().await {
-                tracing::warn!(%error, "dead segments of the journal could not be removed");
+            if let Err(error) = journal.trim().await
+                && let Some(kept_back) = shared.upload_troubles.untrimmed.due(self.mono())
+            {
+                tracing::warn!(%error, kept_back, "dead segments of the journal could not be removed");
             }
         }
         None
@@ -392,7 +407,9 @@ impl<W: World> Store<W> {
                 Err(Uploaded::Failed)
             }
             Err(error) => {
-                tracing::warn!(%error, %put_id, "a journaled put cannot be read for its upload");
+                if let Some(kept_back) = shared.upload_troubles.unread.due(self.mono()) {
+                    tracing::warn!(%error, %put_id, kept_back, "a journaled put cannot be read for its upload");
+                }
                 Err(Uploaded::Failed)
             }
         }
