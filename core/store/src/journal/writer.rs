@@ -563,6 +563,10 @@ impl<W: World> Writer<W> {
             }
             Err(error) => {
                 self.shared.count(|counts| counts.failures += 1);
+                // What landed of it is void, and takes room until the segment dies.
+                if let Ok(len) = self.shared.world.disk().len(&segment.name).await {
+                    self.shared.ledger.lock().files.insert(segment.number, len);
+                }
                 self.cut = Some(Cut { segment: segment.number, offset: segment.offset, sequence: first });
                 Err(error)
             }
