@@ -2,6 +2,7 @@
 
 use super::Fate;
 use super::lives::{Lives, Owner};
+use super::open::left_behind;
 use crate::config::StoreConfig;
 use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
@@ -520,7 +521,8 @@ impl<W: World> Visible for Shared<W> {
 
     fn fenced(&self, why: &str) {
         self.world.reached(State::FencedByNewerLife);
-        self.ends(Fate::Fenced(why.to_owned()));
+        let puts = self.journal.as_ref().map_or(0, |journal| journal.state(|state| state.backlog().puts));
+        self.ends(Fate::Fenced(format!("{why}{}", left_behind(puts))));
     }
 
     fn broken(&self, task: &'static str) {

@@ -292,7 +292,7 @@ async fn a_retired_node_is_refused_and_its_heir_answers_for_what_it_had() {
     holds_what_was_filled(&node, "a").await;
     assert_eq!(node.get(plain("both")).await, Ok(b"mine".to_vec()));
     match opens(&bucket, "a").await {
-        Err(OpenError::Retired { node_id, by }) => assert_eq!((node_id.as_str(), by.as_str()), ("a", "b")),
+        Err(OpenError::Retired { node_id, by, .. }) => assert_eq!((node_id.as_str(), by.as_str()), ("a", "b")),
         other => panic!("{other:?}"),
     }
     let again = task(&node, Task::Retire, false, "a").await.unwrap();
@@ -553,4 +553,29 @@ async fn prefetch_ends_with_its_time_and_says_so() {
     let done = prefetched(5, |config| StoreConfig { prefetch_time_max: Duration::from_nanos(1), ..config }).await;
     assert!(done.count("fetched") < 5, "{:?}", done.counts);
     assert!(done.notes.iter().any(|note| note.contains("the time of a prefetch")), "{:?}", done.notes);
+}
+
+#[tokio::test]
+async fn a_retired_node_is_told_of_the_puts_that_only_its_journal_has() {
+    let bucket = Bucket::new();
+    let (old, node) = (filled(&bucket, "a").await, bucket.node("b").await);
+    bucket.refuse_puts(true);
+    for n in 90..93 {
+        old.put(block(n, 0), Level::Journal, b"here only").await.unwrap();
+    }
+    task(&node, Task::Retire, false, "a").await.unwrap();
+    old.until(async |old| old.service.store().ended().is_some()).await;
+    let said = "3 journaled puts are still in its data directory and nowhere else";
+    match old.service.store().ended() {
+        Some(bettong_core::Fate::Fenced(why)) => assert!(why.contains(said), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    old.service.store().close(Duration::from_secs(10)).await;
+    drop(old);
+    bucket.refuse_puts(false);
+    match opens(&bucket, "a").await {
+        Err(error @ OpenError::Retired { puts: 3, .. }) => assert!(error.to_string().contains(said), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    node.stop().await;
 }

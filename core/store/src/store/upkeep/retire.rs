@@ -403,18 +403,19 @@ fn home_of<W: World>(home: &IndexHome<W>, clock_ms: u64) -> IndexHome<W> {
     home
 }
 
-/// Whether this node was retired: it must not run then.
+/// Whether this node was retired: it must not run then. `puts` are those that only its journal has.
 pub(in crate::store) async fn check_not_retired<W: World>(
     world: &W,
     objects: &Objects<W>,
     names: &Names,
     node_id: &str,
+    puts: u64,
 ) -> Result<(), OpenError> {
     match retired_by(objects, names, node_id).await? {
         None => Ok(()),
         Some(held) => {
             world.reached(State::RetiredNodeRefused);
-            Err(OpenError::Retired { node_id: node_id.to_owned(), by: held.by })
+            Err(OpenError::Retired { node_id: node_id.to_owned(), by: held.by, puts })
         }
     }
 }
