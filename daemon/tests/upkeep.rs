@@ -111,3 +111,16 @@ fn a_dead_node_is_retired_and_refused_when_it_returns() {
     assert_eq!(retired["retired_by"], "b", "{nodes}");
     b.stop().unwrap();
 }
+
+#[test]
+fn a_node_that_does_not_exist_is_not_retired_and_those_that_do_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&setup(dir.path(), &["node_id=gpu-7"])).unwrap();
+    for dry_run in [&[][..], &["--dry-run"]] {
+        let retire = ["node", "retire", "gpu-8", "--connect", &daemon.connect];
+        let (code, _, said) = bettong(&[&retire, dry_run].concat());
+        assert_eq!(code, Exit::Usage as i32, "{said}");
+        assert!(said.contains("there is no node `gpu-8` under this prefix; there are: gpu-7"), "{said}");
+    }
+    daemon.stop().unwrap();
+}

@@ -184,6 +184,7 @@ impl<W: World> Store<W> {
             };
             behind::refuse_at_risk(&opened, read).await?;
         }
+        let life_began = world.clock().mono();
         let begun = match life::begin(&world, &objects, &names, &config.node_id, exclusive).await {
             // Its journal may be what fills the disk, and only a start can empty it.
             Err(LifeError::Disk(DiskError::NoSpace { .. })) if read.is_some() => {
@@ -278,6 +279,7 @@ impl<W: World> Store<W> {
             counter: AtomicU64::new(0),
             lives: RwLock::new(lives),
             life: begun.life,
+            began: life_began,
             conditional_create,
             home: home.clone(),
             objects,

@@ -27,7 +27,7 @@ use crate::store::upload::Troubles;
 use crate::tiers::disk::{DiskKey, DiskTier};
 use crate::tiers::memory::MemoryTier;
 use crate::vital::{self, End};
-use crate::world::{Clock, World};
+use crate::world::{Clock, Mono, World};
 use bettong_wire::envelope::Kind;
 use bettong_wire::request::Level;
 use bettong_wire::{BlockMemory, ModelIdentity, NamespaceId, PutId};
@@ -49,6 +49,8 @@ pub(super) struct Shared<W: World> {
     pub objects: Objects<W>,
     pub home: IndexHome<W>,
     pub life: Life,
+    /// When this life began to write its record into the bucket.
+    pub began: Mono,
     /// This node's lives, and those of the nodes that it retired.
     pub lives: RwLock<Lives>,
     pub counter: AtomicU64,

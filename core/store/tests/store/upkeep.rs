@@ -556,6 +556,23 @@ async fn prefetch_ends_with_its_time_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_dry_scrub_writes_nothing_and_tells_old_from_young_all_the_same() {
+    for (grace, orphans) in [(Duration::ZERO, 1), (Duration::from_secs(3600), 0)] {
+        let bucket = Bucket::new();
+        let node = bucket.node_with(StoreConfig { scrub_grace: grace, ..config("a") }).await;
+        node.put(block(1, 0), Level::Object, b"kept").await.unwrap();
+        let like = named(&paths(&bucket, "/block/").await[0]);
+        orphan(&bucket, &like, 999).await;
+        let before = bucket.probes();
+        let said = scrub(&node, true).await;
+        assert_eq!((said.count("orphans"), bucket.probes() - before), (orphans, 0), "{:?}", said.counts);
+        assert_eq!(said.count("spared_young"), 1 - orphans, "{:?}", said.counts);
+        assert_eq!(scrub(&node, false).await.count("orphans_removed"), orphans);
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_retired_node_is_told_of_the_puts_that_only_its_journal_has() {
     let bucket = Bucket::new();
     let (old, node) = (filled(&bucket, "a").await, bucket.node("b").await);
