@@ -7,7 +7,8 @@ Needs the admin right. Removed are only values' objects that this node (or one t
 and that are older than scrub_grace_ms by the object store's clock, and generations of heads that newer ones have replaced;
 a value that a newer release wrote is never touched. Every object that is
 named is read and verified; what does not verify twice is quarantined, and healed where memory, disk or another node has a
-good copy. It works in slices of about 2 s, rests between pieces of work, and can be stopped at any time.
+good copy. It works in slices of about 2 s, rests between pieces of work, and can be stopped at any time. It ends with exit code 20
+where something is damaged that was not healed; with --dry-run nothing is.
 
 Examples:
   bettong scrub --dry-run             say what would be done
