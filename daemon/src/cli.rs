@@ -175,6 +175,21 @@ pub struct ConfigArgs {
     /// This node's name under the store's prefix.
     #[arg(long, value_name = "NAME")]
     pub node_id: Option<String>,
+    /// Blocks and sidecars that take less than this in the object store share an object with others.
+    #[arg(long, value_name = "BYTES")]
+    pub pack_below: Option<String>,
+    /// One such shared object, at most.
+    #[arg(long, value_name = "BYTES")]
+    pub pack_bytes: Option<String>,
+    /// Payload that one prefetch brings into the local tiers, at most.
+    #[arg(long, value_name = "BYTES")]
+    pub prefetch_bytes: Option<String>,
+    /// Blocks that one prefetch fetches, at most.
+    #[arg(long, value_name = "BLOCKS")]
+    pub prefetch_blocks: Option<String>,
+    /// How long one prefetch works, at most.
+    #[arg(long, value_name = "DURATION")]
+    pub prefetch_ms: Option<String>,
     /// Allow a non-loopback listen address without TLS and authentication.
     #[arg(long)]
     pub insecure: bool,
@@ -186,7 +201,7 @@ pub struct ConfigArgs {
 #[derive(Subcommand, Debug)]
 pub enum NodeCommand {
     /// List the nodes of the store's prefix, with their lives.
-    Ls(ConfigArgs),
+    Ls(Box<ConfigArgs>),
     /// Fence a dead node for ever, and let this daemon answer for what it had.
     #[command(after_help = upkeep::RETIRE_HELP)]
     Retire(RetireArgs),

@@ -35,7 +35,7 @@ pub enum Exit {
     Undrained = 15,
     /// A part of the daemon without which it cannot work met a defect. What was acknowledged is kept: start it again.
     Broken = 16,
-    /// A check failed, or a salvage lost something: wrong bytes, lost blocks, or numbers that disagree.
+    /// A check failed, a salvage lost something, or a scrub left damage: wrong bytes, lost blocks, or numbers that disagree.
     CheckFailed = 20,
     /// A second signal ended the process at once.
     Interrupted = 130,

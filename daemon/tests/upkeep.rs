@@ -111,3 +111,41 @@ fn a_dead_node_is_retired_and_refused_when_it_returns() {
     assert_eq!(retired["retired_by"], "b", "{nodes}");
     b.stop().unwrap();
 }
+
+#[test]
+fn a_scrub_that_leaves_damage_says_so_with_its_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = setup(dir.path(), &[]);
+    let daemon = Daemon::start(&setup).unwrap();
+    let value = dir.path().join("value");
+    std::fs::write(&value, "kept").unwrap();
+    assert_eq!(bettong(&["put", "key", value.to_str().unwrap(), "--connect", &daemon.connect]).0, 0);
+    daemon.stop().unwrap();
+    // No other copy is left to heal it from.
+    std::fs::remove_dir_all(dir.path().join("data/cache")).unwrap();
+    let object = files(&dir.path().join("objects/ns")).into_iter().find(|file| file.to_str().unwrap().contains("/kv/"));
+    let object = object.expect("the value's object");
+    let mut bytes = std::fs::read(&object).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&object, bytes).unwrap();
+    let daemon = Daemon::start(&setup).unwrap();
+    for arguments in [&["scrub", "--dry-run"], &["scrub", "--json"], &["scrub", "--dry-run"]] {
+        let (code, out, said) = bettong(&[arguments.as_slice(), &["--connect", &daemon.connect]].concat());
+        assert_eq!(code, Exit::CheckFailed as i32, "{arguments:?}: {out} {said}");
+        assert!(!out.is_empty() && said.contains("1 values are damaged and not healed"), "{said}");
+    }
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn a_node_that_does_not_exist_is_not_retired_and_those_that_do_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&setup(dir.path(), &["node_id=gpu-7"])).unwrap();
+    for dry_run in [&[][..], &["--dry-run"]] {
+        let retire = ["node", "retire", "gpu-8", "--connect", &daemon.connect];
+        let (code, _, said) = bettong(&[&retire, dry_run].concat());
+        assert_eq!(code, Exit::Usage as i32, "{said}");
+        assert!(said.contains("there is no node `gpu-8` under this prefix; there are: gpu-7"), "{said}");
+    }
+    daemon.stop().unwrap();
+}

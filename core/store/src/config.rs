@@ -58,6 +58,10 @@ pub struct StoreConfig {
     pub prefetch_every: Duration,
     /// Payload that one prefetch brings into the local tiers at most. Bytes.
     pub prefetch_bytes: u64,
+    /// Blocks that one prefetch fetches at most, the best of all; each takes some 300 bytes while it is chosen.
+    pub prefetch_blocks_max: usize,
+    /// One prefetch works for this long at most, pauses between its slices apart.
+    pub prefetch_time_max: Duration,
     /// Plain keys held at most, in all namespaces.
     pub plain_keys_max: usize,
     /// Blocks and other values in the index at most.
@@ -128,6 +132,8 @@ impl StoreConfig {
             scrub_grace: Duration::from_secs(3600),
             prefetch_every: Duration::ZERO,
             prefetch_bytes: 256 << 20,
+            prefetch_blocks_max: 1024,
+            prefetch_time_max: Duration::from_secs(10),
             plain_keys_max: 1_000_000,
             index_entries_max: 16_000_000,
             object_bytes_max: 0,

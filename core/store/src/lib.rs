@@ -18,6 +18,7 @@ mod race;
 pub mod real;
 pub mod record;
 pub mod seal;
+pub mod seldom;
 pub mod service;
 mod stats;
 pub mod store;

@@ -80,6 +80,12 @@ pub trait Disk: Send + Sync + 'static {
     /// Names (relative to `dir`) of the files directly in `dir`, sorted; empty where `dir` does not exist.
     fn list(&self, dir: &str) -> impl Future<Output = Result<Vec<String>, DiskError>> + Send;
 
+    /// What else is directly in `dir`, sorted: directories, and what no `create` made, as links, or names that are no text.
+    /// A disk that can hold none of that says so.
+    fn others(&self, _dir: &str) -> impl Future<Output = Result<Vec<String>, DiskError>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
     fn remove(&self, name: &str) -> impl Future<Output = Result<(), DiskError>> + Send;
 
     /// Makes creations, renames and removals in `dir` durable.

@@ -4,7 +4,7 @@
 use bettong_core::conformance::memory_disk::{Loss, MemoryDisk};
 use bettong_core::conformance::{self, object_store::Capabilities};
 use bettong_core::real::{FileDisk, RealClock, RealWorld};
-use bettong_core::world::World;
+use bettong_core::world::{Disk, World};
 use bettong_wire::memory::HeapMemory;
 use object_store::memory::InMemory;
 
@@ -74,4 +74,19 @@ fn the_real_world_counts_violations_and_draws_fresh_numbers() {
     assert_eq!(one.violations(), 0);
     one.violated("nothing in particular");
     assert_eq!(one.clone().violations(), 1);
+}
+
+#[tokio::test]
+async fn a_file_disk_names_whole_paths_and_what_it_did_not_make() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FileDisk::open(dir.path().join("data")).unwrap();
+    disk.create("a/file").await.unwrap();
+    let error = disk.read_at("a/missing", 0, 1).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("{}: no such file", dir.path().join("data/a/missing").display()));
+    assert_eq!(disk.others("a").await.unwrap(), Vec::<String>::new());
+    std::fs::create_dir(dir.path().join("data/a/folder")).unwrap();
+    std::os::unix::fs::symlink("file", dir.path().join("data/a/link")).unwrap();
+    assert_eq!(disk.list("a").await.unwrap(), ["file"]);
+    assert_eq!(disk.others("a").await.unwrap(), ["folder", "link"]);
+    assert_eq!(disk.others("nowhere").await.unwrap(), Vec::<String>::new());
 }

@@ -79,7 +79,8 @@ pub struct BenchArgs {
 pub enum Beside {
     /// Uploads of 64 KiB each, from a backlog of the journal that outlasts the measurement.
     Uploads,
-    /// Puts of 64 KiB at level `journal` on four connections, and their uploads.
+    /// Puts of 64 KiB at level `journal` on four connections, and their uploads. The process that puts runs at nice 10, as
+    /// if on another machine: it gives way to the daemon and to the measurement.
     Puts,
     /// `bettong scrub`, one after the other: fill the object store first.
     Scrub,

@@ -7,7 +7,8 @@ Needs the admin right. Removed are only values' objects that this node (or one t
 and that are older than scrub_grace_ms by the object store's clock, and generations of heads that newer ones have replaced;
 a value that a newer release wrote is never touched. Every object that is
 named is read and verified; what does not verify twice is quarantined, and healed where memory, disk or another node has a
-good copy. It works in slices of about 2 s, rests between pieces of work, and can be stopped at any time.
+good copy. It works in slices of about 2 s, rests between pieces of work, and can be stopped at any time. It ends with exit code 20
+where something is damaged that was not healed; with --dry-run nothing is.
 
 Examples:
   bettong scrub --dry-run             say what would be done
@@ -16,7 +17,8 @@ Examples:
 
 pub(super) const PREFETCH_HELP: &str = "\
 Needs the admin right. The score of a block is 2^(-age / 600 s), 0.3 more where it starts a chain, 0.2 more where its
-namespace is the one used last. The best come first, within prefetch_bytes. prefetch_every_ms does it in the background.
+namespace is the one used last. The best come first, within prefetch_blocks, prefetch_bytes
+and prefetch_ms. prefetch_every_ms does it in the background.
 
 Examples:
   bettong prefetch --dry-run          the blocks that would be fetched, with their scores

@@ -40,6 +40,11 @@ fn flags(args: &ConfigArgs) -> Outcome<Vec<(String, String, String)>> {
         ("store", "flag --store", &args.store),
         ("listen", "flag --listen", &args.listen),
         ("node_id", "flag --node-id", &args.node_id),
+        ("pack_below", "flag --pack-below", &args.pack_below),
+        ("pack_bytes", "flag --pack-bytes", &args.pack_bytes),
+        ("prefetch_bytes", "flag --prefetch-bytes", &args.prefetch_bytes),
+        ("prefetch_blocks", "flag --prefetch-blocks", &args.prefetch_blocks),
+        ("prefetch_ms", "flag --prefetch-ms", &args.prefetch_ms),
     ];
     for (name, flag, value) in named {
         if let Some(value) = value {
@@ -70,5 +75,36 @@ pub fn run(args: &ConfigArgs, as_json: bool) -> Outcome {
             table.row(&[described.name, value, described.unit, origin, described.meaning]);
         }
         crate::render::line(&table.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    #[test]
+    fn each_flag_of_a_value_sets_that_value() {
+        let flags = [
+            ("data-dir", "data"),
+            ("store", "memory:"),
+            ("listen", "127.0.0.1:1"),
+            ("node-id", "gpu-7"),
+            ("pack-below", "64KiB"),
+            ("pack-bytes", "1MiB"),
+            ("prefetch-bytes", "1GiB"),
+            ("prefetch-blocks", "64"),
+            ("prefetch-ms", "3s"),
+        ];
+        let arguments = flags.iter().map(|(flag, value)| format!("--{flag}={value}"));
+        let command = ["bettong".to_owned(), "serve".to_owned()].into_iter().chain(arguments);
+        let Command::Serve(args) = Cli::parse_from(command).command else { unreachable!() };
+        let loaded = loaded(&args).unwrap();
+        for (flag, value) in flags {
+            let name = flag.replace('-', "_");
+            let shown = loaded.shown.iter().find(|(described, _, _)| described.name == name).unwrap();
+            assert_eq!((shown.1.as_str(), &shown.2), (value, &format!("flag --{flag}")), "{name}");
+        }
     }
 }

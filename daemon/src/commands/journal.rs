@@ -56,9 +56,14 @@ pub async fn check(args: &ConfigArgs, as_json: bool) -> Outcome {
     match report.problems.len() {
         0 => Ok(()),
         count => {
-            let what =
-                format!("{count} problems: no daemon starts from it; `bettong journal salvage` keeps what verifies");
-            Err(place.failed(Exit::Stored, what))
+            let remedy = match report.beyond_salvage {
+                0 => "`bettong journal salvage` keeps what verifies".to_owned(),
+                beyond => format!(
+                    "{beyond} of them are no damage, and `bettong journal salvage` refuses them as well: do first what is \
+                     said there"
+                ),
+            };
+            Err(place.failed(Exit::Stored, format!("{count} problems: no daemon starts from it; {remedy}")))
         }
     }
 }
@@ -94,6 +99,7 @@ fn check_document(report: &CheckReport) -> String {
         "backlog_puts": report.backlog.puts, "backlog_heads": report.backlog.heads,
         "backlog_bytes": report.backlog.bytes, "next_sequence": report.end, "synced_through": report.synced_through,
         "torn_tail": torn, "passed_over": report.passed_over, "dead": report.dead, "problems": report.problems,
+        "beyond_salvage": report.beyond_salvage,
     });
     document.to_string()
 }

@@ -9,7 +9,6 @@ use crate::process::background::Background;
 use crate::process::data_dir::DataDir;
 use crate::process::priority::put_thread_behind;
 use crate::process::reactors::{Listeners, Place, Reactors, Stop};
-use crate::process::seldom::Seldom;
 use crate::process::signals::Signals;
 use crate::process::tokens::Tokens;
 use crate::process::{descriptors, logs, ready, storage};
@@ -17,8 +16,9 @@ use crate::render::{self, units};
 use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
 use bettong_core::journal::Backlog;
 use bettong_core::real::{RealClock, RealWorld};
+use bettong_core::seldom::Seldom;
 use bettong_core::service::handler::StoreService;
-use bettong_core::{Fate, Store, World};
+use bettong_core::{Clock, Fate, Store, World};
 use bettong_wire::ServiceError;
 use bettong_wire::tcp::ServerLimits;
 use std::net::SocketAddr;
@@ -80,7 +80,7 @@ async fn serve(
     };
     let door = Arc::new(door(config, store.clone(), &world, tokens));
     let address = listeners.address;
-    let (ends, full) = (Arc::new(Seldom::new(ENDS_SAID_AGAIN)), connections_full(connections_max));
+    let (ends, full) = (Arc::new(Ends::new(*world.clock())), connections_full(connections_max));
     let serve = move |stream, origin, stop, place| {
         let full = (place == Place::None).then(|| full.clone());
         drive(door.clone(), ends.clone(), stream, origin, stop, full)
@@ -141,10 +141,22 @@ fn connections_full(max: u32) -> ServiceError {
     ServiceError { limit: max.into(), ..ServiceError::busy(text, FULL_RETRY_MS) }
 }
 
+/// Messages about connections that ended for a reason.
+struct Ends {
+    seldom: Seldom,
+    clock: RealClock,
+}
+
+impl Ends {
+    fn new(clock: RealClock) -> Self {
+        Self { seldom: Seldom::new(ENDS_SAID_AGAIN), clock }
+    }
+}
+
 /// Drives one connection on the reactor that accepted it; where there is no room for it, it is told why.
 async fn drive(
     door: Arc<TcpDoor<StoreService<RealWorld>, RealClock, Tokens>>,
-    ends: Arc<Seldom>,
+    ends: Arc<Ends>,
     mut stream: TcpStream,
     origin: SocketAddr,
     mut stop: watch::Receiver<Stop>,
@@ -161,7 +173,7 @@ async fn drive(
     match door.serve(origin.to_string(), reader, writer, stop).await {
         closed @ (Closed::PeerLeft | Closed::Stopped) => tracing::debug!(%origin, %closed, "connection ended"),
         closed => {
-            if let Some(kept_back) = ends.due(Instant::now()) {
+            if let Some(kept_back) = ends.seldom.due(ends.clock.mono()) {
                 tracing::info!(%origin, %closed, kept_back, "connection ended");
             }
         }

@@ -2,7 +2,7 @@
 //! time, it has done what it said so far, and begins again where there is something left to do.
 
 use crate::cli::Global;
-use crate::exit::{Exit, OrExit, Outcome};
+use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::remote::Remote;
 use crate::render::progress::Ticker;
 use crate::render::table::Table;
@@ -45,6 +45,24 @@ impl Sum {
         self.items.extend(slice.items.into_iter().take(room(self.items.len())));
     }
 
+    fn count(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
+    /// Fails where a scrub leaves something that is damaged.
+    fn verdict(&self) -> Outcome {
+        let damaged = self.count("damaged") + self.count("quarantined_before");
+        match damaged.saturating_sub(self.count("healed")) {
+            0 => Ok(()),
+            left => {
+                let left = units::count(left);
+                let what =
+                    format!("{left} values are damaged and not healed: a get answers a miss until they are put again");
+                Err(Failure::new(Exit::CheckFailed, what))
+            }
+        }
+    }
+
     fn said(&self) -> String {
         let counts = self.counts.iter().filter(|(what, _)| !what.ends_with("bytes"));
         counts.map(|(what, count)| format!("{} {what}", units::count(*count))).collect::<Vec<_>>().join(", ")
@@ -72,12 +90,14 @@ pub async fn run(task: Task, argument: &str, dry_run: bool, global: &Global) -> 
     }
     drop(ticker);
     if global.json {
-        let Sum { counts, notes, items } = sum;
+        let Sum { counts, notes, items } = &sum;
         let task = task.as_str();
         let document = json!({ "task": task, "dry_run": dry_run, "counts": counts, "notes": notes, "items": items });
-        return render::line(&document.to_string());
+        render::line(&document.to_string())?;
+    } else {
+        render::line(&shown(&sum, dry_run))?;
     }
-    render::line(&shown(&sum, dry_run))
+    sum.verdict()
 }
 
 fn shown(sum: &Sum, dry_run: bool) -> String {
@@ -133,5 +153,17 @@ mod tests {
             assert!(text.contains(word), "{text} has no {word}");
         }
         assert_eq!(sum.said(), "1,234 orphans");
+    }
+
+    #[test]
+    fn damage_that_is_left_is_a_failure() {
+        let exit = |counts: &[(&str, u64)]| {
+            let counts = counts.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect();
+            Sum { counts, ..Sum::default() }.verdict().map_err(|failure| failure.exit)
+        };
+        assert_eq!(exit(&[("verified", 3), ("orphans", 1)]), Ok(()));
+        assert_eq!(exit(&[("damaged", 1), ("quarantined_before", 1), ("healed", 2)]), Ok(()));
+        assert_eq!(exit(&[("damaged", 1)]), Err(Exit::CheckFailed));
+        assert_eq!(exit(&[("damaged", 1), ("quarantined_before", 1), ("healed", 1)]), Err(Exit::CheckFailed));
     }
 }

@@ -13,6 +13,11 @@ pub const NODE_ID_BYTES_MAX: usize = 64;
 /// Most threads of one kind: far beyond what any machine has cores for.
 const THREADS_MAX: u32 = 1024;
 
+/// Most blocks of one prefetch: they are chosen in memory, at some 300 bytes each.
+const PREFETCH_BLOCKS_MAX: u32 = 65_536;
+/// Longest prefetch: no other upkeep goes on beside one of the background.
+const PREFETCH_MS_MAX: u64 = 3_600_000;
+
 /// Refuses values that cannot work together, naming the value, the limit and what was given.
 pub fn check(config: &Config, machine: &Machine) -> Outcome {
     budget(config, machine)?;
@@ -69,6 +74,7 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
     let (disk, disk_min) = (config.disk_bytes.0, crate::process::storage::DISK_BYTES_MIN);
     require(disk == 0 || disk >= disk_min, || format!("disk_bytes is {disk}, it must be 0 or at least {disk_min}"))?;
     journal(config)?;
+    prefetch(config)?;
     require(config.deadline_default_ms <= config.deadline_max_ms, || {
         format!(
             "deadline_default_ms is {}, over deadline_max_ms of {}",
@@ -79,6 +85,16 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
 
 fn require(holds: bool, message: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(Failure::new(Exit::Usage, message())) }
+}
+
+fn prefetch(config: &Config) -> Outcome {
+    let (blocks, ms) = (config.prefetch_blocks.0, config.prefetch_ms);
+    require((1..=PREFETCH_BLOCKS_MAX).contains(&blocks), || {
+        format!("prefetch_blocks is {blocks}, it must be from 1 to {PREFETCH_BLOCKS_MAX}")
+    })?;
+    require((1..=PREFETCH_MS_MAX).contains(&ms.0), || {
+        format!("prefetch_ms is {ms}, it must be from 1ms to {PREFETCH_MS_MAX}ms")
+    })
 }
 
 /// Smallest and largest segment of the journal: many small files are slow to start from, a large one is freed late.
@@ -197,8 +213,11 @@ mod tests {
     fn what_cannot_work_is_refused_by_its_name() {
         use crate::config::scalar::Millis;
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 10] = [
+        let changes: [(&str, Change); 13] = [
             ("pack_below", |config| config.pack_below = Bytes(config.pack_bytes.0 + 1)),
+            ("prefetch_blocks", |config| config.prefetch_blocks = Count(0)),
+            ("prefetch_blocks", |config| config.prefetch_blocks = Count(u32::MAX)),
+            ("prefetch_ms", |config| config.prefetch_ms = Millis(0)),
             ("pack_bytes", |config| config.pack_bytes = Bytes(1 << 40)),
             ("storage_threads", |config| config.storage_threads = Count(u32::MAX)),
             ("reactors", |config| config.reactors = Count(0)),

@@ -105,6 +105,8 @@ values! { machine;
     scrub_grace_ms: Millis = Millis(3_600_000), "ms", "objects younger than this by the object store's clock are left alone by a scrub";
     prefetch_every_ms: Millis = Millis(0), "ms", "how often blocks that are likely to be asked for are fetched in the background; 0 means only when asked";
     prefetch_bytes: Bytes = Bytes(256 << 20), "bytes", "payload that one prefetch brings into the local tiers";
+    prefetch_blocks: Count = Count(1024), "blocks", "blocks that one prefetch fetches, the best of all";
+    prefetch_ms: Millis = Millis(10_000), "ms", "how long one prefetch works, pauses between its slices apart";
     s3_endpoint: Text = text(""), "URL", "S3 endpoint; empty means AWS_ENDPOINT_URL, else Amazon's; http is allowed on loopback only";
     s3_region: Text = text(""), "name", "S3 region; empty means AWS_REGION, else us-east-1";
     s3_access_key_id: Text = text(""), "text", "S3 access key; empty means AWS_ACCESS_KEY_ID";

@@ -7,7 +7,6 @@ pub mod logs;
 pub mod priority;
 pub mod reactors;
 pub mod ready;
-pub mod seldom;
 pub mod signals;
 pub mod storage;
 pub mod tokens;

@@ -1,13 +1,15 @@
 //! Door reactors: one thread a core with its own event loop and its own listening socket on the shared address.
 
-use super::seldom::Seldom;
 use crate::exit::{Exit, Failure, OrExit, Outcome};
+use bettong_core::Clock;
+use bettong_core::real::RealClock;
+use bettong_core::seldom::Seldom;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
@@ -106,6 +108,7 @@ impl Reactors {
         let troubles = Arc::new(Troubles {
             accept: Seldom::new(SAID_AGAIN),
             full: Seldom::new(SAID_AGAIN),
+            clock: RealClock::start(),
             farewells: Arc::new(Semaphore::new(FAREWELLS_MAX)),
         });
         let cores = core_affinity::get_core_ids().unwrap_or_default();
@@ -155,6 +158,7 @@ impl Reactors {
 struct Troubles {
     accept: Seldom,
     full: Seldom,
+    clock: RealClock,
     /// Connections beyond the limit that are being told so.
     farewells: Arc<Semaphore>,
 }
@@ -188,7 +192,7 @@ where
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, or a connection that went away before it was accepted.
-                if let Some(kept_back) = troubles.accept.due(Instant::now()) {
+                if let Some(kept_back) = troubles.accept.due(troubles.clock.mono()) {
                     tracing::warn!(%error, kept_back, "a connection cannot be accepted; trying on");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -198,7 +202,7 @@ where
         let (permit, place) = match permits.clone().try_acquire_owned() {
             Ok(permit) => (permit, Place::Served),
             Err(_) => {
-                if let Some(kept_back) = troubles.full.due(Instant::now()) {
+                if let Some(kept_back) = troubles.full.due(troubles.clock.mono()) {
                     tracing::warn!(%origin, kept_back, "no room for one more connection, it is closed: connections_max");
                 }
                 let Ok(permit) = troubles.farewells.clone().try_acquire_owned() else { continue };

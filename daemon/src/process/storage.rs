@@ -51,6 +51,8 @@ fn store_config(config: &Config, node_id: String, store: &OpenedStore) -> StoreC
         scrub_grace: config.scrub_grace_ms.duration(),
         prefetch_every: config.prefetch_every_ms.duration(),
         prefetch_bytes: config.prefetch_bytes.0,
+        prefetch_blocks_max: count(config.prefetch_blocks),
+        prefetch_time_max: config.prefetch_ms.duration(),
         object_bytes_max: config.object_bytes_max.0,
         namespace_bytes_max: config.namespace_bytes_max.0,
         namespace_budgets: (config.namespace_budgets.0.iter())
@@ -144,6 +146,9 @@ fn failure(error: &OpenError, data_dir: &Path) -> Failure {
     };
     let whose = match error {
         OpenError::Journal(_) | OpenError::JournalWrite(_) => format!(" ({})", journal_of(data_dir)),
+        OpenError::Life(LifeError::OtherNode { .. } | LifeError::Damaged(_))
+        | OpenError::JournalHolds { .. }
+        | OpenError::Retired { puts: 1.., .. } => format!(" (--data-dir {})", data_dir.display()),
         _ => String::new(),
     };
     Failure::new(exit, format!("the store did not open: {error}{whose}"))
@@ -197,6 +202,19 @@ mod tests {
             (OpenError::Fenced(why()), Exit::Fenced),
         ] {
             assert_eq!(failure(&error, Path::new("data")).exit, exit, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_data_directory_is_said_with_its_path() {
+        for error in [
+            OpenError::Life(LifeError::OtherNode { held: "a".to_owned(), asked: "b".to_owned() }),
+            OpenError::Life(LifeError::Damaged("why".to_owned())),
+            OpenError::JournalHolds { puts: 1, bytes: 2 },
+            OpenError::Retired { node_id: "a".to_owned(), by: "b".to_owned(), puts: 3 },
+        ] {
+            let said = failure(&error, Path::new("/var/lib/bettong")).message;
+            assert!(said.contains("/var/lib/bettong"), "{said}");
         }
     }
 }

@@ -54,8 +54,7 @@ async fn a_missing_last_segment() {
     let lose = |place: &Place| std::fs::remove_file(place.segments().last().unwrap()).unwrap();
     refused(Exit::Stored, &["journal/00000000000000000006.seg: the segment is missing"], lose).await;
     let empty = |place: &Place| change(place.segments().last().unwrap(), Vec::clear);
-    refused(Exit::Stored, &["journal/00000000000000000006.seg: offset 0", "is at or below what was synced"], empty)
-        .await;
+    refused(Exit::Stored, &["journal/00000000000000000006.seg: offset 0", "it is no torn tail"], empty).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,5 +147,63 @@ async fn wrong_permissions() {
     }
     let daemon = place.start();
     verify(&daemon, 0..2).await;
+    daemon.stop().unwrap();
+}
+
+/// What a salvage refuses as well is not sent to one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hint_of_a_check_is_what_helps() {
+    let place = Place::with_backlog(2).await;
+    let (segments, journal) = (place.segments(), place.journal());
+    let foreign = journal.join("notes.txt");
+    let hint = || said(&place.journal_command("check", &[]));
+    std::fs::write(&foreign, "mine").unwrap();
+    let (code, refused) =
+        rig::refused(Path::new(rig::PROGRAM), &["journal", "salvage", "--data-dir", &place.data_dir()]);
+    assert_eq!(code, Exit::Stored as i32, "{refused}");
+    assert!(
+        hint().contains("1 of them are no damage, and `bettong journal salvage` refuses them as well"),
+        "{}",
+        hint()
+    );
+    std::fs::remove_file(foreign).unwrap();
+    change(&segments[0], |bytes| (bytes[4], bytes[70]) = (3, !bytes[70]));
+    assert!(hint().contains("refuses them as well") && !hint().contains("keeps what verifies"), "{}", hint());
+    change(&segments[0], |bytes| (bytes[4], bytes[70]) = (2, !bytes[70]));
+    change(&segments[0], |bytes| bytes[30_000] ^= 8);
+    assert!(hint().contains("keeps what verifies") && !hint().contains("refuses"), "{}", hint());
+}
+
+/// A directory or a link among the segments is named, and refused: its place may be one of theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_regular_file() {
+    let place = Place::with_backlog(2).await;
+    let (elsewhere, segment) = (place.dir.path().join("elsewhere"), place.segments()[0].clone());
+    let folder = place.journal().join("old");
+    std::fs::create_dir(&folder).unwrap();
+    let refused = |name: &str| {
+        let (code, refused) = place.serve(&[]);
+        assert_eq!(code, Exit::Stored as i32, "{refused}");
+        let named = format!("journal/{name}: not a regular file");
+        assert!(refused.contains(&named), "{refused}");
+        let checked = place.journal_command("check", &[]);
+        assert!(String::from_utf8_lossy(&checked.stdout).contains(&named) && !checked.status.success());
+    };
+    refused("old");
+    std::fs::remove_dir(folder).unwrap();
+    std::fs::rename(&segment, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &segment).unwrap();
+    refused("00000000000000000001.seg");
+    std::fs::remove_file(&segment).unwrap();
+    std::fs::rename(elsewhere, segment).unwrap();
+
+    // Accesses are no data that a start could put at risk: it says so, and goes on.
+    let signal = place.setup.data_dir.join("node/signal");
+    std::fs::create_dir_all(signal.join("00000000000000000009.seg")).unwrap();
+    let daemon = place.start();
+    verify(&daemon, 0..2).await;
+    let log = std::fs::read_to_string(place.setup.data_dir.join("daemon.log")).unwrap();
+    let line = log.lines().find(|line| line.contains("not a regular file")).unwrap();
+    assert!(line.contains("signal/00000000000000000009.seg"), "{line}");
     daemon.stop().unwrap();
 }

@@ -40,7 +40,7 @@ async fn a_flush_and_a_drain_say_what_is_left() {
     assert_eq!(daemon.wait().unwrap(), Some(Exit::Undrained as i32));
     let log = std::fs::read_to_string(place.setup.data_dir.join("daemon.log")).unwrap();
     let last = log.lines().last().unwrap();
-    assert!(last.contains("not drained within 2s: 3 puts (117.2 KiB) wait in the journal"), "{log}");
+    assert!(last.contains("not drained within 8s: 3 puts (117.2 KiB) wait in the journal"), "{log}");
     place.bring_objects_back();
     daemon = place.start();
     verify(&daemon, 0..3).await;

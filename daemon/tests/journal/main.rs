@@ -28,7 +28,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let setup = rig::setup(dir.path(), &["journal_segment_bytes=64KiB", "drain_ms=2s", "object_attempts_max=1"]);
+        let setup = rig::setup(dir.path(), &["journal_segment_bytes=64KiB", "drain_ms=8s", "object_attempts_max=1"]);
         Self { dir, setup }
     }
 

@@ -78,10 +78,13 @@ pub async fn strike(life: &Life, shared: &Shared) {
             continue;
         }
         let changed = match kind {
-            FaultKind::JournalRot => rot(&disk, &lines, synced_through, &strike),
+            FaultKind::JournalRot => told_for_good(&disk).await && rot(&disk, &lines, synced_through, &strike),
             FaultKind::JournalCut => cut(life, shared, &disk, &lines, &strike),
             FaultKind::JournalMissing => lose_segment(&disk, &lines, &strike).await,
-            FaultKind::JournalMark => disk.flip(MARKS[usize::from(strike.choice & 1 == 1)], strike.choice >> 1),
+            FaultKind::JournalMark => {
+                let mark = MARKS[usize::from(strike.choice & 1 == 1)];
+                told_for_good(&disk).await && disk.flip(mark, strike.choice >> 1)
+            }
             _ => disk.plant(FOREIGN, b"not a journal"),
         };
         if *kind == FaultKind::JournalCut {
@@ -127,6 +130,16 @@ async fn lines(world: &SimWorld) -> (Vec<Line>, u64) {
     let _ = dump(world, DIR, &mut each).await;
     let synced_through = check(world, DIR).await.map_or(0, |report| report.synced_through);
     (lines, synced_through)
+}
+
+/// What tells of damage must not go with a power cut: the marks, and whatever was written behind it.
+async fn told_for_good(disk: &SimDisk) -> bool {
+    for name in disk.list(DIR).await.unwrap_or_default() {
+        if disk.sync(&format!("{DIR}/{name}")).await.is_err() {
+            return false;
+        }
+    }
+    disk.sync_dir(DIR).await.is_ok()
 }
 
 fn segment_file(number: u64) -> String {
@@ -191,9 +204,7 @@ async fn lose_segment(disk: &SimDisk, lines: &[Line], strike: &Strike) -> bool {
     let segments: BTreeSet<u64> = lines.iter().map(|line| line.segment).filter(|number| *number <= newest).collect();
     let segments: Vec<u64> = segments.into_iter().collect();
     let mut random = Stream::new(strike.choice, "journal-missing-segment");
-    // What tells of it must not go with a power cut.
-    let told = disk.sync(MARKS[1]).await.is_ok() && disk.sync_dir(DIR).await.is_ok();
-    told && random.pick(&segments).is_some_and(|segment| disk.lose(&segment_file(*segment)))
+    told_for_good(disk).await && random.pick(&segments).is_some_and(|segment| disk.lose(&segment_file(*segment)))
 }
 
 /// A store has opened: whatever was damaged must have been noticed before.

@@ -8,6 +8,7 @@ use super::rows::{
 };
 use crate::observe::{Point, State};
 use crate::race::timeout;
+use crate::seldom::Seldom;
 use crate::vital::{self, End};
 use crate::world::{Clock, World};
 use bettong_wire::PutId;
@@ -189,6 +190,15 @@ pub struct Committer<W: World, V, S> {
     /// Set by `CommitQueue::close`: an index that cannot be opened is then given up.
     pub closing: Arc<AtomicBool>,
     pub trouble: Arc<Mutex<Option<String>>>,
+    pub troubles: Troubles,
+}
+
+/// What may strike with every write, and with every attempt to go on.
+#[derive(Default)]
+pub struct Troubles {
+    unwritten: Seldom,
+    unopened: Seldom,
+    unanswered: Seldom,
 }
 
 /// Attempts of one group: each ends with a re-opened index in which the group provably is not.
@@ -282,7 +292,9 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
             let durable = match self.write(batch).await {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::warn!(%error, "an index write failed; re-opening the index");
+                    if let Some(kept_back) = self.troubles.unwritten.due(self.home.world.clock().mono()) {
+                        tracing::warn!(%error, kept_back, "an index write failed; re-opening the index");
+                    }
                     last = error.into();
                     self.reopen(sequence, &last.to_string()).await?
                 }
@@ -391,14 +403,18 @@ impl<W: World, V: Visible, S: Succession> Committer<W, V, S> {
                             return Err(CommitError::Closed(why));
                         }
                         Err(LookError::Unanswered(error)) => {
-                            tracing::warn!(error, why, "the re-opened index does not answer");
+                            if let Some(kept_back) = self.troubles.unanswered.due(world.clock().mono()) {
+                                tracing::warn!(error, why, kept_back, "the re-opened index does not answer");
+                            }
                             *self.trouble.lock() = Some(error);
                             self.close_index().await;
                         }
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, why, "the index cannot be re-opened yet");
+                    if let Some(kept_back) = self.troubles.unopened.due(world.clock().mono()) {
+                        tracing::warn!(%error, why, kept_back, "the index cannot be re-opened yet");
+                    }
                     *self.trouble.lock() = Some(error.to_string());
                 }
             }

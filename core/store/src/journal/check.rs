@@ -31,6 +31,8 @@ pub struct CheckReport {
     pub dead: Vec<u64>,
     /// What a start would refuse, in words that name file and offset.
     pub problems: Vec<String>,
+    /// Those of them that are no damage: a salvage refuses them as well.
+    pub beyond_salvage: u64,
 }
 
 /// What is in the directory. Nothing was said yet of a segment that dies meanwhile, so that it can be looked at again.
@@ -54,6 +56,7 @@ pub async fn check<W: World>(world: &W, dir: &str) -> Result<CheckReport, DiskEr
         passed_over: survey.passed_over.clone(),
         dead: survey.dead.clone(),
         problems: survey.problems.iter().map(ToString::to_string).collect(),
+        beyond_salvage: survey.problems.iter().filter(|problem| !problem.is_damage()).count() as u64,
         ..CheckReport::default()
     };
     let last = survey.segments.iter().rev().find(|segment| !segment.skipped).map(|segment| segment.number);

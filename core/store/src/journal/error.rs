@@ -13,6 +13,11 @@ pub enum OpenError {
     /// A name that the journal does not use.
     #[error("{file}: not a file of the journal: move it away")]
     Foreign { file: String },
+    /// A directory, a link or the like.
+    #[error(
+        "{file}: not a regular file, and the journal has no others: put the file itself in its place, or move it away"
+    )]
+    NoFile { file: String },
     /// A segment that must be there is not.
     #[error(
         "{file}: the segment is missing, and nothing says that it may be: `bettong journal check` tells more, `bettong journal salvage` goes on without it"
@@ -49,7 +54,7 @@ impl OpenError {
             | Self::Newest { .. }
             | Self::Behind { .. }
             | Self::SalvageUnfinished { .. } => true,
-            Self::Config(_) | Self::Disk(_) | Self::Foreign { .. } | Self::Newer { .. } => false,
+            Self::Config(_) | Self::Disk(_) | Self::Foreign { .. } | Self::NoFile { .. } | Self::Newer { .. } => false,
         }
     }
 }
@@ -57,7 +62,8 @@ impl OpenError {
 /// Bytes that were synced and do not verify.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{file}: offset {offset}: {fault}; it is at or below what was synced (sequence {sequence}, synced through {synced_through}); {batches_after} batches with {records_after} records after it in this segment verify: `bettong journal check` tells more, `bettong journal salvage` keeps what verifies"
+    "{file}: offset {offset}: {fault}; {} (sequence {sequence}, synced through {synced_through}); {batches_after} batches with {records_after} records after it in this segment verify: `bettong journal check` tells more, `bettong journal salvage` keeps what verifies",
+    self.why()
 )]
 pub struct Corruption {
     pub file: String,
@@ -70,6 +76,17 @@ pub struct Corruption {
     /// What verifies behind it, in the same segment.
     pub batches_after: u64,
     pub records_after: u64,
+}
+
+impl Corruption {
+    fn why(&self) -> &'static str {
+        match self.sequence <= self.synced_through {
+            true => "it is at or below what was synced",
+            false => {
+                "it is no torn tail: behind one there is nothing, and the beginning of a segment is synced before all else"
+            }
+        }
+    }
 }
 
 /// What is wrong with a batch.
@@ -112,4 +129,28 @@ pub enum AppendError {
     /// After an attempt: whole or absent once the journal is opened again, absent until then.
     #[error("whether the journal holds it is not known: {0}")]
     Unknown(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_said_to_be_of_what_was_synced_only_where_that_is_known() {
+        let said = |synced_through| {
+            let file = "journal/1.seg".to_owned();
+            let damage = Corruption {
+                file,
+                offset: 7,
+                fault: Fault::Segment,
+                sequence: 5,
+                synced_through,
+                batches_after: 0,
+                records_after: 0,
+            };
+            damage.to_string()
+        };
+        assert!(said(5).contains("at or below what was synced (sequence 5, synced through 5)"), "{}", said(5));
+        assert!(!said(4).contains("at or below") && said(4).contains("no torn tail"), "{}", said(4));
+    }
 }

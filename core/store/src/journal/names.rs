@@ -19,6 +19,8 @@ pub(super) const LOW_WATER: &str = "low-water";
 pub(super) const NEWEST: &str = "newest";
 pub(super) const RESERVE: &str = "reserve";
 pub(super) const SALVAGE_PLAN: &str = "salvage";
+/// The directory of damaged segments, and of what was said of them.
+pub(super) const QUARANTINE: &str = "quarantine";
 /// Ending of the files that are renamed once they are whole.
 pub(super) const UNFINISHED: &str = ".new";
 

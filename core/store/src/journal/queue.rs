@@ -74,6 +74,20 @@ pub(super) struct Queue {
     pub(super) closed: bool,
 }
 
+impl Queue {
+    /// Takes what grows out of the queue.
+    pub(super) fn take_growing(&mut self) -> VecDeque<Waiting> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (growing, others): (VecDeque<_>, _) = waiting.into_iter().partition(|waiting| waiting.submission.grows);
+        self.waiting = others;
+        for waiting in &growing {
+            self.cost -= waiting.submission.cost;
+            self.records -= waiting.submission.records;
+        }
+        growing
+    }
+}
+
 /// What is between the queue and the files.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Taken {

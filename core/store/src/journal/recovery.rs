@@ -110,6 +110,9 @@ pub(super) async fn survey<W: World>(world: &W, dir: &str) -> Result<Survey, Dis
             FileName::Foreign => problems.push(OpenError::Foreign { file: file() }),
         }
     }
+    for name in disk.others(dir).await?.into_iter().filter(|name| name != names::QUARANTINE) {
+        problems.push(OpenError::NoFile { file: format!("{dir}/{name}") });
+    }
     numbers.sort_unstable();
     let marked = match marks.low {
         Ok(marked) => marked,

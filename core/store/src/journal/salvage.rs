@@ -11,7 +11,7 @@
 use super::batch::{Link, seal};
 use super::header::BATCH_COUNT_MAX;
 use super::low_water::{self, read_record, write_record};
-use super::names::{self, SALVAGE_PLAN};
+use super::names::{self, QUARANTINE, SALVAGE_PLAN};
 use super::newest::Newest;
 use super::record::{PutRecord, Record};
 use super::recovery::{Survey, survey};
@@ -26,8 +26,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where damaged segments go, and what was said of them, below the journal's directory.
-const QUARANTINE: &str = "quarantine";
 /// Ending of the reports in the quarantine.
 const REPORT: &str = ".report";
 
@@ -111,8 +109,7 @@ pub async fn salvage<W: World>(world: &W, config: &JournalConfig) -> Result<Salv
     let plan: Option<Plan> = read_record(disk, dir, SALVAGE_PLAN).await?.ok().flatten();
     let mut found = survey(world, dir).await?;
     found.problems.retain(|problem| !matches!(problem, OpenError::SalvageUnfinished { .. }));
-    let fatal = |problem: &&OpenError| matches!(problem, OpenError::Newer { .. } | OpenError::Foreign { .. });
-    if let Some(fatal) = found.problems.iter().find(fatal) {
+    if let Some(fatal) = found.problems.iter().find(|problem| !problem.is_damage()) {
         return Err(fatal.clone());
     }
     if let Some(plan) = plan {

@@ -12,9 +12,10 @@ use super::newest::Newest;
 use super::queue::{Appended, Entry, Queue, Submission, Taken, Ticket, Waiting, batch_bytes};
 use super::record::Record;
 use super::recovery::{Cut, Found, Recovered};
+use super::reserve::{self, Starved};
 use super::state::{JournalState, Place};
 use super::stats::JournalStats;
-use super::{low_water, names, reserve};
+use super::{low_water, names};
 use crate::observe::{Point, State};
 use crate::race::timeout;
 use crate::vital::{self, End};
@@ -30,8 +31,6 @@ use tokio::sync::{Notify, oneshot};
 const GATHER_TURNS_MAX: u32 = 128;
 /// Share of the last sync's time that gathering takes at most.
 const GATHER_SHARE: u32 = 4;
-/// On a disk that was full the reserve is tried for so often.
-const RESERVE_PAUSE: Duration = Duration::from_secs(1);
 /// What `Busy` hints at where the queue is full, and where the disk's share is. Milliseconds.
 const RETRY_QUEUE_MS: u32 = 10;
 const RETRY_BACKLOG_MS: u32 = 100;
@@ -46,8 +45,8 @@ pub(super) struct Shared<W: World> {
     /// There may be room.
     pub(super) room: Notify,
     pub(super) ledger: Mutex<Ledger>,
-    /// The disk is full: nothing that grows is taken until the reserve is there again.
-    starved: Mutex<Option<DiskError>>,
+    /// Whether the disk is full.
+    starved: Starved,
     /// The durable low-water mark.
     low_water: tokio::sync::Mutex<u64>,
     /// How the writer ended, if it has.
@@ -94,8 +93,6 @@ struct Writer<W: World> {
     sync_took: Duration,
     /// Something was synced since the last mark.
     unmarked: bool,
-    /// When the reserve is tried for again, on a disk that was full.
-    reserve_at: Mono,
 }
 
 enum Next {
@@ -138,7 +135,7 @@ pub(super) async fn start<W: World>(
         wake: Notify::new(),
         room: Notify::new(),
         ledger: Mutex::new(ledger),
-        starved: Mutex::default(),
+        starved: Starved::default(),
         low_water: tokio::sync::Mutex::new(low),
         ended,
     });
@@ -156,7 +153,6 @@ pub(super) async fn start<W: World>(
         expected: 1,
         sync_took: Duration::ZERO,
         unmarked: false,
-        reserve_at: Mono(0),
     };
     if let Err(error) = writer.begin_segment().await {
         let room =
@@ -166,7 +162,7 @@ pub(super) async fn start<W: World>(
         }
         writer.begin_segment().await?;
     }
-    writer.take_reserve().await;
+    shared.take_reserve().await;
     let served = shared.clone();
     shared.world.spawn(async move {
         let how = vital::run(&served.world, writer.run()).await;
@@ -212,7 +208,7 @@ impl<W: World> Shared<W> {
         if !submission.grows {
             return None;
         }
-        if let Some(full) = self.starved.lock().clone() {
+        if let Some(full) = self.starved.why() {
             return Some(AppendError::Disk(full));
         }
         let ledger = self.ledger.lock();
@@ -296,29 +292,23 @@ impl<W: World> Shared<W> {
         if !grows {
             reserve::give(self.world.disk(), &self.config.dir).await;
         }
-        if self.starved.lock().replace(error.clone()).is_some() {
-            return;
-        }
-        self.world.reached(State::JournalStarved);
-        tracing::warn!(%error, "the journal's disk is full: puts of level journal are refused until there is room");
-        let mut growing = Vec::new();
-        {
-            let mut queue = self.queue.lock();
-            let waiting = std::mem::take(&mut queue.waiting);
-            for waiting in waiting {
-                if waiting.submission.grows {
-                    queue.cost -= waiting.submission.cost;
-                    queue.records -= waiting.submission.records;
-                    growing.push(waiting);
-                } else {
-                    queue.waiting.push_back(waiting);
-                }
+        if self.starved.begin(error, self.world.clock().mono()) {
+            self.world.reached(State::JournalStarved);
+            let growing = self.queue.lock().take_growing();
+            for waiting in growing {
+                let _ = waiting.done.send(Err(AppendError::Disk(error.clone())));
             }
+            self.room.notify_waiters();
         }
-        for waiting in growing {
-            let _ = waiting.done.send(Err(AppendError::Disk(error.clone())));
+    }
+
+    /// Takes the reserve; on a disk that is full, nothing that grows is taken until that succeeds.
+    async fn take_reserve(&self) {
+        match self.starved.try_to_end(&self.world, &self.config.dir).await {
+            Ok(true) => self.room.notify_waiters(),
+            Ok(false) => {}
+            Err(full) => self.starve(&full, true).await,
         }
-        self.room.notify_waiters();
     }
 
     pub(super) async fn trim(&self) -> Result<u64, DiskError> {
@@ -386,7 +376,9 @@ impl<W: World> Writer<W> {
     /// What is to be written next. Waits for it.
     async fn next(&mut self) -> Next {
         loop {
-            self.take_reserve_again().await;
+            if self.shared.starved.is_due(self.shared.world.clock().mono()) {
+                self.shared.take_reserve().await;
+            }
             self.gather_more().await;
             if let Some(gathered) = self.take() {
                 return Next::Batch(gathered);
@@ -397,36 +389,13 @@ impl<W: World> Writer<W> {
             }
             // A wake-up that came before this point is kept by the Notify.
             let woken = self.shared.wake.notified();
-            if self.shared.starved.lock().is_some() {
-                let _ = timeout(&self.shared.world, RESERVE_PAUSE, woken).await;
+            if self.shared.starved.why().is_some() {
+                let _ = timeout(&self.shared.world, reserve::PAUSE, woken).await;
             } else if !self.unmarked {
                 woken.await;
             } else if timeout(&self.shared.world, self.shared.config.idle_mark, woken).await.is_none() {
                 return Next::Mark;
             }
-        }
-    }
-
-    async fn take_reserve_again(&mut self) {
-        let now = self.shared.world.clock().mono();
-        if now >= self.reserve_at && self.shared.starved.lock().is_some() {
-            self.reserve_at = now.plus(RESERVE_PAUSE);
-            self.take_reserve().await;
-        }
-    }
-
-    /// Takes the reserve; on a disk that is full, nothing that grows is taken until that succeeds.
-    async fn take_reserve(&self) {
-        let shared = &self.shared;
-        let taken = reserve::take(shared.world.disk(), &shared.config.dir).await;
-        match &taken {
-            Err(error @ DiskError::NoSpace { .. }) => return shared.starve(error, true).await,
-            Err(error) => tracing::warn!(%error, "the journal keeps no room for a disk that is full"),
-            Ok(()) => {}
-        }
-        if shared.starved.lock().take().is_some() {
-            tracing::info!("the journal's disk has room again");
-            shared.room.notify_waiters();
         }
     }
 
@@ -594,6 +563,10 @@ impl<W: World> Writer<W> {
             }
             Err(error) => {
                 self.shared.count(|counts| counts.failures += 1);
+                // What landed of it is void, and takes room until the segment dies.
+                if let Ok(len) = self.shared.world.disk().len(&segment.name).await {
+                    self.shared.ledger.lock().files.insert(segment.number, len);
+                }
                 self.cut = Some(Cut { segment: segment.number, offset: segment.offset, sequence: first });
                 Err(error)
             }

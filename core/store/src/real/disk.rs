@@ -7,6 +7,7 @@
 use crate::world::{Disk, DiskError};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -76,10 +77,10 @@ impl FileDisk {
     /// Does `work` on the file at `path`, which is closed where that fails.
     async fn with_last(
         &self,
-        path: PathBuf,
+        path: &Path,
         work: impl FnOnce(&File) -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
-        let disk = self.clone();
+        let (disk, path) = (self.clone(), path.to_owned());
         let done = blocking(move || {
             let done = disk.open_last(&path).and_then(|file| work(&file));
             done.inspect_err(|_| disk.forget(&[&path]))
@@ -92,6 +93,24 @@ impl FileDisk {
         let mut last = self.last.lock();
         if last.as_ref().is_some_and(|held| paths.contains(&held.path.as_path())) {
             *last = None;
+        }
+    }
+
+    /// What is in a directory, sorted, and whether it is a file that this seam can have made.
+    async fn entries(&self, dir: &str) -> Result<Vec<(OsString, bool)>, DiskError> {
+        let path = self.directory(dir)?;
+        let list = async {
+            let mut entries = fs::read_dir(&path).await?;
+            let mut names = Vec::new();
+            while let Some(entry) = entries.next_entry().await? {
+                names.push((entry.file_name(), entry.file_type().await?.is_file()));
+            }
+            names.sort_unstable();
+            io::Result::Ok(names)
+        };
+        match list.await {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            result => result.map_err(|e| error(&path, e)),
         }
     }
 
@@ -138,8 +157,8 @@ fn write_all(mut file: &File, buffers: &[Bytes]) -> io::Result<()> {
     Ok(())
 }
 
-fn error(name: &str, error: io::Error) -> DiskError {
-    let path = name.to_owned();
+fn error(path: &Path, error: io::Error) -> DiskError {
+    let path = path.display().to_string();
     if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
         return DiskError::Descriptors { path, detail: error.to_string() };
     }
@@ -162,28 +181,32 @@ impl Disk for FileDisk {
             }
             fs::OpenOptions::new().write(true).create_new(true).open(&path).await.map(drop)
         };
-        create.await.map_err(|e| error(name, e))
+        create.await.map_err(|e| error(&path, e))
     }
 
     async fn append(&self, name: &str, buffers: &[Bytes]) -> Result<(), DiskError> {
         let (path, buffers) = (self.path(name)?, buffers.to_vec());
-        self.with_last(path, move |file| write_all(file, &buffers)).await.map_err(|e| error(name, e))
+        self.with_last(&path, move |file| write_all(file, &buffers)).await.map_err(|e| error(&path, e))
     }
 
     async fn read_at(&self, name: &str, offset: u64, len: u64) -> Result<Bytes, DiskError> {
         let path = self.path(name)?;
-        blocking(move || read_at(&path, offset, len)).await.map_err(|e| error(name, e))
+        let read = blocking({
+            let path = path.clone();
+            move || read_at(&path, offset, len)
+        });
+        read.await.map_err(|e| error(&path, e))
     }
 
     async fn len(&self, name: &str) -> Result<u64, DiskError> {
         let path = self.path(name)?;
-        fs::metadata(path).await.map(|metadata| metadata.len()).map_err(|e| error(name, e))
+        fs::metadata(&path).await.map(|metadata| metadata.len()).map_err(|e| error(&path, e))
     }
 
     async fn sync(&self, name: &str) -> Result<(), DiskError> {
         let path = self.path(name)?;
         // A file's new length is synced with its data.
-        self.with_last(path, File::sync_data).await.map_err(|e| error(name, e))
+        self.with_last(&path, File::sync_data).await.map_err(|e| error(&path, e))
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
@@ -196,32 +219,27 @@ impl Disk for FileDisk {
             self.forget(&[&source, &target]);
             Ok(())
         };
-        rename.await.map_err(|e| error(from, e))
+        rename.await.map_err(|e| error(&source, e))
     }
 
     async fn list(&self, dir: &str) -> Result<Vec<String>, DiskError> {
-        let path = self.directory(dir)?;
-        let list = async {
-            let mut entries = fs::read_dir(&path).await?;
-            let mut names = Vec::new();
-            while let Some(entry) = entries.next_entry().await? {
-                // A name that is not UTF-8 was not made through this seam.
-                if let (true, Ok(name)) = (entry.file_type().await?.is_file(), entry.file_name().into_string()) {
-                    names.push(name);
-                }
-            }
-            names.sort_unstable();
-            io::Result::Ok(names)
-        };
-        match list.await {
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            result => result.map_err(|e| error(dir, e)),
-        }
+        // A name that is not UTF-8 was not made through this seam.
+        Ok(self
+            .entries(dir)
+            .await?
+            .into_iter()
+            .filter_map(|(name, is_file)| name.into_string().ok().filter(|_| is_file))
+            .collect())
+    }
+
+    async fn others(&self, dir: &str) -> Result<Vec<String>, DiskError> {
+        let others = self.entries(dir).await?.into_iter().filter(|(name, is_file)| !is_file || name.to_str().is_none());
+        Ok(others.map(|(name, _)| name.to_string_lossy().into_owned()).collect())
     }
 
     async fn remove(&self, name: &str) -> Result<(), DiskError> {
         let path = self.path(name)?;
-        fs::remove_file(&path).await.map_err(|e| error(name, e))?;
+        fs::remove_file(&path).await.map_err(|e| error(&path, e))?;
         self.forget(&[&path]);
         Ok(())
     }
@@ -232,7 +250,7 @@ impl Disk for FileDisk {
         for directory in path.ancestors().take_while(|ancestor| ancestor.starts_with(&self.root)) {
             #[expect(clippy::disallowed_methods, reason = "this is the disk that everything else is to use")]
             let sync = async { fs::File::open(directory).await?.sync_all().await };
-            sync.await.map_err(|e| error(dir, e))?;
+            sync.await.map_err(|e| error(directory, e))?;
         }
         Ok(())
     }

@@ -13,6 +13,16 @@ use crate::observe::State;
 use crate::world::World;
 use std::collections::BTreeMap;
 
+/// What a start has opened by the time that the journal is judged.
+pub(super) struct Opened<'a, W: World> {
+    pub(super) world: &'a W,
+    pub(super) config: &'a StoreConfig,
+    pub(super) objects: &'a Objects<W>,
+    pub(super) names: &'a Names,
+    pub(super) home: &'a IndexHome<W>,
+    pub(super) conditional_create: bool,
+}
+
 /// Whether the journal, which ends before the sequence number `end`, lacks something that it held when the index was last
 /// written. `lives` are this node's, with their ordinals.
 pub(super) fn lacks(state: &JournalState, end: u64, last: &StateRow, lives: &BTreeMap<u64, u64>) -> bool {
@@ -26,15 +36,8 @@ pub(super) fn lacks(state: &JournalState, end: u64, last: &StateRow, lives: &BTr
 /// Refuses a journal that lacks something, and holds puts that nothing else has: to trust the bucket over it would drop
 /// what was acknowledged. A directory that was rolled back as a whole says so itself, and is not this one's to judge.
 /// Changes nothing, however often it is asked.
-pub(super) async fn refuse_at_risk<W: World>(
-    world: &W,
-    config: &StoreConfig,
-    objects: &Objects<W>,
-    names: &Names,
-    home: &IndexHome<W>,
-    read: &Read,
-    conditional_create: bool,
-) -> Result<(), OpenError> {
+pub(super) async fn refuse_at_risk<W: World>(opened: &Opened<'_, W>, read: &Read) -> Result<(), OpenError> {
+    let Opened { world, config, objects, names, home, conditional_create } = *opened;
     let puts = read.backlog().puts;
     if puts == 0 || objects.list(&names.index(&config.node_id), None, 1).await?.objects.is_empty() {
         return Ok(());

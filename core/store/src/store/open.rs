@@ -98,9 +98,26 @@ pub enum OpenError {
     Fenced(String),
     #[error(
         "node `{node_id}` was retired by node `{by}`, which answers for what it had: start this daemon under another \
-         node id, with an empty data directory"
+         node id, with an empty data directory{}",
+        left_behind(*puts)
     )]
-    Retired { node_id: String, by: String },
+    Retired {
+        node_id: String,
+        by: String,
+        /// Puts that only the journal of its directory has.
+        puts: u64,
+    },
+}
+
+/// What is said of a node that answers for nothing any more, where its journal holds `puts` that nothing else has.
+pub(super) fn left_behind(puts: u64) -> String {
+    match puts {
+        0 => String::new(),
+        _ => format!(
+            "; {puts} journaled puts are still in its data directory and nowhere else, and nobody uploads them: \
+             `bettong journal dump` names them"
+        ),
+    }
 }
 
 /// Without conditional creates the index is on the local disk.
@@ -136,6 +153,7 @@ impl<W: World> Store<W> {
         let began = world.clock().mono();
         // Before a life begins: a directory remembers a bounded number of lives, however often a start is refused.
         let read = read_journal(&world, &config).await?;
+        let journaled = read.as_ref().map_or(0, |read| read.backlog().puts);
         let names = Names::new(&config.prefix);
         let counts = Arc::new(RequestCounts::default());
         let counted: Arc<dyn ObjectStore> = Arc::new(CountingStore::new(parts.objects, counts.clone()));
@@ -151,13 +169,22 @@ impl<W: World> Store<W> {
             local_index
         };
         let exclusive = if conditional_create { Exclusive::Yes } else { Exclusive::No };
-        check_not_retired(&world, &objects, &names, &config.node_id).await?;
+        check_not_retired(&world, &objects, &names, &config.node_id, journaled).await?;
         let floor = Arc::new(Floor::default());
         let conditional_update = parts.conditional_update && conditional_create;
         let home = IndexHome { world: world.clone(), store: index_store, floor: floor.clone(), conditional_update };
         if let Some(read) = &read {
-            behind::refuse_at_risk(&world, &config, &objects, &names, &home, read, conditional_create).await?;
+            let opened = behind::Opened {
+                world: &world,
+                config: &config,
+                objects: &objects,
+                names: &names,
+                home: &home,
+                conditional_create,
+            };
+            behind::refuse_at_risk(&opened, read).await?;
         }
+        let life_began = world.clock().mono();
         let begun = match life::begin(&world, &objects, &names, &config.node_id, exclusive).await {
             // Its journal may be what fills the disk, and only a start can empty it.
             Err(LifeError::Disk(DiskError::NoSpace { .. })) if read.is_some() => {
@@ -167,7 +194,7 @@ impl<W: World> Store<W> {
             begun => begun?,
         };
         // Again, now that the life is there: whoever retires the node meanwhile has said so before it looked for lives.
-        check_not_retired(&world, &objects, &names, &config.node_id).await?;
+        check_not_retired(&world, &objects, &names, &config.node_id, journaled).await?;
         let mut lives = Lives::new(begun.lives.clone());
         inherited(&objects, &names, &config.node_id, &mut lives).await?;
         let journal = match read {
@@ -245,12 +272,14 @@ impl<W: World> Store<W> {
             shadowed: Mutex::default(),
             replacing: Mutex::default(),
             uploads: Notify::new(),
+            upload_troubles: Default::default(),
             flushes: AtomicU64::new(0),
             packs: Mutex::default(),
             repacks: Notify::new(),
             counter: AtomicU64::new(0),
             lives: RwLock::new(lives),
             life: begun.life,
+            began: life_began,
             conditional_create,
             home: home.clone(),
             objects,
@@ -307,6 +336,7 @@ impl<W: World> Store<W> {
             records: VecDeque::from(found.records),
             closing: Arc::new(AtomicBool::new(false)),
             trouble: Arc::default(),
+            troubles: Default::default(),
         }
         .start();
         let store = Self {

@@ -2,6 +2,7 @@
 
 use super::Fate;
 use super::lives::{Lives, Owner};
+use super::open::left_behind;
 use crate::config::StoreConfig;
 use crate::evict::{Accounts, Uses};
 use crate::flight::Flights;
@@ -22,10 +23,11 @@ use crate::store::get::Fetched;
 use crate::store::loads::Loads;
 use crate::store::packs::PackBook;
 use crate::store::signals::Signals;
+use crate::store::upload::Troubles;
 use crate::tiers::disk::{DiskKey, DiskTier};
 use crate::tiers::memory::MemoryTier;
 use crate::vital::{self, End};
-use crate::world::{Clock, World};
+use crate::world::{Clock, Mono, World};
 use bettong_wire::envelope::Kind;
 use bettong_wire::request::Level;
 use bettong_wire::{BlockMemory, ModelIdentity, NamespaceId, PutId};
@@ -47,6 +49,8 @@ pub(super) struct Shared<W: World> {
     pub objects: Objects<W>,
     pub home: IndexHome<W>,
     pub life: Life,
+    /// When this life began to write its record into the bucket.
+    pub began: Mono,
     /// This node's lives, and those of the nodes that it retired.
     pub lives: RwLock<Lives>,
     pub counter: AtomicU64,
@@ -108,6 +112,7 @@ pub(super) struct Shared<W: World> {
     pub replacing: Mutex<BTreeMap<Key, ValueRow>>,
     /// Tells the uploader that there is something to do.
     pub uploads: Notify,
+    pub upload_troubles: Troubles,
     /// Callers who wait for uploads.
     pub flushes: AtomicU64,
     pub packs: Mutex<PackBook>,
@@ -518,7 +523,8 @@ impl<W: World> Visible for Shared<W> {
 
     fn fenced(&self, why: &str) {
         self.world.reached(State::FencedByNewerLife);
-        self.ends(Fate::Fenced(why.to_owned()));
+        let puts = self.journal.as_ref().map_or(0, |journal| journal.state(|state| state.backlog().puts));
+        self.ends(Fate::Fenced(format!("{why}{}", left_behind(puts))));
     }
 
     fn broken(&self, task: &'static str) {

@@ -11,6 +11,7 @@ use crate::keys::{Key, NsNum};
 use crate::observe::{Point, State};
 use crate::race::timeout;
 use crate::seal::compress;
+use crate::seldom::Seldom;
 use crate::stats::Event;
 use crate::world::{Clock, World};
 use bettong_wire::PutId;
@@ -47,6 +48,14 @@ const GIVE_WAY_MAX: Duration = Duration::from_secs(1);
 fn give_way(took: Duration, hits: u64, busy: u64) -> Duration {
     let is_busy = u128::from(hits) * 1000 >= u128::from(busy) * took.as_millis().max(1);
     if is_busy { (took * (GIVEN_WAY - 1)).min(GIVE_WAY_MAX) } else { Duration::ZERO }
+}
+
+/// What may strike with every upload while a disk is full.
+#[derive(Default)]
+pub(super) struct Troubles {
+    unrecorded: Seldom,
+    untrimmed: Seldom,
+    unread: Seldom,
 }
 
 /// How an upload ended.
@@ -203,10 +212,16 @@ impl<W: World> Store<W> {
                 recorded = journal.upload_done(&done).await;
             }
             if let Err(error) = recorded {
-                tracing::warn!(%error, "finished uploads could not be journaled; they are done again after a restart");
+                let troubles = &shared.upload_troubles;
+                if let Some(kept_back) = troubles.unrecorded.due(self.mono()) {
+                    let what = "finished uploads could not be journaled; they are done again after a restart";
+                    tracing::warn!(%error, kept_back, what);
+                }
             }
-            if let Err(error) = journal.trim().await {
-                tracing::warn!(%error, "dead segments of the journal could not be removed");
+            if let Err(error) = journal.trim().await
+                && let Some(kept_back) = shared.upload_troubles.untrimmed.due(self.mono())
+            {
+                tracing::warn!(%error, kept_back, "dead segments of the journal could not be removed");
             }
             if place == Place::Behind {
                 let idle =
@@ -425,7 +440,9 @@ impl<W: World> Store<W> {
                 Err(Uploaded::Failed)
             }
             Err(error) => {
-                tracing::warn!(%error, %put_id, "a journaled put cannot be read for its upload");
+                if let Some(kept_back) = shared.upload_troubles.unread.due(self.mono()) {
+                    tracing::warn!(%error, %put_id, kept_back, "a journaled put cannot be read for its upload");
+                }
                 Err(Uploaded::Failed)
             }
         }

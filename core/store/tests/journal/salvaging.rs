@@ -190,3 +190,35 @@ fn a_live_journal_is_checked_while_it_is_written() {
         assert!(pending(&journal).await.is_empty());
     });
 }
+
+/// What a failed append left of itself is nobody's: whether the next segment's void came to say so or not, no reader takes
+/// it for damage, and no salvage for a loss. It takes room until its segment dies, and counts.
+#[test]
+fn the_piece_that_a_failed_append_left_is_no_damage_and_no_loss() {
+    for goes_on in [false, true] {
+        let disk = MemoryDisk::default();
+        let kept = live(&disk, 1, async |world| {
+            let (_, journal) = open(&world, 1).await.unwrap();
+            append(&journal, (1..=2).map(|n| put(1, n, n, 700)).collect()).await.unwrap();
+            disk.strike(0, Strike::Fail);
+            append(&journal, vec![put(1, 3, 3, 3000)]).await.unwrap_err();
+            if goes_on {
+                append(&journal, vec![put(1, 4, 4, 700)]).await.unwrap();
+            }
+            let bytes: usize = segments(&disk).values().map(Vec::len).sum();
+            assert_eq!(journal.stats().disk_bytes, bytes as u64, "it goes on: {goes_on}");
+            pending(&journal).await
+        });
+        disk.crash(Loss::Nothing);
+        let kept = kept.unwrap();
+        assert_eq!(kept.len(), if goes_on { 3 } else { 2 });
+        let report = checked(&disk);
+        assert_eq!((report.problems.len(), report.torn.is_some()), (0, !goes_on), "{report:?}");
+        assert_eq!(opened(&disk.copy()), Ok(kept.clone()));
+        // Beside damage that is some.
+        disk.replace("journal/low-water", Some(b"damaged".to_vec()));
+        let salvaged = salvaged(&disk).unwrap().unwrap();
+        assert_eq!((salvaged.puts, salvaged.lost, salvaged.lost_puts), (kept.len() as u64, vec![], vec![]));
+        assert_eq!(opened(&disk), Ok(kept));
+    }
+}

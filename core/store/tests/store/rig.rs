@@ -20,7 +20,7 @@ use object_store::{
 };
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -36,6 +36,8 @@ struct Gate {
     objects: Arc<InMemory>,
     shut: AtomicBool,
     index_shut: AtomicBool,
+    /// Probes that were written.
+    probes: AtomicU64,
     /// Reads of a part of a pack wait while it is set, and are done after.
     holds_parts: watch::Sender<bool>,
     /// Reads of a namespace's identity wait while it is the one set, and are done after.
@@ -51,6 +53,7 @@ impl std::fmt::Display for Gate {
 #[async_trait::async_trait]
 impl ObjectStore for Gate {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> ObjectResult<PutResult> {
+        self.probes.fetch_add(u64::from(location.as_ref().starts_with("probe/")), Ordering::Relaxed);
         let is_payload = self.shut.load(Ordering::Relaxed) && location.as_ref().starts_with("ns/");
         let is_index = self.index_shut.load(Ordering::Relaxed) && location.as_ref().contains("/index/");
         if is_payload || is_index {
@@ -133,6 +136,7 @@ impl Bucket {
             objects: objects.clone(),
             shut: AtomicBool::new(false),
             index_shut: AtomicBool::new(false),
+            probes: AtomicU64::new(0),
             holds_parts: watch::Sender::new(false),
             holds_identity: watch::Sender::new(None),
         });
@@ -147,6 +151,11 @@ impl Bucket {
     /// Lets no index write into the bucket, or lets them in again.
     pub fn refuse_index_writes(&self, shut: bool) {
         self.gate.index_shut.store(shut, Ordering::Relaxed);
+    }
+
+    /// Probes that nodes have written so far.
+    pub fn probes(&self) -> u64 {
+        self.gate.probes.load(Ordering::Relaxed)
     }
 
     /// The objects under `prefix`.

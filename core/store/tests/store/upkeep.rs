@@ -24,6 +24,7 @@ fn eager(node_id: &str) -> StoreConfig {
 pub struct Done {
     pub counts: BTreeMap<String, u64>,
     items: Vec<Value>,
+    notes: Vec<String>,
 }
 
 impl Done {
@@ -51,7 +52,7 @@ async fn slice(
 }
 
 pub async fn task(node: &Node, task: Task, dry_run: bool, argument: &str) -> Result<Done, ServiceError> {
-    let mut done = Done { counts: BTreeMap::new(), items: Vec::new() };
+    let mut done = Done { counts: BTreeMap::new(), items: Vec::new(), notes: Vec::new() };
     let mut cursor = Vec::new();
     loop {
         let (next, document) = slice(node, task, dry_run, argument, cursor).await?;
@@ -59,6 +60,7 @@ pub async fn task(node: &Node, task: Task, dry_run: bool, argument: &str) -> Res
             *done.counts.entry(what.clone()).or_default() += count.as_u64().unwrap();
         }
         done.items.extend(document["items"].as_array().unwrap().iter().cloned());
+        done.notes.extend(document["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap().to_owned()));
         if next.is_empty() {
             return Ok(done);
         }
@@ -290,7 +292,7 @@ async fn a_retired_node_is_refused_and_its_heir_answers_for_what_it_had() {
     holds_what_was_filled(&node, "a").await;
     assert_eq!(node.get(plain("both")).await, Ok(b"mine".to_vec()));
     match opens(&bucket, "a").await {
-        Err(OpenError::Retired { node_id, by }) => assert_eq!((node_id.as_str(), by.as_str()), ("a", "b")),
+        Err(OpenError::Retired { node_id, by, .. }) => assert_eq!((node_id.as_str(), by.as_str()), ("a", "b")),
         other => panic!("{other:?}"),
     }
     let again = task(&node, Task::Retire, false, "a").await.unwrap();
@@ -522,5 +524,75 @@ async fn prefetch_brings_the_best_blocks_within_its_budget() {
         }
     }
     assert_eq!(near, 2);
+    node.stop().await;
+}
+
+/// A node with `blocks` blocks that only the object store has, and what a prefetch does there within `limits`.
+async fn prefetched(blocks: u8, limits: impl Fn(StoreConfig) -> StoreConfig) -> Done {
+    let bucket = Bucket::new();
+    let node = bucket.node_with(limits(config("a"))).await;
+    for n in 0..blocks {
+        node.put(block(n, 0), Level::Object, &[n; 1000]).await.unwrap();
+    }
+    node.stop().await;
+    bucket.forget_cache("a");
+    let node = bucket.node_with(limits(config("a"))).await;
+    let done = task(&node, Task::Prefetch, false, "").await.unwrap();
+    node.stop().await;
+    done
+}
+
+#[tokio::test]
+async fn prefetch_fetches_no_more_blocks_than_it_may() {
+    let done = prefetched(5, |config| StoreConfig { prefetch_blocks_max: 3, ..config }).await;
+    assert_eq!((done.count("fetched"), done.notes.len()), (3, 0), "{:?}", done.notes);
+}
+
+#[tokio::test]
+async fn prefetch_ends_with_its_time_and_says_so() {
+    let done = prefetched(5, |config| StoreConfig { prefetch_time_max: Duration::from_nanos(1), ..config }).await;
+    assert!(done.count("fetched") < 5, "{:?}", done.counts);
+    assert!(done.notes.iter().any(|note| note.contains("the time of a prefetch")), "{:?}", done.notes);
+}
+
+#[tokio::test]
+async fn a_dry_scrub_writes_nothing_and_tells_old_from_young_all_the_same() {
+    for (grace, orphans) in [(Duration::ZERO, 1), (Duration::from_secs(3600), 0)] {
+        let bucket = Bucket::new();
+        let node = bucket.node_with(StoreConfig { scrub_grace: grace, ..config("a") }).await;
+        node.put(block(1, 0), Level::Object, b"kept").await.unwrap();
+        let like = named(&paths(&bucket, "/block/").await[0]);
+        orphan(&bucket, &like, 999).await;
+        let before = bucket.probes();
+        let said = scrub(&node, true).await;
+        assert_eq!((said.count("orphans"), bucket.probes() - before), (orphans, 0), "{:?}", said.counts);
+        assert_eq!(said.count("spared_young"), 1 - orphans, "{:?}", said.counts);
+        assert_eq!(scrub(&node, false).await.count("orphans_removed"), orphans);
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_retired_node_is_told_of_the_puts_that_only_its_journal_has() {
+    let bucket = Bucket::new();
+    let (old, node) = (filled(&bucket, "a").await, bucket.node("b").await);
+    bucket.refuse_puts(true);
+    for n in 90..93 {
+        old.put(block(n, 0), Level::Journal, b"here only").await.unwrap();
+    }
+    task(&node, Task::Retire, false, "a").await.unwrap();
+    old.until(async |old| old.service.store().ended().is_some()).await;
+    let said = "3 journaled puts are still in its data directory and nowhere else";
+    match old.service.store().ended() {
+        Some(bettong_core::Fate::Fenced(why)) => assert!(why.contains(said), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    old.service.store().close(Duration::from_secs(10)).await;
+    drop(old);
+    bucket.refuse_puts(false);
+    match opens(&bucket, "a").await {
+        Err(error @ OpenError::Retired { puts: 3, .. }) => assert!(error.to_string().contains(said), "{error}"),
+        other => panic!("{other:?}"),
+    }
     node.stop().await;
 }

@@ -40,6 +40,11 @@ pub(super) async fn recover<W: World>(
         found.segments += 1;
         segment(&bytes, &mut found, each);
     }
+    let others = world.disk().others(dir).await?;
+    if let Some(first) = others.first() {
+        let (file, count) = (format!("{dir}/{first}"), others.len());
+        tracing::warn!(file, count, "not a regular file: it is no part of the signal journal, and left alone");
+    }
     Ok((found, files))
 }
 

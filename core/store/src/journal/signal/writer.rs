@@ -6,6 +6,7 @@ use super::recovery::{SignalsRecovered, recover};
 use crate::journal::header::BATCH_COUNT_MAX;
 use crate::journal::{low_water, names};
 use crate::race::timeout;
+use crate::seldom::Seldom;
 use crate::world::{Clock, Disk, DiskError, Mono, World};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -115,6 +116,7 @@ impl SignalJournal {
             next_sequence: recovered.end,
             synced_at: world.clock().mono(),
             unsynced: false,
+            losses: Seldom::default(),
         };
         world.spawn(writer.run());
         Ok((recovered, Self { shared }))
@@ -175,6 +177,8 @@ struct Writer<W: World> {
     next_sequence: u64,
     synced_at: Mono,
     unsynced: bool,
+    /// A full disk loses some many times a second.
+    losses: Seldom,
 }
 
 impl<W: World> Writer<W> {
@@ -241,7 +245,9 @@ impl<W: World> Writer<W> {
 
     /// A segment that failed is left as it is: what verifies of it is read by the next start.
     fn fail(&mut self, events: u64, error: &DiskError) {
-        tracing::warn!(%error, events, "signals are lost");
+        if let Some(kept_back) = self.losses.due(self.world.clock().mono()) {
+            tracing::warn!(%error, events, kept_back, "signals are lost");
+        }
         self.shared.failed.fetch_add(events, Ordering::Relaxed);
         self.open = None;
         self.unsynced = false;

@@ -20,6 +20,14 @@ impl BucketTime {
 }
 
 impl<W: World> Store<W> {
+    /// The bucket's clock, as this life's record and the time since it tell. Writes nothing; ahead by what the record took to
+    /// be written, and off by what the two clocks have drifted apart since: good enough to say what would be done.
+    pub(in crate::store) async fn bucket_time_unwritten(&self) -> Result<BucketTime, ObjectError> {
+        let began = self.shared.objects.meta(&self.watch.own).await?.last_modified;
+        let since = chrono::Duration::from_std(self.mono().since(self.shared.began)).unwrap_or_default();
+        Ok(BucketTime(began + since))
+    }
+
     /// The bucket's clock, by an object that is written now.
     pub(in crate::store) async fn bucket_time(&self) -> Result<BucketTime, ObjectError> {
         let shared = &self.shared;

@@ -426,7 +426,10 @@ impl<W: World> Store<W> {
         let shared = &self.shared;
         report.stage("entries");
         let from = match cursor.split_first() {
-            None => &[],
+            None => {
+                self.must_exist(node_id).await?;
+                &[]
+            }
             Some((2, from)) => from,
             Some(_) => return Err(bad_cursor()),
         };

@@ -20,8 +20,6 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// Blocks of one round at most: the best of all.
-const ROUND_MAX: usize = 1024;
 /// Blocks that a dry run names.
 const NAMED_MAX: usize = 100;
 /// Slots of the index that are walked over at once.
@@ -32,8 +30,30 @@ const STARTS_CHAIN: f64 = 0.3;
 const ACTIVE_MODEL: f64 = 0.2;
 /// Pause before a read that found no room is tried again: whoever waits for bytes goes first.
 const ROOM_PAUSE: Duration = Duration::from_millis(10);
-/// Longest round in the background.
-const ROUND_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What the slices of one prefetch have done so far: their cursor.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    bytes: u64,
+    blocks: u64,
+    time_us: u64,
+}
+
+impl Spent {
+    fn decode(cursor: &[u8]) -> Result<Self, ServiceError> {
+        if cursor.is_empty() {
+            return Ok(Self::default());
+        }
+        let (numbers, []) = cursor.as_chunks::<8>() else { return Err(bad_cursor()) };
+        let [bytes, blocks, time_us] = numbers else { return Err(bad_cursor()) };
+        let [bytes, blocks, time_us] = [bytes, blocks, time_us].map(|number| u64::from_le_bytes(*number));
+        Ok(Self { bytes, blocks, time_us })
+    }
+
+    fn encode(self) -> Vec<u8> {
+        [self.bytes, self.blocks, self.time_us].map(u64::to_le_bytes).concat()
+    }
+}
 
 /// How much a block is worth to have near; nothing for its recency where nobody knows its age.
 fn score(age_s: Option<u32>, starts_chain: bool, active: bool) -> f64 {
@@ -80,7 +100,7 @@ impl<W: World> Store<W> {
         self.shared.world.spawn(async move {
             while store.is_running() {
                 store.shared.world.clock().sleep(every).await;
-                let until = store.mono().plus((every / 2).min(ROUND_TIME_MAX));
+                let until = store.mono().plus(every / 2);
                 match store.maintain(Task::Prefetch, "", &[], Slice { until, dry_run: false }).await {
                     Ok((_, report)) => tracing::debug!(fetched = report.counted("fetched"), "prefetch"),
                     Err(error) => tracing::debug!(%error, "prefetch"),
@@ -89,7 +109,6 @@ impl<W: World> Store<W> {
         });
     }
 
-    /// The cursor is the number of bytes that earlier slices have fetched.
     pub(super) async fn prefetch(
         &self,
         cursor: &[u8],
@@ -97,14 +116,14 @@ impl<W: World> Store<W> {
         report: &mut Report,
     ) -> Result<Vec<u8>, ServiceError> {
         let shared = &self.shared;
-        let mut fetched = match cursor {
-            [] => 0,
-            bytes => u64::from_le_bytes(bytes.try_into().map_err(|_| bad_cursor())?),
-        };
+        let began = self.mono();
+        let mut spent = Spent::decode(cursor)?;
         report.stage("blocks");
-        let budget = shared.config.prefetch_bytes;
-        let mut left = budget.saturating_sub(fetched);
-        let chosen = self.candidates().await.into_iter().filter(|candidate| {
+        let time_left = shared.config.prefetch_time_max.saturating_sub(Duration::from_micros(spent.time_us));
+        let mut left = shared.config.prefetch_bytes.saturating_sub(spent.bytes);
+        let most =
+            shared.config.prefetch_blocks_max.saturating_sub(usize::try_from(spent.blocks).unwrap_or(usize::MAX));
+        let chosen = self.candidates(most).await.into_iter().filter(|candidate| {
             let bytes = u64::from(candidate.entry.raw_len);
             let fits = bytes <= left;
             left -= if fits { bytes } else { 0 };
@@ -124,14 +143,21 @@ impl<W: World> Store<W> {
                 report.note("the object store fails and is not asked now");
                 return Ok(Vec::new());
             }
+            let took = self.mono().since(began);
+            if took >= time_left {
+                report.note(format!("the time of a prefetch has passed ({:?})", shared.config.prefetch_time_max));
+                return Ok(Vec::new());
+            }
             if self.is_over(slice) {
-                return Ok(fetched.to_le_bytes().to_vec());
+                let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                spent.time_us = spent.time_us.saturating_add(took_us);
+                return Ok(spent.encode());
             }
             if shared.disk.is_none() && shared.memory.bytes() + u64::from(entry.raw_len) > shared.memory.capacity() {
                 report.note("memory is full, and there is no disk tier: what else were fetched could not be kept");
                 return Ok(Vec::new());
             }
-            let began = self.mono();
+            let read_at = self.mono();
             let Some(_room) = shared.loads.object_now(entry) else {
                 report.count("no_room");
                 shared.world.clock().sleep(ROOM_PAUSE).await;
@@ -148,7 +174,8 @@ impl<W: World> Store<W> {
                     if let Some(disk) = shared.disk.as_ref().filter(|_| current) {
                         disk.store_whole(shared.disk_key(key), envelope);
                     }
-                    fetched += u64::from(entry.raw_len);
+                    spent.bytes = spent.bytes.saturating_add(entry.raw_len.into());
+                    spent.blocks = spent.blocks.saturating_add(1);
                     report.count("fetched");
                     report.add("fetched_bytes", entry.raw_len.into());
                     shared.world.reached_if(current, State::Prefetched);
@@ -161,7 +188,7 @@ impl<W: World> Store<W> {
                 ObjectRead::Down => report.count("not_answered"),
                 ObjectRead::NoRoom => report.count("no_room"),
             }
-            self.rest(began).await;
+            self.rest(read_at).await;
         }
         Ok(Vec::new())
     }
@@ -179,8 +206,8 @@ impl<W: World> Store<W> {
         }));
     }
 
-    /// The best blocks that no local tier has, best first. Rests between its steps: an index may hold millions.
-    async fn candidates(&self) -> Vec<Candidate> {
+    /// The `most` best blocks that no local tier has, best first. Rests between its steps: an index may hold millions.
+    async fn candidates(&self, most: usize) -> Vec<Candidate> {
         let shared = &self.shared;
         let (now, wall_ms) = (shared.stamp(), shared.wall_ms());
         let active = shared.active();
@@ -191,7 +218,7 @@ impl<W: World> Store<W> {
             cursor = shared.map.walk(at, SLOTS_A_STEP, |key, entry| {
                 if let Some(candidate) = self.candidate_of(key, entry, now, wall_ms, active) {
                     best.push(Reverse(candidate));
-                    if best.len() > ROUND_MAX {
+                    if best.len() > most {
                         best.pop();
                     }
                 }

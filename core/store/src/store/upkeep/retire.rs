@@ -34,6 +34,8 @@ use std::sync::Arc;
 
 /// Nodes that one node may have retired, with those that they had.
 pub(in crate::store) const RETIRED_MAX: usize = 1024;
+/// Nodes that are named where another one is asked for.
+const NAMED_MAX: usize = 20;
 /// The cursor of a retirement whose first five steps are done; how far the sixth got is in the index.
 const TAKING_OVER: &[u8] = &[1];
 
@@ -120,15 +122,27 @@ impl<W: World> Store<W> {
         Ok(())
     }
 
+    /// Refuses a node that never lived, naming those that did.
+    pub(super) async fn must_exist(&self, node_id: &str) -> Result<(), ServiceError> {
+        let shared = &self.shared;
+        let (lives, _) = life::list(&shared.objects, &shared.names, node_id).await.map_err(unanswered)?;
+        if !lives.is_empty() {
+            return Ok(());
+        }
+        let mut nodes = shared.objects.folders(&shared.names.nodes()).await.map_err(unanswered)?;
+        nodes.sort_unstable();
+        let more = nodes.len().saturating_sub(NAMED_MAX);
+        nodes.truncate(NAMED_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let message = format!("there is no node `{node_id}` under this prefix; there are: {}{more}", nodes.join(", "));
+        Err(ServiceError::new(ErrorKind::Invalid, message))
+    }
+
     /// Steps 1 to 5.
     async fn fence(&self, node_id: &str, report: &mut Report) -> Result<(), ServiceError> {
         let shared = &self.shared;
         report.stage("fence");
-        let (lives, _) = life::list(&shared.objects, &shared.names, node_id).await.map_err(unanswered)?;
-        if lives.is_empty() {
-            let message = format!("there is no node `{node_id}` under this prefix");
-            return Err(ServiceError::new(ErrorKind::Invalid, message));
-        }
+        self.must_exist(node_id).await?;
         let known = shared.lives.read().bond(node_id).cloned();
         if known.is_none() {
             self.claim(node_id).await?;
@@ -403,18 +417,19 @@ fn home_of<W: World>(home: &IndexHome<W>, clock_ms: u64) -> IndexHome<W> {
     home
 }
 
-/// Whether this node was retired: it must not run then.
+/// Whether this node was retired: it must not run then. `puts` are those that only its journal has.
 pub(in crate::store) async fn check_not_retired<W: World>(
     world: &W,
     objects: &Objects<W>,
     names: &Names,
     node_id: &str,
+    puts: u64,
 ) -> Result<(), OpenError> {
     match retired_by(objects, names, node_id).await? {
         None => Ok(()),
         Some(held) => {
             world.reached(State::RetiredNodeRefused);
-            Err(OpenError::Retired { node_id: node_id.to_owned(), by: held.by })
+            Err(OpenError::Retired { node_id: node_id.to_owned(), by: held.by, puts })
         }
     }
 }

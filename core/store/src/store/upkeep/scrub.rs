@@ -94,12 +94,12 @@ impl<W: World> Store<W> {
             report.stage(stage.name());
             let next = match stage {
                 Stage::Objects(after) => {
-                    let now = self.once(&mut now).await?;
+                    let now = self.once(&mut now, slice).await?;
                     let after = self.scrub_objects(after, now, slice, report).await?;
                     Some(after.map_or(Stage::Probes, |after| Stage::Objects(Some(after))))
                 }
                 Stage::Probes => {
-                    let now = self.once(&mut now).await?;
+                    let now = self.once(&mut now, slice).await?;
                     self.scrub_probes(now, slice, report).await?;
                     Some(Stage::Entries(Cursor::default()))
                 }
@@ -114,11 +114,12 @@ impl<W: World> Store<W> {
     }
 
     /// The bucket's clock, asked once a slice.
-    async fn once(&self, now: &mut Option<BucketTime>) -> Result<BucketTime, ServiceError> {
-        match now {
-            Some(now) => Ok(*now),
-            None => Ok(*now.insert(self.bucket_time().await.map_err(unanswered)?)),
+    async fn once(&self, now: &mut Option<BucketTime>, slice: Slice) -> Result<BucketTime, ServiceError> {
+        if let Some(now) = now {
+            return Ok(*now);
         }
+        let asked = if slice.dry_run { self.bucket_time_unwritten().await } else { self.bucket_time().await };
+        Ok(*now.insert(asked.map_err(unanswered)?))
     }
 
     /// Looks at one page of objects, or at less of it where the slice ends. Answers the last one that was looked at,

@@ -1,10 +1,14 @@
 //! A log that says the same thing seldom.
 
+use crate::world::Mono;
 use parking_lot::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Lets a message through once in a while, however often it is due: what strikes with every connection would fill a disk
-/// with its log.
+/// Pause between two messages where nobody asks for another.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Lets a message through once in a while, however often it is due: what strikes with every connection, or many times a
+/// second while a disk is full, would fill a disk with its log.
 #[derive(Debug)]
 pub struct Seldom {
     pause: Duration,
@@ -13,8 +17,14 @@ pub struct Seldom {
 
 #[derive(Debug, Default)]
 struct State {
-    said: Option<Instant>,
+    said: Option<Mono>,
     kept_back: u64,
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self::new(PAUSE)
+    }
 }
 
 impl Seldom {
@@ -24,9 +34,9 @@ impl Seldom {
     }
 
     /// Whether to say it now; if so, how often it was kept back since the last time.
-    pub fn due(&self, now: Instant) -> Option<u64> {
+    pub fn due(&self, now: Mono) -> Option<u64> {
         let mut state = self.state.lock();
-        if state.said.is_some_and(|said| now.saturating_duration_since(said) < self.pause) {
+        if state.said.is_some_and(|said| now.since(said) < self.pause) {
             state.kept_back += 1;
             return None;
         }
@@ -41,8 +51,8 @@ mod tests {
 
     #[test]
     fn it_is_said_at_once_and_then_seldom() {
-        let (seldom, begin) = (Seldom::new(Duration::from_secs(10)), Instant::now());
-        let said = [0, 1, 9, 10, 11, 30].map(|second| seldom.due(begin + Duration::from_secs(second)));
+        let seldom = Seldom::new(Duration::from_secs(10));
+        let said = [0, 1, 9, 10, 11, 30].map(|second| seldom.due(Mono(7).plus(Duration::from_secs(second))));
         assert_eq!(said, [Some(0), None, None, Some(2), None, Some(1)]);
     }
 }
