@@ -294,6 +294,8 @@ impl<W: World> Shared<W> {
         }
         if self.starved.begin(error, self.world.clock().mono()) {
             self.world.reached(State::JournalStarved);
+            // It is the writer that looks for room again, and it may wait for nothing but an append.
+            self.wake.notify_one();
             let growing = self.queue.lock().take_growing();
             for waiting in growing {
                 let _ = waiting.done.send(Err(AppendError::Disk(error.clone())));

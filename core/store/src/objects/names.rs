@@ -205,6 +205,11 @@ impl Names {
         self.path(&format!("node/{node_id}/index"))
     }
 
+    /// Where SlateDB keeps an index's manifests: without one there is no index, whatever else lies there.
+    pub fn index_manifests(&self, node_id: &str) -> Path {
+        self.index(node_id).join("manifest")
+    }
+
     pub fn probes(&self) -> Path {
         self.path("probe")
     }

@@ -39,7 +39,7 @@ pub(super) fn lacks(state: &JournalState, end: u64, last: &StateRow, lives: &BTr
 pub(super) async fn refuse_at_risk<W: World>(opened: &Opened<'_, W>, read: &Read) -> Result<(), OpenError> {
     let Opened { world, config, objects, names, home, conditional_create } = *opened;
     let puts = read.backlog().puts;
-    if puts == 0 || objects.list(&names.index(&config.node_id), None, 1).await?.objects.is_empty() {
+    if puts == 0 || objects.list(&names.index_manifests(&config.node_id), None, 1).await?.objects.is_empty() {
         return Ok(());
     }
     let Some(last) =
