@@ -61,6 +61,26 @@ fn said(text: &str) -> String {
     format!("{}; --help shows what there is", reason.strip_prefix("error: ").unwrap_or(reason))
 }
 
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  bettong serve                                             blocks under ./bettong-data, on 127.0.0.1:7450
+  bettong serve --data-dir /nvme/bettong --set disk_bytes=512GiB --set memory_bytes=64GiB
+  bettong serve --store s3://bucket/prefix --config bettong.toml
+  BETTONG_S3_REGION=eu-west-1 bettong serve --store s3://bucket/prefix
+";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  bettong config                                            what `serve` would run with here
+  bettong config --config bettong.toml --set disk_bytes=0   with a file and a flag; each value says where it is from
+";
+
+const NODE_LS_EXAMPLES: &str = "\
+Examples:
+  bettong node ls                                           of the store in ./bettong-data; no daemon is needed
+  bettong node ls --store s3://bucket/prefix --json
+";
+
 /// Where the help of a command has the flags below.
 const CLIENT: &str = "Where a running daemon is asked";
 
@@ -100,21 +120,25 @@ impl Global {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run the daemon until SIGTERM or SIGINT.
+    #[command(after_help = SERVE_EXAMPLES)]
     Serve(ConfigArgs),
     /// Store a file, or standard input, under a key.
     #[command(after_help = values::PUT_EXAMPLES)]
     Put(PutArgs),
     /// Write a key's value to standard output.
+    #[command(after_help = values::GET_EXAMPLES)]
     Get {
         /// The key that it was put under.
         key: String,
     },
     /// Say whether a key is there, and its length.
+    #[command(after_help = values::EXISTS_EXAMPLES)]
     Exists {
         /// The key that it was put under.
         key: String,
     },
     /// Delete a key.
+    #[command(after_help = values::RM_EXAMPLES)]
     Rm {
         /// The key that it was put under.
         key: String,
@@ -126,8 +150,10 @@ pub enum Command {
     #[command(after_help = values::LOOKUP_EXAMPLES)]
     Lookup(LookupArgs),
     /// Show the daemon's counters.
+    #[command(after_help = values::STATS_EXAMPLES)]
     Stats(Prices),
     /// Wait until all that the journal acknowledged is in the object store.
+    #[command(after_help = journal::FLUSH_EXAMPLES)]
     Flush(FlushArgs),
     /// Look at a journal, or go on without what is damaged in it.
     #[command(subcommand)]
@@ -154,6 +180,7 @@ pub enum Command {
     #[command(subcommand)]
     Node(NodeCommand),
     /// Show every configuration value, its origin, unit and meaning.
+    #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
 }
 
@@ -201,6 +228,7 @@ pub struct ConfigArgs {
 #[derive(Subcommand, Debug)]
 pub enum NodeCommand {
     /// List the nodes of the store's prefix, with their lives.
+    #[command(after_help = NODE_LS_EXAMPLES)]
     Ls(Box<ConfigArgs>),
     /// Fence a dead node for ever, and let this daemon answer for what it had.
     #[command(after_help = upkeep::RETIRE_HELP)]

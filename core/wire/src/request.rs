@@ -89,9 +89,9 @@ pub struct PartAsk {
 pub enum ListKind {
     /// Plain keys, ascending by bytes.
     Plain,
-    /// Blocks, ascending by (hash, part).
+    /// Blocks, in no order that means anything; pages go on where the last one ended.
     Blocks,
-    /// Sidecars, ascending by key.
+    /// Sidecars, likewise.
     Sidecars,
 }
 
@@ -202,7 +202,7 @@ pub struct Open {
     /// Bearer token; empty where the daemon asks for none.
     pub token: String,
     pub namespace: String,
-    /// `None` opens a namespace for plain keys only: its blocks are not reachable.
+    /// `None` opens a namespace for plain keys only: its blocks are listed, and neither read nor written.
     pub identity: Option<ModelIdentity>,
     /// Ask for CRC32C over payloads.
     pub payload_crc: bool,
@@ -252,12 +252,6 @@ pub struct PublishHead {
 pub struct GetHead {
     pub ns: NsHandle,
     pub name: String,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
-pub struct Touch {
-    pub ns: NsHandle,
-    pub keys: Vec<BlockKey>,
 }
 
 /// Upkeep that an operator asks for.

@@ -287,7 +287,7 @@ fn any_hit() -> impl Strategy<Value = (Hit, Payload)> {
 }
 
 pub(crate) fn any_response() -> impl Strategy<Value = (Op, Response)> {
-    let item = prop_oneof![any_hit().prop_map(Ok), (0..9_u8).prop_map(Err)];
+    let item = prop_oneof![any_hit().prop_map(Ok), (0..MissReason::ALL.len() as u8).prop_map(Err)];
     prop_oneof![
         Just((Op::Ping, Response::ok(Answer::Pong))),
         any_hit().prop_map(|(hit, payload)| (Op::Get, Response::with_payloads(Answer::Hit(hit), vec![payload]))),
@@ -300,7 +300,8 @@ pub(crate) fn any_response() -> impl Strategy<Value = (Op, Response)> {
             let items = items.into_iter().map(outcome).collect();
             (Op::GetBlocks, Response::with_payloads(Answer::Items(items), payloads))
         }),
-        (0..9_u8).prop_map(|reason| (Op::Get, Response::miss(MissReason::from_u8(reason).unwrap()))),
+        (0..MissReason::ALL.len() as u8)
+            .prop_map(|reason| (Op::Get, Response::miss(MissReason::from_u8(reason).unwrap()))),
         "\\PC{0,80}".prop_map(|text| (Op::Put, Response::error(ServiceError::new(ErrorKind::Retry, text)))),
         any::<u64>().prop_map(|count| (Op::Delete, Response::ok(Answer::Removed { count }))),
         (vec(any::<u8>(), 0..40), 0..500_usize).prop_map(|(cursor, len)| {

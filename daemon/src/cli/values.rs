@@ -12,6 +12,29 @@ Examples:
   bettong put --level journal log report.txt
 ";
 
+pub(super) const GET_EXAMPLES: &str = "\
+Examples:
+  bettong get greeting > copy.txt
+  bettong get notes.tar | tar x
+";
+
+pub(super) const EXISTS_EXAMPLES: &str = "\
+Examples:
+  bettong exists greeting && echo there     ends with 3 where it is not
+  bettong exists greeting --json
+";
+
+pub(super) const RM_EXAMPLES: &str = "\
+Examples:
+  bettong rm greeting
+";
+
+pub(super) const STATS_EXAMPLES: &str = "\
+Examples:
+  bettong stats                             every counter, and what the requests since the start cost
+  bettong stats --json | jq .hits
+";
+
 pub(super) const LS_EXAMPLES: &str = "\
 Examples:
   bettong ls                              every plain key, with its length and expiry

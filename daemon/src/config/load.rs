@@ -37,6 +37,12 @@ pub struct Sources<'a> {
     pub flags: Vec<(String, String, String)>,
 }
 
+/// Whether Kubernetes sets it for a Service that is called `bettong`: none of ours, and no value is called so.
+/// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
+fn is_service_link(name: &str) -> bool {
+    name == "SERVICE_HOST" || name == "PORT" || ["SERVICE_PORT", "PORT_"].iter().any(|begin| name.starts_with(begin))
+}
+
 /// Loads and checks a configuration. An unknown name or a wrong value is an error that says where it stands.
 pub fn load(sources: &Sources<'_>, machine: &Machine) -> Outcome<Loaded> {
     let wrong = |message: String| Failure::new(Exit::Usage, message);
@@ -47,7 +53,7 @@ pub fn load(sources: &Sources<'_>, machine: &Machine) -> Outcome<Loaded> {
         }
     }
     for (variable, value) in &sources.environment {
-        let Some(name) = variable.strip_prefix(ENV_PREFIX) else { continue };
+        let Some(name) = variable.strip_prefix(ENV_PREFIX).filter(|name| !is_service_link(name)) else { continue };
         figment =
             figment.merge(one(&name.to_ascii_lowercase(), value, format!("environment {variable}")).map_err(wrong)?);
     }
@@ -173,7 +179,15 @@ mod tests {
         std::fs::write(&path, "disk_bytes = \"1GiB\"\ndrain_ms = 5\nconnections_max = 7\n").unwrap();
         let sources = Sources {
             file: Some(&path),
-            environment: vec![pair("PATH", "/bin"), pair("BETTONG_DRAIN_MS", "6 s"), pair("BETTONG_NODE_ID", "007")],
+            environment: vec![
+                pair("PATH", "/bin"),
+                pair("BETTONG_DRAIN_MS", "6 s"),
+                pair("BETTONG_NODE_ID", "007"),
+                // Of a Kubernetes Service.
+                pair("BETTONG_SERVICE_HOST", "10.0.0.1"),
+                pair("BETTONG_SERVICE_PORT_TCP", "7450"),
+                pair("BETTONG_PORT_7450_TCP_ADDR", "10.0.0.1"),
+            ],
             flags: vec![flag("disk_bytes", "2GiB")],
         };
         let loaded = load(&sources, &machine()).unwrap();

@@ -121,14 +121,10 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "MOONCAKE_TRACE names conversation_trace.jsonl, which is not in the tree"]
     fn the_production_trace_has_its_known_numbers() {
-        let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/mooncake-fast25/conversation_trace.jsonl");
-        if !path.exists() {
-            eprintln!("{} is not here; the generated trace stands in for it", path.display());
-            return;
-        }
-        let requests = read(&path).unwrap();
+        let path = std::env::var_os("MOONCAKE_TRACE").expect("MOONCAKE_TRACE names conversation_trace.jsonl");
+        let requests = read(Path::new(&path)).unwrap();
         assert_eq!(requests.len(), 12_031);
         assert_eq!(ideal(&requests), Ideal { blocks: 288_500, hits: 105_710, distinct: 182_790 });
     }

@@ -212,6 +212,11 @@ impl FaultKind {
         matches!(self, Self::ObjectPeerCut | Self::FdLimit | Self::NetTrickle | Self::CacheSlow | Self::BackgroundSlow)
     }
 
+    /// The result of what it strikes differs, and not only the time that it takes.
+    pub fn shows(self) -> bool {
+        !matches!(self, Self::ObjectLatency | Self::ObjectSlowList)
+    }
+
     /// `delay` has a meaning.
     pub fn takes_delay(self) -> bool {
         self.takes_effect()

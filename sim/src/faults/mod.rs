@@ -216,7 +216,16 @@ impl FaultSpec {
             && self.path.as_ref().is_none_or(|glob| chance.path.is_some_and(|path| glob.matches(path)))
     }
 
+    /// What its activations are counted under: two kills at two points of the protocol are two faults.
     fn key(&self) -> FaultKey {
+        let at = match &self.trigger {
+            Trigger::Point { point, .. } => format!("@{}", point.as_str()),
+            _ => String::new(),
+        };
+        format!("{}{at}", self.name())
+    }
+
+    fn name(&self) -> String {
         let effect = match self.effect {
             Effect::None => "",
             Effect::Applied => "/applied",
@@ -231,7 +240,7 @@ impl FaultSpec {
 impl Armed {
     fn new(seed: u64, index: usize, spec: FaultSpec) -> Self {
         let key = spec.key();
-        let random = Stream::new(seed, &format!("fault/{index}/{key}"));
+        let random = Stream::new(seed, &format!("fault/{index}/{}", spec.name()));
         Self {
             spec,
             key,

@@ -165,13 +165,18 @@ fn failures(text: &mut String, reports: &[Report]) {
     }
 }
 
-/// Faults of a plan that never struck, where it ran at least `runs_min` times.
+/// Faults of a plan that never struck, or never changed anything, where it ran at least `runs_min` times.
 pub fn uncovered(reports: &[Report], runs_min: u64) -> Vec<String> {
     let mut lines = Vec::new();
     for (plan, row) in by_plan(reports).iter().filter(|(_, row)| row.runs >= runs_min) {
-        let asked_for = |key: &str| FaultKind::parse(key.split('/').next().unwrap_or(key)).is_some();
-        for (key, _) in row.faults.iter().filter(|(key, count)| count.did == 0 && asked_for(key)) {
-            lines.push(format!("{plan}: {key} never struck in {} runs", row.runs));
+        for (key, count) in &row.faults {
+            let Some(kind) = FaultKind::parse(key.split(['/', '@']).next().unwrap_or(key)) else { continue };
+            let how = match count {
+                Activation { did: 0, .. } => "struck",
+                Activation { changed: 0, .. } if kind.shows() => "changed anything",
+                _ => continue,
+            };
+            lines.push(format!("{plan}: {key} never {how} in {} runs", row.runs));
         }
     }
     lines

@@ -38,6 +38,7 @@ struct Last {
 impl FileDisk {
     /// Uses the directory `root`; makes it, and what leads to it, where it is missing.
     pub fn open(root: PathBuf) -> io::Result<Self> {
+        #[expect(clippy::disallowed_methods, reason = "this is the disk that everything else is to use")]
         std::fs::create_dir_all(&root)?;
         Ok(Self { root, last: Arc::default() })
     }

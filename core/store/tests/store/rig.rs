@@ -186,6 +186,7 @@ impl Bucket {
     /// The world of a node: its directory is made where it is missing.
     pub fn world(&self, node_id: &str) -> RealWorld {
         let dir = self.dir(node_id);
+        #[expect(clippy::disallowed_methods, reason = "a test makes its own folders")]
         std::fs::create_dir_all(&dir).unwrap();
         RealWorld::new(dir, tokio::runtime::Handle::current()).unwrap()
     }

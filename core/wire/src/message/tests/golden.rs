@@ -1,6 +1,8 @@
 //! The bytes of every message and the number of every code. A change here is a change of the protocol.
 
 use crate::message::*;
+use crate::request::{Level, ListKind, Tier};
+use crate::response::{MissReason, Response};
 use crate::samples;
 
 fn hex(bytes: &[u8]) -> String {
@@ -49,6 +51,45 @@ fn every_number_is_pinned() {
     assert_eq!(details, [1, 2, 3, 4]);
     assert_eq!((FLAG_MORE, FLAG_CONTINUED, HEAD_BYTES, MESSAGE_VERSION), (1, 2, 32, 1));
 }
+
+/// What travels as a byte inside a message, besides operations and statuses.
+#[test]
+fn the_numbers_inside_messages_are_pinned() {
+    let reasons = MissReason::ALL.map(|reason| (reason as u8, reason.as_str()));
+    let pinned = [
+        (0, "absent"),
+        (1, "evicted"),
+        (2, "expired"),
+        (3, "corrupt"),
+        (4, "newer_format"),
+        (5, "identity"),
+        (6, "deadline"),
+        (7, "declined"),
+        (8, "tier_down"),
+        (9, "no_room"),
+    ];
+    assert_eq!(reasons, pinned);
+    for (number, name) in pinned {
+        assert_eq!(MissReason::from_u8(number).map(MissReason::as_str), Some(name));
+        // In the head of a miss, and as an archive has it.
+        let reason = MissReason::from_u8(number).unwrap();
+        let head = encode_response(Some(Op::Get), 1, Response::miss(reason)).to_contiguous();
+        assert_eq!(MessageHead::from_bytes(head.first_chunk().unwrap()).detail, number);
+        assert_eq!(archived!(reason), [number]);
+    }
+    assert_eq!([Level::Memory, Level::Journal, Level::Object].map(|level| archived!(level)), [[0], [1], [2]]);
+    assert_eq!([Tier::Memory, Tier::Disk, Tier::Object].map(|tier| archived!(tier)), [[0], [1], [2]]);
+    let kinds = [ListKind::Plain, ListKind::Blocks, ListKind::Sidecars];
+    assert_eq!(kinds.map(|kind| archived!(kind)), [[0], [1], [2]]);
+}
+
+/// The bytes of a value without anything behind it.
+macro_rules! archived {
+    ($value:expr) => {
+        rkyv::to_bytes::<rkyv::rancor::Error>(&$value).unwrap().to_vec()
+    };
+}
+use archived;
 
 #[test]
 fn every_request_has_its_golden_bytes() {
