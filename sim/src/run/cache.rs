@@ -22,13 +22,14 @@ pub fn read_files(dir: &Path) -> Files {
     entries.filter_map(|entry| Some((entry.path(), std::fs::read(entry.path()).ok()?))).collect()
 }
 
-/// Puts a random subset of pages back to what they held before.
-pub fn roll_back_pages(before: &Files, random: &mut Stream) -> bool {
+/// Puts a random subset of pages back to what they held before; a file that was not there was nothing but zeros.
+pub fn roll_back_pages(dir: &Path, before: &Files, random: &mut Stream) -> bool {
     let mut changed = false;
-    for (path, old) in before {
-        let Ok(mut now) = std::fs::read(path) else { continue };
+    for (path, mut now) in read_files(dir) {
+        let mut old = before.get(&path).cloned().unwrap_or_default();
+        old.resize(now.len(), 0);
         for (page, old) in now.chunks_mut(PAGE_BYTES).zip(old.chunks(PAGE_BYTES)) {
-            if page.len() == old.len() && page != old && random.chance(0.5) {
+            if page != old && random.chance(0.5) {
                 page.copy_from_slice(old);
                 changed = true;
             }

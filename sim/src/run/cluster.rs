@@ -265,7 +265,9 @@ impl Cluster {
                     }
                     changed
                 }
-                FaultKind::CacheRollback => cache::roll_back_pages(&slot.cache_before, &mut slot.random),
+                FaultKind::CacheRollback => {
+                    cache::roll_back_pages(&slot.cache_dir, &slot.cache_before, &mut slot.random)
+                }
                 FaultKind::CacheRot => cache::rot(&slot.cache_dir, strike.choice),
                 FaultKind::CacheEntryDamage => cache::damage_entries(&slot.cache_dir, strike.choice),
                 _ => {
