@@ -58,6 +58,11 @@ struct Line {
 /// Strikes the journal of a node that is about to start, as the plan says.
 pub async fn strike(life: &Life, shared: &Shared) {
     let run = life.world.run();
+    // A directory that went back to an older state has fewer reports than were heard of.
+    let told = reports(&life.world.aside(life.world.disk().quietly(), "reports"), DIR).await.unwrap_or_default().len();
+    if let Some(heard) = shared.salvages.lock().get_mut(&life.node) {
+        *heard = told.min(*heard);
+    }
     let mut struck = shared.damages.lock().get(&life.node).map(|damage| damage.kinds.clone()).unwrap_or_default();
     for kind in FaultKind::ALL.iter().filter(|kind| kind.strikes_the_journal()) {
         let Some(strike) = run.fault_event(&life.node, *kind) else { continue };

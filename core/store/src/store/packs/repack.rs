@@ -178,7 +178,7 @@ impl<W: World> Store<W> {
     }
 
     /// Lets the index name the new places, each only where it still names the old one. Says how many; `None` where
-    /// nothing was moved.
+    /// nothing was moved: a pack that surely nobody names is removed.
     async fn move_over(&self, packing: &Packing, from: &[(Key, InPack, PutId)]) -> Option<usize> {
         let shared = &self.shared;
         let _guard = self.locks.lock(from.iter().map(|(key, ..)| *key)).await;
@@ -191,6 +191,7 @@ impl<W: World> Store<W> {
         let moved = still.len();
         shared.world.reached_if(moved < from.len(), State::RepackSuperseded);
         if moved == 0 {
+            self.remove_unnamed(packing);
             return None;
         }
         let coming = self.commits.announce();
