@@ -334,8 +334,16 @@ impl Model {
     }
 
     /// An acknowledged deletion names every put id dead that its daemon had acknowledged before and not forgotten by
-    /// itself, and every other node's that it had served in its present life, which began at `life_began`.
-    pub fn end_delete(&mut self, key: &ValueKey, at: usize, ending: Ending, life_began: Duration, now: Duration) {
+    /// itself, and every other node's that it had served in its present life, which began at `life_began`; but where that
+    /// node's index was `lost` since, nobody may know of the version.
+    pub fn end_delete(
+        &mut self,
+        key: &ValueKey,
+        at: usize,
+        ending: Ending,
+        (life_began, now): (Duration, Duration),
+        lost: impl Fn(&str) -> bool,
+    ) {
         let Some(history) = self.histories.get_mut(key) else { return };
         let Some(deletion) = history.deletions.get_mut(at) else { return };
         deletion.span.ended = Some(now);
@@ -356,8 +364,13 @@ impl Model {
         };
         let acknowledged = known.filter_map(|attempt| attempt.stored).map(|(put_id, _)| put_id);
         let acknowledged = acknowledged.filter(|put_id| !gone(put_id));
+        let known = |put_id: &PutId| {
+            let by = self.by_put_id.get(put_id).and_then(|id| self.attempts.get(id)).map(|attempt| &attempt.daemon);
+            by.is_none_or(|by| by.node_id == deletion.daemon.node_id || !lost(&by.node_id))
+        };
         let served = history.served.iter().filter(|served| {
             served.daemon == deletion.daemon
+                && known(&served.put_id)
                 && served.span.invoked >= life_began
                 && served.span.precedes(&deletion.span)
                 && !key.is_plain()

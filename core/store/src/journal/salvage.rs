@@ -213,9 +213,14 @@ async fn read<W: World>(world: &W, found: &Survey) -> Result<(JournalState, Salv
             if next.is_some_and(|next| first < next) {
                 return;
             }
-            let voids = batch.records.iter().any(|record| matches!(record, Record::Void { .. }));
-            if let Some(next) = next.filter(|next| *next < first && !voids) {
-                salvaged.lost.push((next, first));
+            // What a void names was never acknowledged; what was before it is lost.
+            let void = batch.records.iter().find_map(|record| match record {
+                Record::Void { from, .. } => Some(*from),
+                _ => None,
+            });
+            let missing = void.map_or(first, |from| from.min(first));
+            if let Some(next) = next.filter(|next| *next < missing) {
+                salvaged.lost.push((next, missing));
             }
             next = Some(batch.end());
             highest = highest.max(batch.end());

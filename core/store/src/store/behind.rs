@@ -49,8 +49,10 @@ pub(super) async fn refuse_at_risk<W: World>(opened: &Opened<'_, W>, read: &Read
     };
     let lives = life::known(objects, names, &config.node_id).await?.lives;
     let end = read.recovered().end;
-    if !lacks(read.state(), end, &last, &lives) || !life::read_directory(world, &config.node_id).await?.knows(last.life)
-    {
+    let directory = life::read_directory(world, &config.node_id).await?;
+    // A record that is missing or damaged says nothing of a rollback.
+    let rolled_back = !directory.lives.is_empty() && !directory.knows(last.life);
+    if rolled_back || !lacks(read.state(), end, &last, &lives) {
         return Ok(());
     }
     world.reached(State::JournalBehindRefused);

@@ -219,7 +219,8 @@ impl Client {
             // It may still be on its way to the daemon: for the model it never ends.
             return;
         }
-        let life_began = self.shared.cluster.run().life_began(&daemon.name);
-        self.shared.model.lock().end_delete(&key, at, ending, life_began, elapsed());
+        let run = self.shared.cluster.run();
+        let (life_began, lost) = (run.life_began(&daemon.name), |node: &str| !run.index_lost(node).is_empty());
+        self.shared.model.lock().end_delete(&key, at, ending, (life_began, elapsed()), lost);
     }
 }
