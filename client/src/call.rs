@@ -4,6 +4,7 @@ use bettong_wire::request::{Open, Target};
 use bettong_wire::response::Opened;
 use bettong_wire::{Payload, Request, Response, ServiceError};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// Names a namespace for as long as the client lives, whatever handle the current connection gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -19,6 +20,14 @@ pub(crate) struct Lost {
     pub error: ServiceError,
     /// Whether the daemon may have acted on it.
     pub may_have_acted: bool,
+}
+
+/// Somebody waits for a namespace to be open.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub key: NamespaceKey,
+    pub since: Instant,
+    pub reply: oneshot::Sender<Result<Opened, Opening>>,
 }
 
 /// Why a namespace is not open.
@@ -37,6 +46,8 @@ pub(crate) struct Call {
     pub namespace: Option<NamespaceKey>,
     pub request: Request,
     pub payloads: Vec<Payload>,
+    /// When the caller began to wait.
+    pub since: Instant,
     pub reply: oneshot::Sender<Answered>,
 }
 
@@ -45,26 +56,31 @@ pub(crate) struct Call {
 pub(crate) enum Command {
     Call(Box<Call>),
     Open {
-        key: NamespaceKey,
         open: Box<Open>,
-        reply: oneshot::Sender<Result<Opened, Opening>>,
+        asked: Asked,
     },
     /// Nobody uses this namespace any more.
     Forget {
         key: NamespaceKey,
-        timed_out: bool,
+        timed_out: Option<TimedOut>,
     },
     /// Nobody waits for this call any more.
     Abandon {
         key: CallKey,
-        timed_out: bool,
+        timed_out: Option<TimedOut>,
     },
+}
+
+/// An answer was waited for since then, and has not come in time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimedOut {
+    pub since: Instant,
 }
 
 /// Tells the session, when dropped, that nobody waits for a call any more.
 pub(crate) struct AbandonOnDrop {
     pub key: CallKey,
-    pub timed_out: bool,
+    pub timed_out: Option<TimedOut>,
     pub commands: Option<mpsc::UnboundedSender<Command>>,
 }
 

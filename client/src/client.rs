@@ -1,7 +1,8 @@
 //! The client: makes calls, repeats what may be repeated, and keeps every call within its time.
 
 use crate::call::{
-    AbandonOnDrop, Call, CallKey, Command, Lost, NamespaceKey, Opening, changes_anything, is_repeatable,
+    AbandonOnDrop, Asked, Call, CallKey, Command, Lost, NamespaceKey, Opening, TimedOut, changes_anything,
+    is_repeatable,
 };
 use crate::dial::{Dial, Tcp};
 use crate::namespace::Namespace;
@@ -130,25 +131,26 @@ impl Client {
         let until = Instant::now() + self.shared.options.call_timeout;
         loop {
             let (reply, answer) = oneshot::channel();
-            self.tell(Command::Open { key, open: Box::new(open.clone()), reply })?;
-            match timeout(until.saturating_duration_since(Instant::now()), answer).await {
+            let since = Instant::now();
+            self.tell(Command::Open { open: Box::new(open.clone()), asked: Asked { key, since, reply } })?;
+            match timeout(until.saturating_duration_since(since), answer).await {
                 Ok(Ok(Ok(opened))) => return Ok(opened),
                 // The connection was lost on the way; opening twice is the same as opening once.
                 Ok(Ok(Err(Opening::Lost))) => sleep(self.shared.options.backoff).await,
                 Ok(Ok(Err(Opening::Refused(error)))) => {
-                    self.forget(key, false);
+                    self.forget(key, None);
                     return Err(error);
                 }
                 Ok(Err(_)) => return Err(gone()),
                 Err(_) => {
-                    self.forget(key, true);
+                    self.forget(key, Some(TimedOut { since }));
                     return Err(self.timed_out(None));
                 }
             }
         }
     }
 
-    pub(crate) fn forget(&self, key: NamespaceKey, timed_out: bool) {
+    pub(crate) fn forget(&self, key: NamespaceKey, timed_out: Option<TimedOut>) {
         // Where the session is gone, so is the namespace.
         let _ = self.shared.commands.send(Command::Forget { key, timed_out });
     }
@@ -240,16 +242,17 @@ impl Client {
     ) -> Result<Result<Response, Lost>, ServiceError> {
         let key = CallKey(self.shared.next_key.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::Call(Box::new(Call { key, namespace, request, payloads, reply })))?;
+        let since = Instant::now();
+        self.tell(Command::Call(Box::new(Call { key, namespace, request, payloads, since, reply })))?;
         let commands = Some(self.shared.commands.clone());
-        let mut abandon = AbandonOnDrop { key, timed_out: false, commands };
+        let mut abandon = AbandonOnDrop { key, timed_out: None, commands };
         match timeout(remaining, answer).await {
             Ok(answered) => {
                 abandon.commands = None;
                 answered.map_err(|_| gone())
             }
             Err(_) => {
-                abandon.timed_out = true;
+                abandon.timed_out = Some(TimedOut { since });
                 Err(self.timed_out(namespace))
             }
         }

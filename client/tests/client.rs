@@ -232,6 +232,19 @@ async fn an_open_that_is_never_answered_costs_the_connection() {
     assert_eq!(server.connections.load(Ordering::Relaxed), 2);
 }
 
+#[tokio::test]
+async fn half_an_answer_and_then_silence_cost_the_connection_too() {
+    let server = Server::start().await;
+    let options = Options { call_timeout: Duration::from_millis(200), ..options() };
+    let client = Client::connect(&server.url, options).await.unwrap();
+    server.set(Mood::HalfAnswerNext);
+    client.open_namespace("chat", None).await.err().unwrap();
+    // Something came while that was waited for. Nothing else has room on the connection before it is answered.
+    client.open_namespace("chat", None).await.err().unwrap();
+    client.open_namespace("chat", None).await.unwrap();
+    assert_eq!(server.connections.load(Ordering::Relaxed), 2);
+}
+
 #[cfg(not(madsim))]
 #[tokio::test]
 async fn a_daemon_that_is_not_there_is_an_error_at_once() {

@@ -2,7 +2,7 @@
 
 use super::reopen::{Due, Pace, Reopening};
 use super::{Ended, State, lose};
-use crate::call::{Answered, Call, CallKey, Command, NamespaceKey, Opening};
+use crate::call::{Answered, Asked, Call, CallKey, Command, NamespaceKey, Opening, TimedOut};
 use bettong_wire::request::NsHandle;
 use bettong_wire::response::{Answer, Opened, Outcome};
 use bettong_wire::tcp::{ClientConnection, ClientEvent};
@@ -14,29 +14,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// What waits for an answer of the daemon.
 enum Waiting {
     Call {
         key: CallKey,
         reply: oneshot::Sender<Answered>,
-        received_before: u64,
     },
     /// `None` where a namespace is opened again and nobody waits for it.
     Open {
         key: NamespaceKey,
         reply: Option<oneshot::Sender<Result<Opened, Opening>>>,
-        received_before: u64,
     },
-}
-
-impl Waiting {
-    /// How much had been received when it was sent.
-    fn received_before(&self) -> u64 {
-        match self {
-            Self::Call { received_before, .. } | Self::Open { received_before, .. } => *received_before,
-        }
-    }
 }
 
 pub(super) struct Carrier<'a, T> {
@@ -52,7 +42,8 @@ pub(super) struct Carrier<'a, T> {
     reopening: Reopening,
     /// Calls into namespaces that are still to be opened again. No more than calls are under way.
     held: BTreeMap<NamespaceKey, VecDeque<Call>>,
-    received: u64,
+    /// Since when a byte is due: after the last one that came, or what was asked when nothing was due.
+    heard: Instant,
     carried: bool,
     needs_flush: bool,
 }
@@ -60,7 +51,7 @@ pub(super) struct Carrier<'a, T> {
 impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
     pub fn new(stream: T, state: &'a mut State, pace: &'a mut Pace) -> Self {
         // What somebody waits for is asked for in its own turn.
-        let waited = |key: &NamespaceKey| state.opening.iter().any(|(asked, _)| asked == key);
+        let waited = |key: &NamespaceKey| state.opening.iter().any(|asked| asked.key == *key);
         let reopening = Reopening::new(state.namespaces.keys().filter(|key| !waited(key)).copied(), pace);
         Self {
             stream,
@@ -72,7 +63,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
             handles: BTreeMap::new(),
             reopening,
             held: BTreeMap::new(),
-            received: 0,
+            heard: Instant::now(),
             carried: false,
             needs_flush: false,
         }
@@ -95,12 +86,12 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         while let Some(due) = self.reopening.due(cx, self.wire.has_room()) {
             moved = true;
             match due {
-                Due::Ask(key) if self.open(key, None)? => self.reopening.wait(key, self.received, self.pace),
+                Due::Ask(key) if self.open(key, Instant::now(), None)? => self.reopening.wait(key, self.pace),
                 Due::Ask(key) => self.reopening.remove(key),
-                Due::Unanswered(_, received) if received == self.received => return Err(no_word()),
+                Due::Unanswered(_, since) if self.is_silent(TimedOut { since }) => return Err(no_word()),
                 Due::Unanswered(key, _) => {
                     self.cannot_reopen(key, "the daemon has not answered yet");
-                    self.reopening.wait(key, self.received, self.pace);
+                    self.reopening.wait(key, self.pace);
                 }
             }
         }
@@ -114,19 +105,36 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         }
     }
 
-    /// Whether not a byte has come since a request was sent that still waits for its answer.
-    fn is_silent_since(&self, id: u64) -> bool {
-        self.waiting.get(&id).is_some_and(|waiting| waiting.received_before() == self.received)
+    /// Whether this connection brought not a byte while an answer was waited for, be it to a request that has had no room
+    /// on it so far. A short wait, such as the rest of what earlier attempts left of a call's time, says nothing.
+    fn is_silent(&self, timed_out: TimedOut) -> bool {
+        let long = timed_out.since.elapsed() >= self.pace.limit / 2;
+        long && self.heard <= timed_out.since && self.wire.unanswered() > 0
+    }
+
+    /// Something is about to be sent, for somebody who waits since then. Before, nothing may have been due.
+    fn owe(&mut self, since: Instant) {
+        if self.wire.unanswered() == 0 {
+            self.heard = self.heard.max(since);
+        }
+    }
+
+    /// Where somebody waited in vain and the connection is silent, it is given up: the daemon, or the way to it, is gone
+    /// without a word.
+    fn doubt(&self, timed_out: Option<TimedOut>) -> Result<(), ServiceError> {
+        if timed_out.is_some_and(|timed_out| self.is_silent(timed_out)) { Err(no_word()) } else { Ok(()) }
     }
 
     fn open(
         &mut self,
         key: NamespaceKey,
+        since: Instant,
         reply: Option<oneshot::Sender<Result<Opened, Opening>>>,
     ) -> Result<bool, ServiceError> {
-        let Some(open) = self.state.namespaces.get(&key) else { return Ok(false) };
-        let id = self.wire.send(&Request::Open(open.clone()), Vec::new())?;
-        self.waiting.insert(id, Waiting::Open { key, reply, received_before: self.received });
+        let Some(open) = self.state.namespaces.get(&key).cloned() else { return Ok(false) };
+        self.owe(since);
+        let id = self.wire.send(&Request::Open(open), Vec::new())?;
+        self.waiting.insert(id, Waiting::Open { key, reply });
         Ok(true)
     }
 
@@ -164,16 +172,12 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         Ok(moved)
     }
 
-    fn forget(&mut self, key: NamespaceKey, timed_out: bool) -> Result<(), ServiceError> {
+    fn forget(&mut self, key: NamespaceKey, timed_out: Option<TimedOut>) -> Result<(), ServiceError> {
         self.close_namespace(key);
         self.reopening.remove(key);
         // Nobody is left who could wait for a call.
         self.held.remove(&key);
-        let silent = |waiting: &Waiting| match waiting {
-            Waiting::Open { key: opening, received_before, .. } => *opening == key && *received_before == self.received,
-            Waiting::Call { .. } => false,
-        };
-        if timed_out && self.waiting.values().any(silent) { Err(no_word()) } else { Ok(()) }
+        self.doubt(timed_out)
     }
 
     fn close_namespace(&mut self, key: NamespaceKey) {
@@ -184,32 +188,26 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         }
     }
 
-    /// Nobody waits for a call any more. Where not a byte has come since it was sent, the connection is given up: the
-    /// daemon, or the way to it, is gone without a word.
-    fn abandon(&mut self, key: CallKey, timed_out: bool) -> Result<(), ServiceError> {
-        let silent = match self.sent.remove(&key) {
+    /// Nobody waits for a call any more.
+    fn abandon(&mut self, key: CallKey, timed_out: Option<TimedOut>) -> Result<(), ServiceError> {
+        match self.sent.remove(&key) {
             Some(id) => {
-                let silent = self.is_silent_since(id);
                 self.wire.abandon(id);
                 self.waiting.remove(&id);
-                silent
             }
-            None => {
-                self.held.values_mut().for_each(|calls| calls.retain(|call| call.key != key));
-                false
-            }
-        };
-        if timed_out && silent { Err(no_word()) } else { Ok(()) }
+            None => self.held.values_mut().for_each(|calls| calls.retain(|call| call.key != key)),
+        }
+        self.doubt(timed_out)
     }
 
     fn send_queued(&mut self) -> bool {
         let mut moved = false;
         while self.wire.has_room()
-            && let Some((key, reply)) = self.state.opening.pop_front()
+            && let Some(Asked { key, since, reply }) = self.state.opening.pop_front()
         {
             moved = true;
             // A connection that takes nothing any more is at its end, and then whoever waits is told.
-            let _ = self.open(key, Some(reply));
+            let _ = self.open(key, since, Some(reply));
         }
         while self.wire.has_room()
             && let Some(call) = self.state.queued.pop_front()
@@ -244,13 +242,14 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
     }
 
     fn send(&mut self, call: Call) {
-        let Call { key, namespace, mut request, payloads, reply } = call;
+        let Call { key, namespace, mut request, payloads, since, reply } = call;
         if reply.is_closed() {
             return;
         }
         if let (Request::Close { .. }, Some(namespace)) = (&request, namespace) {
             self.state.close(namespace);
         }
+        self.owe(since);
         let handle = namespace.map(|namespace| self.handles.get(&namespace).cloned().unwrap_or_else(not_open));
         let sent = match (handle, request.namespace_mut()) {
             (Some(Err(error)), _) => Err(error),
@@ -266,7 +265,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         match sent {
             Ok(id) => {
                 self.sent.insert(key, id);
-                self.waiting.insert(id, Waiting::Call { key, reply, received_before: self.received });
+                self.waiting.insert(id, Waiting::Call { key, reply });
             }
             // What cannot be sent is answered here as the daemon would answer it.
             Err(error) => {
@@ -377,7 +376,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
             Poll::Ready(Ok(0)) => Err(lost("the daemon closed it")),
             Poll::Ready(Ok(n)) => {
                 self.wire.advance_read(n);
-                self.received = self.received.saturating_add(n as u64);
+                self.heard = Instant::now();
                 Ok(true)
             }
             Poll::Ready(Err(error)) => Err(lost(&error.to_string())),

@@ -3,13 +3,12 @@
 mod carry;
 mod reopen;
 
-use crate::call::{Call, Command, Lost, NamespaceKey, Opening};
+use crate::call::{Asked, Call, Command, Lost, NamespaceKey};
 use crate::client::Trouble;
 use crate::dial::Dial;
 use crate::options::{Address, Options};
 use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::Open;
-use bettong_wire::response::Opened;
 use bettong_wire::{ErrorKind, Response, ServiceError, limits};
 use carry::Carrier;
 use reopen::Pace;
@@ -24,7 +23,7 @@ pub(crate) struct State {
     /// Every namespace in use, to be opened again on the next connection.
     namespaces: BTreeMap<NamespaceKey, Open>,
     /// Namespaces that somebody waits for, not yet asked for on this connection.
-    opening: VecDeque<(NamespaceKey, oneshot::Sender<Result<Opened, Opening>>)>,
+    opening: VecDeque<Asked>,
     /// Calls that are not sent yet.
     queued: VecDeque<Call>,
     memory: HeapMemory,
@@ -126,24 +125,21 @@ impl State {
         }
     }
 
-    /// Takes a command that concerns no connection. Answers the one that does.
+    /// Takes what of a command concerns no connection. Answers one that concerns a connection too.
     fn note(&mut self, command: Command) -> Option<Command> {
         match command {
             Command::Call(call) => self.queued.push_back(*call),
-            Command::Open { key, open, reply } => {
-                self.namespaces.insert(key, *open);
-                self.opening.push_back((key, reply));
+            Command::Open { open, asked } => {
+                self.namespaces.insert(asked.key, *open);
+                self.opening.push_back(asked);
             }
             Command::Forget { key, timed_out } => {
                 self.close(key);
                 return Some(Command::Forget { key, timed_out });
             }
             Command::Abandon { key, timed_out } => {
-                let before = self.queued.len();
                 self.queued.retain(|call| call.key != key);
-                if self.queued.len() == before {
-                    return Some(Command::Abandon { key, timed_out });
-                }
+                return Some(Command::Abandon { key, timed_out });
             }
         }
         None

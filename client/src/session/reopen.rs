@@ -39,8 +39,8 @@ impl Pace {
 }
 
 struct Turn {
-    /// Where an answer is waited for: how many bytes the connection had received when that wait began.
-    asked: Option<u64>,
+    /// Where an answer is waited for: since when.
+    asked: Option<Instant>,
     /// When it is asked for, or until when its answer is waited for.
     at: Instant,
     /// The pause after the next answer that asks to come again.
@@ -50,8 +50,8 @@ struct Turn {
 /// What is to be done about a namespace now.
 pub(super) enum Due {
     Ask(NamespaceKey),
-    /// The time for an answer is over; it began when so many bytes had been received.
-    Unanswered(NamespaceKey, u64),
+    /// The time for an answer is over; it began then.
+    Unanswered(NamespaceKey, Instant),
 }
 
 pub(super) struct Reopening {
@@ -80,7 +80,7 @@ impl Reopening {
         let turns = self.turns.iter().filter(|(_, turn)| room || turn.asked.is_some());
         let (key, turn) = turns.min_by_key(|(_, turn)| turn.at)?;
         if turn.at <= Instant::now() {
-            return Some(turn.asked.map_or(Due::Ask(*key), |received| Due::Unanswered(*key, received)));
+            return Some(turn.asked.map_or(Due::Ask(*key), |since| Due::Unanswered(*key, since)));
         }
         let timer = match &mut self.timer {
             Some(timer) if timer.deadline() == turn.at => timer,
@@ -94,9 +94,10 @@ impl Reopening {
     }
 
     /// An answer is waited for from now on.
-    pub fn wait(&mut self, key: NamespaceKey, received: u64, pace: &Pace) {
+    pub fn wait(&mut self, key: NamespaceKey, pace: &Pace) {
         if let Some(turn) = self.turns.get_mut(&key) {
-            (turn.asked, turn.at) = (Some(received), Instant::now() + pace.limit);
+            let now = Instant::now();
+            (turn.asked, turn.at) = (Some(now), now + pace.limit);
         }
     }
 

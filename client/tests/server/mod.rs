@@ -28,6 +28,8 @@ pub enum Mood {
     RefuseNext,
     /// Nothing is answered.
     Silent,
+    /// The next call is answered with a few bytes, and then nothing comes on its connection.
+    HalfAnswerNext,
 }
 
 pub struct Server {
@@ -135,7 +137,7 @@ async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
     let limits = ServerLimits { frame_bytes_max, unsent_bytes_max: UNSENT_BYTES_MAX, ..ServerLimits::default() };
     let mut wire = ServerConnection::new(limits);
     let memory = HeapMemory::new(1 << 30, 1 << 30);
-    let mut open = Vec::new();
+    let (mut open, mut half) = (Vec::new(), false);
     loop {
         match wire.next_event() {
             ServerEvent::Closing { .. } => return flush(&mut stream, &mut wire).await.unwrap_or_default(),
@@ -151,6 +153,10 @@ async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
                 let mut mood = mood.lock().unwrap();
                 match (*mood, &request) {
                     (Mood::Silent, _) => continue,
+                    (Mood::HalfAnswerNext, _) => {
+                        *mood = Mood::Well;
+                        half = true;
+                    }
                     (_, Request::Open(_)) | (Mood::Well, _) => {}
                     (Mood::DropNext, _) => {
                         *mood = Mood::Well;
@@ -182,6 +188,7 @@ async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
                 }
                 wire.answer(id, response);
             }
+            ServerEvent::NeedBytes if half => return half_answer(stream, wire).await,
             ServerEvent::NeedBytes => {
                 if flush(&mut stream, &mut wire).await.is_err() {
                     return;
@@ -197,6 +204,14 @@ async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
             }
         }
     }
+}
+
+/// Sends the beginning of what is to be sent, and leaves the connection as it is.
+async fn half_answer(mut stream: TcpStream, mut wire: ServerConnection) {
+    let begun: Vec<u8> = wire.slices().iter().flat_map(|slice| slice.iter().copied()).take(7).collect();
+    let _ = stream.write_all(&begun).await;
+    let _ = stream.flush().await;
+    std::future::pending().await
 }
 
 async fn flush(stream: &mut TcpStream, wire: &mut ServerConnection) -> std::io::Result<()> {
