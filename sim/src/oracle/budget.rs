@@ -1,6 +1,8 @@
 //! O7: budgets hold at every look.
 
 use super::{Verdict, no};
+use std::fs;
+use std::path::Path;
 
 /// Judges a STATS document. Of the object tier there may be `slack` over a budget: what was put since an eviction began.
 pub fn check(daemon: &str, stats: &serde_json::Value, slack: u64) -> Verdict {
@@ -34,6 +36,16 @@ pub fn check(daemon: &str, stats: &serde_json::Value, slack: u64) -> Verdict {
         if budget > 0 && held > budget.saturating_add(slack) {
             return no("O7", format!("{daemon}: {held} bytes in the object tier, over {budget} and {slack} besides"));
         }
+    }
+    Ok(())
+}
+
+/// Judges the device files of a disk cache that may take `budget` bytes.
+pub fn disk(daemon: &str, dir: &Path, budget: u64) -> Verdict {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    let held: u64 = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+    if held > budget {
+        return no("O7", format!("{daemon}: the disk cache takes {held} bytes, over its {budget}"));
     }
     Ok(())
 }

@@ -42,9 +42,12 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
     let Some(attempt) = seen.model.surely_present(key, seen.daemon, &seen.span) else { return Ok(()) };
     let excused = match reason {
         // Where only the disk cache is slow, the object store is asked in time.
-        MissReason::TierDown | MissReason::NoRoom => !seen.calm && !seen.only_caches_are_slow,
+        MissReason::TierDown => !seen.calm && seen.disturbed && !seen.only_caches_are_slow,
+        // Others who ask at the same time may hold all the memory, without any fault.
+        MissReason::NoRoom => !seen.calm && !seen.only_caches_are_slow,
         MissReason::Deadline if seen.only_caches_are_slow => !seen.calm && seen.span.lasted() < SLOW_CACHE_GIVEN_UP,
-        MissReason::Deadline | MissReason::Declined => !seen.calm,
+        MissReason::Deadline => !seen.calm && seen.disturbed,
+        MissReason::Declined => !seen.calm,
         MissReason::Absent
         | MissReason::Corrupt
         | MissReason::Evicted

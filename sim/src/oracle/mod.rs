@@ -35,6 +35,8 @@ pub struct Seen<'a> {
     pub span: Span,
     /// Faults that excuse a tier that does not answer are over.
     pub calm: bool,
+    /// A fault that struck the daemon lately may be felt there.
+    pub disturbed: bool,
     /// What other nodes deleted before this moment, the daemon knew when it was asked.
     pub knew_of_others: Duration,
     /// Wall clocks go on as they began: what has a time to live is gone when that is over.
@@ -48,14 +50,12 @@ const EVICTION_TAKES: Duration = Duration::from_secs(60);
 /// What a value takes besides its payload.
 const OVERHEAD: u64 = 512;
 
-impl Seen<'_> {
-    /// What a daemon may have in the object store over its budget at `now`: nothing once faults are over.
-    pub fn slack(&self, now: Duration) -> u64 {
-        if self.calm {
-            return 0;
-        }
-        let lately = |ended: Duration| ended + EVICTION_TAKES >= now;
-        let puts = self.model.attempts().filter(|attempt| attempt.span.ended.is_none_or(lately));
-        puts.map(|attempt| attempt.len + OVERHEAD).sum()
+/// What a daemon may have in the object store over its budget at `now`: nothing once faults are over.
+pub fn slack(model: &Model, calm: bool, now: Duration) -> u64 {
+    if calm {
+        return 0;
     }
+    let lately = |ended: Duration| ended + EVICTION_TAKES >= now;
+    let puts = model.attempts().filter(|attempt| attempt.span.ended.is_none_or(lately));
+    puts.map(|attempt| attempt.len + OVERHEAD).sum()
 }

@@ -202,6 +202,7 @@ impl Cluster {
         let others = slots.iter().any(|(other, slot)| other != name && !slot.gone);
         let Some(slot) = slots.get_mut(name).filter(|_| others) else { return false };
         slot.gone = true;
+        self.run.is_back(name);
         self.run.trace(name, format_args!("never returns"));
         self.run.state_reached("sim node never returns");
         true
@@ -231,6 +232,7 @@ impl Cluster {
         let mut slots = self.slots.lock();
         let Some(slot) = slots.get_mut(name).filter(|slot| slot.up) else { return };
         slot.up = false;
+        self.run.goes_down(name);
         self.run.count(|counters| counters.kills += 1);
         self.run.trace(name, format_args!("life {} ends", slot.lives));
         let losses = slot.disk.crash(&mut slot.random);

@@ -7,7 +7,7 @@ mod report;
 
 pub use cluster::{Cluster, Life};
 pub use execute::{Options, execute};
-pub use report::{Report, Verdict};
+pub use report::{Phase, Reached, Report, Verdict};
 
 use crate::faults::{Activation, FaultKind, Faults, Strike};
 use crate::model::Forgotten;
@@ -41,7 +41,9 @@ struct Inner {
     plan: Plan,
     trace: Mutex<Trace>,
     faults: Mutex<Faults>,
-    reached: Mutex<BTreeMap<String, u64>>,
+    reached: Mutex<BTreeMap<String, Reached>>,
+    recovering: Mutex<BTreeSet<String>>,
+    disturbed: Mutex<BTreeMap<String, Duration>>,
     failure: Mutex<Option<Verdict>>,
     failed: Notify,
     commands: mpsc::UnboundedSender<Command>,
@@ -54,6 +56,7 @@ struct Inner {
     forgotten: Mutex<Arc<BTreeMap<PutId, Vec<Forgotten>>>>,
     left_open: Mutex<Vec<TcpStream>>,
     redrawn: Mutex<BTreeMap<String, u64>>,
+    diskless: Mutex<BTreeSet<String>>,
 }
 
 /// When a node's present life began, and read all dead marks of the others.
@@ -65,6 +68,10 @@ struct Refreshes {
     /// Looks that ended well: when they ended, and when they had begun.
     ended: Vec<(Duration, Duration)>,
 }
+
+/// A fault may be felt so long after it struck: a request is tried again after pauses, a breaker stays open for a while,
+/// and what waited meanwhile is done first.
+const AFTERMATH: Duration = Duration::from_secs(30);
 
 /// Totals of a run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,6 +92,8 @@ impl Run {
             counts_steps: plan.counts_steps(),
             plan,
             reached: Mutex::default(),
+            recovering: Mutex::default(),
+            disturbed: Mutex::default(),
             failure: Mutex::default(),
             failed: Notify::new(),
             commands,
@@ -96,6 +105,7 @@ impl Run {
             forgotten: Mutex::default(),
             left_open: Mutex::default(),
             redrawn: Mutex::default(),
+            diskless: Mutex::default(),
         };
         (Self(Arc::new(inner)), inbox)
     }
@@ -124,6 +134,7 @@ impl Run {
         let strikes = self.0.faults.lock().operation(node, operation, path, elapsed(), wanted);
         for strike in &strikes {
             self.trace(node, format_args!("fault {} strikes {} {path}", strike.key, operation.as_str()));
+            self.disturb(node, strike);
         }
         strikes
     }
@@ -133,8 +144,21 @@ impl Run {
         let strike = self.0.faults.lock().event(node, kind, elapsed());
         if let Some(strike) = &strike {
             self.trace(node, format_args!("fault {} strikes", strike.key));
+            self.disturb(node, strike);
         }
         strike
+    }
+
+    fn disturb(&self, node: &str, strike: &Strike) {
+        let until = elapsed() + strike.delay;
+        let mut disturbed = self.0.disturbed.lock();
+        let known = disturbed.entry(node.to_owned()).or_default();
+        *known = until.max(*known);
+    }
+
+    /// Whether a fault that struck `node` may still be felt there at `then`.
+    pub fn is_disturbed(&self, node: &str, then: Duration) -> bool {
+        self.0.disturbed.lock().get(node).is_some_and(|until| *until + AFTERMATH >= then)
     }
 
     /// The struck call's own result differs because of the fault.
@@ -216,7 +240,17 @@ impl Run {
     /// A new life of `node` knows nothing yet of what others deleted.
     pub fn life_begins(&self, node: &str) {
         self.0.faults.lock().life_begins(node);
+        self.0.diskless.lock().remove(node);
         self.0.refreshes.lock().insert(node.to_owned(), Refreshes { life: elapsed(), ..Refreshes::default() });
+    }
+
+    /// The present life of `node` goes without the disk cache that it is configured with.
+    pub fn goes_without_disk(&self, node: &str) {
+        self.0.diskless.lock().insert(node.to_owned());
+    }
+
+    pub fn is_without_disk(&self, node: &str) -> bool {
+        self.0.diskless.lock().contains(node)
     }
 
     pub fn life_began(&self, node: &str) -> Duration {
@@ -280,6 +314,7 @@ impl Run {
         for strike in strikes {
             self.trace(node, format_args!("fault {} strikes at {place}", strike.key));
             self.fault_changed(&strike.key);
+            self.disturb(node, &strike);
             match strike.kind {
                 FaultKind::PauseNode => self.pause(node, strike.delay),
                 _ => {
@@ -294,6 +329,11 @@ impl Run {
     /// How often the configuration of `node` was drawn anew.
     pub fn redrawn(&self, node: &str) -> u64 {
         self.0.redrawn.lock().get(node).copied().unwrap_or(0)
+    }
+
+    /// The next life of `node` has the configuration again that the run began with.
+    pub fn restore_configuration(&self, node: &str) {
+        self.0.redrawn.lock().remove(node);
     }
 
     /// Kills the node at once: none of its tasks is polled again.
@@ -317,12 +357,31 @@ impl Run {
         self.0.left_open.lock().push(stream);
     }
 
-    /// An interesting state is met.
-    pub fn state_reached(&self, name: &str) {
-        *self.0.reached.lock().entry(name.to_owned()).or_default() += 1;
+    /// `node` is down, to return.
+    pub fn goes_down(&self, node: &str) {
+        self.0.recovering.lock().insert(node.to_owned());
     }
 
-    pub fn reached(&self) -> BTreeMap<String, u64> {
+    /// `node` serves again, or never will.
+    pub fn is_back(&self, node: &str) {
+        self.0.recovering.lock().remove(node);
+    }
+
+    fn phase(&self) -> Phase {
+        match (self.faults_stopped(), self.0.recovering.lock().is_empty()) {
+            (true, _) => Phase::Calm,
+            (false, true) => Phase::Serving,
+            (false, false) => Phase::Recovering,
+        }
+    }
+
+    /// An interesting state is met.
+    pub fn state_reached(&self, name: &str) {
+        let phase = self.phase();
+        self.0.reached.lock().entry(name.to_owned()).or_default().count(phase);
+    }
+
+    pub fn reached(&self) -> BTreeMap<String, Reached> {
         self.0.reached.lock().clone()
     }
 

@@ -42,6 +42,45 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// What goes on when a state is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Faults may strike, and every node that is to return serves.
+    Serving,
+    /// Faults may strike, and a node that served is down or on its way up.
+    Recovering,
+    /// No fault strikes any more.
+    Calm,
+}
+
+/// How often a state was reached, by phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    pub serving: u64,
+    pub recovering: u64,
+    pub calm: u64,
+}
+
+impl Reached {
+    pub fn count(&mut self, phase: Phase) {
+        *match phase {
+            Phase::Serving => &mut self.serving,
+            Phase::Recovering => &mut self.recovering,
+            Phase::Calm => &mut self.calm,
+        } += 1;
+    }
+
+    pub fn add(&mut self, more: Self) {
+        self.serving += more.serving;
+        self.recovering += more.recovering;
+        self.calm += more.calm;
+    }
+
+    pub fn times(self) -> u64 {
+        self.serving + self.recovering + self.calm
+    }
+}
+
 /// The record of one run, as workers hand it back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
@@ -60,7 +99,7 @@ pub struct Report {
     pub operations: u64,
     pub kills: u64,
     pub faults: BTreeMap<String, Activation>,
-    pub reached: BTreeMap<String, u64>,
+    pub reached: BTreeMap<String, Reached>,
     /// The last events before a failure.
     pub tail: Vec<String>,
 }

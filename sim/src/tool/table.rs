@@ -2,7 +2,7 @@
 
 use crate::faults::{Activation, FaultKind};
 use crate::plan::Plan;
-use crate::run::Report;
+use crate::run::{Reached, Report};
 use bettong_core::observe::State;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -118,10 +118,10 @@ pub fn sweep(reports: &[Report], wall: Duration) -> String {
     let _ =
         writeln!(text, "{:.2} seeds a second on the wall clock\n", total.runs as f64 / wall.as_secs_f64().max(1e-9));
     faults(&mut text, &total.faults);
-    let mut states: BTreeMap<String, u64> = BTreeMap::new();
+    let mut states: BTreeMap<String, Reached> = BTreeMap::new();
     for report in reports {
         for (state, count) in &report.reached {
-            *states.entry(state.clone()).or_default() += count;
+            states.entry(state.clone()).or_default().add(*count);
         }
     }
     reached(&mut text, &states, true);
@@ -140,13 +140,15 @@ fn faults(text: &mut String, faults: &BTreeMap<String, Activation>) {
     text.push('\n');
 }
 
-fn reached(text: &mut String, reached: &BTreeMap<String, u64>, with_missing: bool) {
+fn reached(text: &mut String, reached: &BTreeMap<String, Reached>, with_missing: bool) {
     if reached.is_empty() {
         return;
     }
-    let _ = writeln!(text, "{:44}  {:>9}", "state reached", "times");
+    let _ =
+        writeln!(text, "{:44}  {:>9}  {:>9}  {:>10}  {:>9}", "state reached", "times", "serving", "recovering", "calm");
     for (state, count) in reached {
-        let _ = writeln!(text, "{state:44}  {count:>9}");
+        let Reached { serving, recovering, calm } = count;
+        let _ = writeln!(text, "{state:44}  {:>9}  {serving:>9}  {recovering:>10}  {calm:>9}", count.times());
     }
     let missing = State::ALL.iter().map(|state| state.as_str()).filter(|state| !reached.contains_key(*state));
     for state in missing.filter(|_| with_missing) {

@@ -10,9 +10,11 @@ use crate::model::{Daemon, Span, ValueKey};
 use crate::object_store::{CLIENT_TIMEOUT, Effect};
 use crate::oracle::settled::Evidence;
 use crate::oracle::{self, settled};
+use crate::plan::Workload;
 use crate::world::elapsed;
 use bettong_core::objects::names::Names;
-use bettong_wire::request::{ListKind, Target};
+use bettong_core::observe::State;
+use bettong_wire::request::{ListKind, Target, Tier};
 use bettong_wire::{MissReason, NamespaceId, PutId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,6 +44,12 @@ pub async fn run(shared: Arc<Shared>) {
     let stopped = elapsed();
     shared.cluster.mend();
     for name in shared.cluster.names() {
+        // A swarm is to use its disk caches: who came up without one has it back.
+        let lacks_disk = run.is_without_disk(&name) || !shared.setup_of(&name).has_disk();
+        if run.plan().workload == Workload::Swarm && lacks_disk {
+            shared.cluster.kill(&name);
+            run.restore_configuration(&name);
+        }
         shared.cluster.start(&name);
         madsim::runtime::Handle::current().resume(name.as_str());
     }
@@ -98,6 +106,7 @@ pub async fn run(shared: Arc<Shared>) {
         let span = Span { invoked: elapsed(), ended: None };
         client.judge(daemon, span, |seen| settled::check_batches(seen.model, &daemons, whole));
     }
+    clear_memory(&mut client, &daemons).await;
     let scrubbed = match shared.setup.upkeep.scrubs {
         true => {
             madsim::time::sleep(shared.setup.scrub_grace + LANDED_WITHIN).await;
@@ -110,8 +119,29 @@ pub async fn run(shared: Arc<Shared>) {
         list_and_read(&mut client, daemon, &mut listed).await;
         client.stats(daemon).await;
     }
+    let lacks_disk_hits =
+        || run.plan().workload == Workload::Swarm && !run.reached().contains_key(State::HitDisk.as_str());
+    if lacks_disk_hits() {
+        // Clients had cleared the disk tiers, and all that was read since came from memory. Now they have it again.
+        clear_memory(&mut client, &daemons).await;
+        for daemon in &daemons {
+            list_and_read(&mut client, daemon, &mut listed).await;
+        }
+    }
+    if lacks_disk_hits() {
+        run.stuck("the run is a toy: its disk tier served nothing".to_owned());
+    }
     if run.failure().is_none() {
         conserve(&shared, &client, &daemons, listed, scrubbed).await;
+    }
+}
+
+/// What is read next comes from the tiers below.
+async fn clear_memory(client: &mut Client, daemons: &[Daemon]) {
+    for daemon in daemons {
+        for namespace in 0..client.shared.setup.namespaces {
+            client.clear(daemon, namespace, Tier::Memory).await;
+        }
     }
 }
 

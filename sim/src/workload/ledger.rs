@@ -1,26 +1,41 @@
-//! What the doors of one life of a daemon see, for the oracle of its numbers.
+//! What the doors of one life of a daemon see, for the oracles of its numbers and budgets.
 
+use super::Shared;
 use crate::oracle::metrics::{Stake, Tally};
-use crate::run::Run;
+use crate::oracle::{budget, slack};
+use crate::run::{Life, Run};
+use crate::world::elapsed;
 use bettong_core::service::handler::StoreService;
 use bettong_core::world::Mono;
 use bettong_core::{Deadline, Peer, Service, World};
 use bettong_wire::{Payload, Request, Response, ServiceError, WriteBuf};
 use parking_lot::Mutex;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Of the answers of a daemon, after each of so many its budgets are judged.
+const BUDGETS_EVERY: u64 = 4;
 
 /// The service of a store behind all its doors, with a tally of what it answers.
 pub struct Audited<W: World> {
     inner: StoreService<W>,
-    run: Run,
+    shared: Arc<Shared>,
     daemon: String,
+    cache_dir: PathBuf,
     tally: Arc<Mutex<Tally>>,
 }
 
 impl<W: World> Clone for Audited<W> {
     fn clone(&self) -> Self {
-        let Self { inner, run, daemon, tally } = self;
-        Self { inner: inner.clone(), run: run.clone(), daemon: daemon.clone(), tally: tally.clone() }
+        let Self { inner, shared, daemon, cache_dir, tally } = self;
+        Self {
+            inner: inner.clone(),
+            shared: shared.clone(),
+            daemon: daemon.clone(),
+            cache_dir: cache_dir.clone(),
+            tally: tally.clone(),
+        }
     }
 }
 
@@ -37,18 +52,33 @@ impl Drop for UnderWay {
 }
 
 impl<W: World> Audited<W> {
-    pub fn new(inner: StoreService<W>, run: &Run, daemon: &str) -> Self {
-        Self { inner, run: run.clone(), daemon: daemon.to_owned(), tally: Arc::default() }
+    pub fn new(inner: StoreService<W>, shared: Arc<Shared>, life: &Life) -> Self {
+        let (daemon, cache_dir) = (life.node.clone(), life.cache_dir.clone());
+        Self { inner, shared, daemon, cache_dir, tally: Arc::default() }
+    }
+
+    fn run(&self) -> &Run {
+        self.shared.cluster.run()
+    }
+
+    fn judge_budgets(&self) {
+        let calm = self.shared.settled.load(Ordering::Relaxed);
+        let slack = slack(&self.shared.model.lock(), calm, elapsed());
+        let verdict = budget::check(&self.daemon, &self.inner.store().stats(), slack)
+            .and_then(|()| budget::disk(&self.daemon, &self.cache_dir, self.shared.setup.disk_bytes()));
+        if let Err(no) = verdict {
+            self.run().fail(no.oracle, no.what);
+        }
     }
 
     fn judge(&self, response: &Response) {
         let document = response.payloads.first().map(|payload| serde_json::from_slice(payload.as_ref()));
         let Some(Ok(document)) = document else { return };
-        let heals = !self.run.damaged().is_empty();
+        let heals = !self.run().damaged().is_empty();
         match self.tally.lock().judge(&self.daemon, &document, heals) {
-            Ok(true) => self.run.state_reached("sim O12 judged exactly"),
-            Ok(false) => self.run.state_reached("sim O12 judged within bounds"),
-            Err(no) => self.run.fail(no.oracle, no.what),
+            Ok(true) => self.run().state_reached("sim O12 judged exactly"),
+            Ok(false) => self.run().state_reached("sim O12 judged within bounds"),
+            Err(no) => self.run().fail(no.oracle, no.what),
         }
     }
 }
@@ -75,6 +105,9 @@ impl<W: World> Service for Audited<W> {
         drop(under_way);
         if is_stats {
             self.judge(&response);
+        }
+        if number.is_multiple_of(BUDGETS_EVERY) {
+            self.judge_budgets();
         }
         response
     }

@@ -52,6 +52,15 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// What `node` is configured with at present.
+    pub fn setup_of(&self, node: &str) -> Setup {
+        let run = self.cluster.run();
+        match run.redrawn(node) {
+            0 => self.setup.clone(),
+            number => self.setup.redrawn(run.seed(), run.plan(), node, number),
+        }
+    }
+
     fn may_meet(&self, kind: FaultKind) -> bool {
         self.cluster.run().plan().faults.iter().any(|fault| fault.kind == kind)
     }

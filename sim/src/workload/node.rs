@@ -71,6 +71,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
         }
     };
     run.trace(&life.node, format_args!("life {} is ready", life.number));
+    run.is_back(&life.node);
     journal::opened(&life, &shared).await;
     if !run.plan().conditional_writes {
         let owner = shared.owner.lock().get_or_insert_with(|| node_id.clone()).clone();
@@ -80,7 +81,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     }
     let mut fate = store.fate();
     let mut calls = shared.doors.open(&life.node, life.number);
-    let service = Audited::new(StoreService::new(store), &run, &life.node);
+    let service = Audited::new(StoreService::new(store), shared.clone(), &life);
     let unsent_bytes_max = shared.setup.len_max * UNSENT_VALUES;
     life.world.spawn(listen(life.clone(), service.clone(), unsent_bytes_max));
     let mut peers: BTreeMap<(String, String), Arc<Peer>> = BTreeMap::new();
@@ -159,13 +160,10 @@ fn receive<S: Service>(service: &S, peer: &Peer, body: &[Payload]) -> Result<Vec
 
 async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<SimWorld>, OpenError> {
     let run = life.world.run();
-    let setup = match run.redrawn(&life.node) {
-        0 => shared.setup.clone(),
-        number => {
-            run.state_reached("sim opened with another configuration");
-            shared.setup.redrawn(run.seed(), run.plan(), &life.node, number)
-        }
-    };
+    let setup = shared.setup_of(&life.node);
+    if run.redrawn(&life.node) > 0 {
+        run.state_reached("sim opened with another configuration");
+    }
     let config = setup.store_config(node_id);
     let memory = Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max));
     let disorder = run.fault_event(&life.node, FaultKind::ObjectUnorderedList);

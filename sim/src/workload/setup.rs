@@ -273,6 +273,15 @@ impl Setup {
         }
     }
 
+    pub fn has_disk(&self) -> bool {
+        self.has_disk
+    }
+
+    /// What the device files of a node's disk cache may take.
+    pub fn disk_bytes(&self) -> u64 {
+        self.disk_bytes
+    }
+
     pub fn disk_config(&self, dir: &Path) -> Option<DiskConfig> {
         self.has_disk.then(|| DiskConfig {
             dir: dir.to_owned(),

@@ -174,8 +174,10 @@ impl World for SimWorld {
         if self.inner.aside {
             return;
         }
-        if state == State::PeersRefreshed {
-            self.inner.run.refresh_ended(&self.inner.node);
+        match state {
+            State::PeersRefreshed => self.inner.run.refresh_ended(&self.inner.node),
+            State::StartedWithoutDisk => self.inner.run.goes_without_disk(&self.inner.node),
+            _ => {}
         }
         self.inner.run.state_reached(state.as_str());
     }

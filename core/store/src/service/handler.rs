@@ -37,6 +37,13 @@ pub struct StoreService<W: World> {
 
 type Answered = Result<Response, ServiceError>;
 
+/// What each namespace keeps is nobody's business but the operator's.
+fn hide_others(stats: &mut serde_json::Value) {
+    if let Some(object) = stats.get_mut("object").and_then(serde_json::Value::as_object_mut) {
+        object.remove("namespaces");
+    }
+}
+
 fn invalid(message: impl Into<String>) -> ServiceError {
     ServiceError::new(ErrorKind::Invalid, message)
 }
@@ -93,7 +100,11 @@ impl<W: World> StoreService<W> {
                 Ok(head.map_or_else(Response::miss, |head| Response::ok(Answer::Head(head))))
             }
             Request::Stats => {
-                let text = serde_json::to_vec(&self.store.stats())
+                let mut document = self.store.stats();
+                if !peer.rights.admin {
+                    hide_others(&mut document);
+                }
+                let text = serde_json::to_vec(&document)
                     .map_err(|error| ServiceError::new(ErrorKind::Internal, error.to_string()))?;
                 Ok(Response::with_payloads(Answer::Stats, vec![text.into()]))
             }

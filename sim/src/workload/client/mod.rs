@@ -237,6 +237,7 @@ impl Client {
             daemon,
             span,
             calm: settled,
+            disturbed: run.is_disturbed(&daemon.name, span.invoked),
             knew_of_others,
             clocks_are_steady,
             only_caches_are_slow,

@@ -71,7 +71,10 @@ impl Client {
             let document = payloads.first().map(|payload| serde_json::from_slice(payload.as_ref()));
             let span = Span { invoked: elapsed(), ended: None };
             self.judge(daemon, span, |seen| match document {
-                Some(Ok(document)) => oracle::budget::check(&daemon.name, &document, seen.slack(span.invoked)),
+                Some(Ok(document)) => {
+                    let slack = oracle::slack(seen.model, seen.calm, span.invoked);
+                    oracle::budget::check(&daemon.name, &document, slack)
+                }
                 _ => oracle::no("O7", "STATS is no JSON document"),
             });
         }
