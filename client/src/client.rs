@@ -280,10 +280,9 @@ fn again_after(response: &Response, pause: Duration) -> Option<Duration> {
 }
 
 /// What may be said of a call that ends with `error`: where an attempt before is `in_doubt`, that a later one was refused
-/// for now does not say that nothing happened.
+/// does not say that nothing happened. Not even a refusal for good does: the daemon may have come back with other limits.
 fn truly(error: ServiceError, in_doubt: bool) -> ServiceError {
-    let passing = matches!(error.kind, ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::Declined);
-    if !(in_doubt && passing) {
+    if !in_doubt || error.kind == ErrorKind::Retry {
         return error;
     }
     let text = format!(

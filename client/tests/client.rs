@@ -136,13 +136,14 @@ async fn a_put_of_which_one_attempt_may_have_acted_is_not_called_refused() {
     let (_client, namespace) = opened(&server).await;
     let key = BlockKey { hash: BlockHash([1; 32]), part: Part(0) };
     let place = Place { parent: None, sequence: 0 };
-    for mood in [Mood::DropThenRefuse, Mood::DoubtThenRefuse] {
+    let kinds = [ErrorKind::Unavailable, ErrorKind::TooLarge];
+    for mood in kinds.iter().flat_map(|kind| [Mood::DropThenRefuse(*kind), Mood::DoubtThenRefuse(*kind)]) {
         server.set(mood);
         let error = namespace.put_block(key, place, b"v".to_vec(), Level::Memory, None).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Retry, "{error}");
         assert!(error.message.contains("outcome is unknown") && error.message.contains("not now"), "{error}");
     }
-    server.set(Mood::DropThenRefuse);
+    server.set(Mood::DropThenRefuse(ErrorKind::Unavailable));
     let error = namespace.get_plain("k", limits()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "a read changes nothing: {error}");
 }

@@ -21,11 +21,11 @@ pub enum Mood {
     DropNext,
     /// The next call that is no OPEN is answered BUSY.
     BusyNext,
-    /// The next call that is no OPEN costs the connection, the one after it is answered UNAVAILABLE.
-    DropThenRefuse,
-    /// The next call that is no OPEN is answered RETRY, the one after it UNAVAILABLE.
-    DoubtThenRefuse,
-    RefuseNext,
+    /// The next call that is no OPEN costs the connection, the one after it is answered so.
+    DropThenRefuse(ErrorKind),
+    /// The next call that is no OPEN is answered RETRY, the one after it so.
+    DoubtThenRefuse(ErrorKind),
+    RefuseNext(ErrorKind),
     /// Nothing is answered.
     Silent,
     /// The next call is answered with a few bytes, and then nothing comes on its connection.
@@ -162,18 +162,18 @@ async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
                         *mood = Mood::Well;
                         return;
                     }
-                    (Mood::DropThenRefuse, _) => {
-                        *mood = Mood::RefuseNext;
+                    (Mood::DropThenRefuse(kind), _) => {
+                        *mood = Mood::RefuseNext(kind);
                         return;
                     }
-                    (Mood::DoubtThenRefuse, _) => {
-                        *mood = Mood::RefuseNext;
+                    (Mood::DoubtThenRefuse(kind), _) => {
+                        *mood = Mood::RefuseNext(kind);
                         wire.answer(id, Response::error(ServiceError::new(ErrorKind::Retry, "who knows")));
                         continue;
                     }
-                    (Mood::RefuseNext, _) => {
+                    (Mood::RefuseNext(kind), _) => {
                         *mood = Mood::Well;
-                        wire.answer(id, Response::error(ServiceError::new(ErrorKind::Unavailable, "not now")));
+                        wire.answer(id, Response::error(ServiceError::new(kind, "not now")));
                         continue;
                     }
                     (Mood::BusyNext, _) => {

@@ -37,7 +37,10 @@ impl Client {
             _ => None,
         };
         let ending = if stored.is_some() { Ending::Done } else { ending_of(&heard) };
-        self.trace(daemon, format_args!("put-blocks ns{namespace} {} {level:?} -> {ending:?}", attempts.len()));
+        self.trace(
+            daemon,
+            format_args!("put-blocks ns{namespace} {} {level:?} -> {ending:?}{}", attempts.len(), heard.trouble()),
+        );
         for (at, id) in attempts.iter().enumerate() {
             let stored =
                 stored.as_ref().and_then(|stored| stored.get(at)).map(|stored| (stored.put_id, stored.already));
@@ -162,7 +165,13 @@ impl Client {
         };
         // A conflict is `retry` as well; the generation may still be ours.
         let ending = if published.is_some() { Ending::Done } else { ending_of(&heard) };
-        self.trace(daemon, format_args!("publish ns{namespace}/{name} after {expected} -> {ending:?} {published:?}"));
+        self.trace(
+            daemon,
+            format_args!(
+                "publish ns{namespace}/{name} after {expected} -> {ending:?} {published:?}{}",
+                heard.trouble()
+            ),
+        );
         self.shared.model.lock().end_publish(namespace, name, at, ending, elapsed());
         if let Some(generation) = published {
             self.judge(daemon, span, |seen| oracle::head::check_published(seen, namespace, name, at, generation));

@@ -271,6 +271,16 @@ fn is_read(request: &Request) -> bool {
     matches!(request, Request::Get(_) | Request::GetMany(_) | Request::GetBlocks(_) | Request::GetSidecar(_))
 }
 
+impl Heard {
+    /// The error that was answered, for the trace.
+    fn trouble(&self) -> String {
+        match self {
+            Self::Answer(Response { outcome: outcome @ Outcome::Error(_), .. }) => format!(": {}", brief(outcome)),
+            _ => String::new(),
+        }
+    }
+}
+
 fn ending_of(heard: &Heard) -> Ending {
     match heard {
         Heard::Nothing { asked: false } => Ending::Refused,

@@ -37,7 +37,10 @@ impl Client {
             }
             heard => (ending_of(heard), None),
         };
-        self.trace(daemon, format_args!("put {key} {level:?} attempt {id} of {len} -> {ending:?} {stored:?}"));
+        self.trace(
+            daemon,
+            format_args!("put {key} {level:?} attempt {id} of {len} -> {ending:?} {stored:?}{}", heard.trouble()),
+        );
         self.end_put(daemon, id, ending, stored);
         ending == Ending::Done
     }
@@ -214,7 +217,7 @@ impl Client {
             Heard::Answer(Response { outcome: Outcome::Ok(Answer::Removed { .. }), .. }) => Ending::Done,
             heard => ending_of(heard),
         };
-        self.trace(daemon, format_args!("delete {key} -> {ending:?}"));
+        self.trace(daemon, format_args!("delete {key} -> {ending:?}{}", heard.trouble()));
         if ending == Ending::Unknown && self.is_remote() {
             // It may still be on its way to the daemon: for the model it never ends.
             return;
