@@ -74,7 +74,11 @@ impl Latency {
                 .into_iter()
                 .map(|(bound, count)| (bound, count.saturating_sub(earlier.get(&bound).copied().unwrap_or(0))));
             let buckets: Vec<(u64, u64)> = rise.filter(|(_, count)| *count > 0).collect();
-            Self { name: name.clone(), count: buckets.iter().map(|(_, count)| count).sum(), buckets }
+            Self {
+                name: name.clone(),
+                count: buckets.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count)),
+                buckets,
+            }
         });
         between.filter(|latency| latency.count > 0).collect()
     }
@@ -84,7 +88,7 @@ impl Latency {
         let wanted = (self.count as f64 * share).ceil().max(1.0) as u64;
         let mut seen = 0;
         let found = self.buckets.iter().find(|(_, count)| {
-            seen += count;
+            seen = count.saturating_add(seen);
             seen >= wanted
         });
         found.map_or(0, |(bound, _)| *bound)

@@ -119,16 +119,7 @@ pub async fn run(shared: Arc<Shared>) {
         list_and_read(&mut client, daemon, &mut listed).await;
         client.stats(daemon).await;
     }
-    let lacks_disk_hits =
-        || run.plan().workload == Workload::Swarm && !run.reached().contains_key(State::HitDisk.as_str());
-    if lacks_disk_hits() {
-        // Clients had cleared the disk tiers, and all that was read since came from memory. Now they have it again.
-        clear_memory(&mut client, &daemons).await;
-        for daemon in &daemons {
-            list_and_read(&mut client, daemon, &mut listed).await;
-        }
-    }
-    if lacks_disk_hits() {
+    if run.plan().workload == Workload::Swarm && !read_from_disk(&mut client, &daemons).await {
         run.stuck("the run is a toy: its disk tier served nothing".to_owned());
     }
     if run.failure().is_none() {
@@ -143,6 +134,29 @@ async fn clear_memory(client: &mut Client, daemons: &[Daemon]) {
             client.clear(daemon, namespace, Tier::Memory).await;
         }
     }
+}
+
+/// Whether a disk cache served something in this run. Where none did so far, clients may have cleared it, or too much was
+/// read since for what it holds: then values are read twice in a row.
+async fn read_from_disk(client: &mut Client, daemons: &[Daemon]) -> bool {
+    let run = client.shared.cluster.run().clone();
+    let served = || run.reached().contains_key(State::HitDisk.as_str());
+    for daemon in daemons {
+        for (namespace, kind) in (0..client.shared.setup.namespaces)
+            .flat_map(|namespace| [ListKind::Blocks, ListKind::Plain].map(|kind| (namespace, kind)))
+        {
+            if served() {
+                return true;
+            }
+            for (key, _) in client.list(daemon, namespace, kind).await.into_iter().flatten() {
+                for _ in 0..2 {
+                    client.clear(daemon, namespace, Tier::Memory).await;
+                    client.get(daemon, namespace, key.target.clone(), None).await;
+                }
+            }
+        }
+    }
+    served()
 }
 
 /// How long the last fault may still be felt: a request that nobody answers keeps its caller for as long as the client
