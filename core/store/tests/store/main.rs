@@ -4,6 +4,7 @@
 mod broken;
 mod cases;
 mod damage;
+mod door;
 mod evicting;
 mod hung_disk;
 mod journal_limit;
