@@ -33,7 +33,7 @@ impl Connection {
         let (stream, there) = duplex(PIPE_BYTES);
         let (reader, writer) = tokio::io::split(there);
         let operator = |_: &str, _: &str, _: &str| Ok(Rights { admin: true });
-        let door = TcpDoor::new(Arc::new(node.service.clone()), world.clock().clone(), operator, TcpLimits::default());
+        let door = TcpDoor::new(Arc::new(node.service.clone()), *world.clock(), operator, TcpLimits::default());
         world.spawn(async move {
             door.serve("test".to_owned(), reader, writer, std::future::pending()).await;
         });
