@@ -22,6 +22,8 @@ const BLOCK_BYTES: usize = 1 << 20;
 const BLOCKS_A_RUN: u64 = 64;
 const CONCURRENCY: usize = 16;
 const RUNS: usize = 5;
+/// Small blocks that fall into nearly all of the 256 folders that objects are spread over.
+const FOLDERS_MADE_BY: u64 = 1500;
 
 fn main() {
     let root = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
@@ -76,6 +78,12 @@ async fn puts(root: &Path) {
     let plain_dir = root.join("plain");
     #[expect(clippy::disallowed_methods, reason = "a benchmark makes its own folders")]
     std::fs::create_dir_all(&plain_dir).expect("a directory");
+    // A store in use has made its folders long ago.
+    stream::iter(0..FOLDERS_MADE_BY)
+        .map(|n| put(&store, ns, 1 << 48 | n, vec![0; 16].into()))
+        .buffer_unordered(CONCURRENCY)
+        .collect::<Vec<_>>()
+        .await;
     let (mut ours, mut plain, mut single) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..RUNS as u64 {
         let blocks: Vec<(u64, Payload)> =
