@@ -77,18 +77,18 @@ pub(crate) struct TimedOut {
     pub since: Instant,
 }
 
-/// Tells the session, when dropped, that nobody waits for a call any more.
-pub(crate) struct AbandonOnDrop {
-    pub key: CallKey,
-    pub timed_out: Option<TimedOut>,
-    pub commands: Option<mpsc::UnboundedSender<Command>>,
+/// Tells the session, when dropped, that nobody waits any more for what was asked.
+pub(crate) struct TellOnDrop {
+    pub commands: mpsc::UnboundedSender<Command>,
+    /// `None` once there is an answer.
+    pub command: Option<Command>,
 }
 
-impl Drop for AbandonOnDrop {
+impl Drop for TellOnDrop {
     fn drop(&mut self) {
-        if let Some(commands) = self.commands.take() {
-            // Where the session is gone, so is the call.
-            let _ = commands.send(Command::Abandon { key: self.key, timed_out: self.timed_out });
+        if let Some(command) = self.command.take() {
+            // Where the session is gone, so is what was asked.
+            let _ = self.commands.send(command);
         }
     }
 }
@@ -122,5 +122,9 @@ pub(crate) fn is_repeatable(request: &Request) -> bool {
 /// Whether something may be different once it is done. Only asked of what is repeated: of the rest a lost attempt is the
 /// last one.
 pub(crate) fn changes_anything(request: &Request) -> bool {
-    matches!(request, Request::Put(_) | Request::PutBlocks(_) | Request::PutSidecar(_))
+    match request {
+        Request::Put(_) | Request::PutBlocks(_) | Request::PutSidecar(_) => true,
+        Request::Maintain(maintain) => !maintain.dry_run,
+        _ => false,
+    }
 }

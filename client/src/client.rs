@@ -1,8 +1,7 @@
 //! The client: makes calls, repeats what may be repeated, and keeps every call within its time.
 
 use crate::call::{
-    AbandonOnDrop, Asked, Call, CallKey, Command, Lost, NamespaceKey, Opening, TimedOut, changes_anything,
-    is_repeatable,
+    Asked, Call, CallKey, Command, Lost, NamespaceKey, Opening, TellOnDrop, TimedOut, changes_anything, is_repeatable,
 };
 use crate::dial::{Dial, Tcp};
 use crate::namespace::Namespace;
@@ -129,30 +128,35 @@ impl Client {
 
     async fn open(&self, key: NamespaceKey, open: Open) -> Result<Opened, ServiceError> {
         let until = Instant::now() + self.shared.options.call_timeout;
+        let mut leaving = self.on_leaving(Command::Forget { key, timed_out: None });
         loop {
             let (reply, answer) = oneshot::channel();
             let since = Instant::now();
             self.tell(Command::Open { open: Box::new(open.clone()), asked: Asked { key, since, reply } })?;
             match timeout(until.saturating_duration_since(since), answer).await {
-                Ok(Ok(Ok(opened))) => return Ok(opened),
+                Ok(Ok(Ok(opened))) => {
+                    leaving.command = None;
+                    return Ok(opened);
+                }
                 // The connection was lost on the way; opening twice is the same as opening once.
                 Ok(Ok(Err(Opening::Lost))) => sleep(self.shared.options.backoff).await,
-                Ok(Ok(Err(Opening::Refused(error)))) => {
-                    self.forget(key, None);
-                    return Err(error);
-                }
+                Ok(Ok(Err(Opening::Refused(error)))) => return Err(error),
                 Ok(Err(_)) => return Err(gone()),
                 Err(_) => {
-                    self.forget(key, Some(TimedOut { since }));
+                    leaving.command = Some(Command::Forget { key, timed_out: Some(TimedOut { since }) });
                     return Err(self.timed_out(None));
                 }
             }
         }
     }
 
-    pub(crate) fn forget(&self, key: NamespaceKey, timed_out: Option<TimedOut>) {
+    pub(crate) fn forget(&self, key: NamespaceKey) {
         // Where the session is gone, so is the namespace.
-        let _ = self.shared.commands.send(Command::Forget { key, timed_out });
+        let _ = self.tell(Command::Forget { key, timed_out: None });
+    }
+
+    fn on_leaving(&self, command: Command) -> TellOnDrop {
+        TellOnDrop { commands: self.shared.commands.clone(), command: Some(command) }
     }
 
     fn tell(&self, command: Command) -> Result<(), ServiceError> {
@@ -196,7 +200,8 @@ impl Client {
             let remaining = until.saturating_duration_since(Instant::now());
             let attempt = self.attempt(namespace, request.clone(), payloads.clone(), remaining).await;
             // Out of time: of a read, what the daemon said before says more than that it has not said it again.
-            let wait = match attempt.map_err(|error| answered.take().filter(|_| !changes).unwrap_or(error))? {
+            let no_answer = |error| truly(answered.take().filter(|_| !changes).unwrap_or(error), in_doubt);
+            let wait = match attempt.map_err(no_answer)? {
                 Ok(response) => {
                     attempts += 1;
                     let again = again_after(&response, pause).filter(|_| repeatable && attempts < options.attempts_max);
@@ -244,15 +249,15 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         let since = Instant::now();
         self.tell(Command::Call(Box::new(Call { key, namespace, request, payloads, since, reply })))?;
-        let commands = Some(self.shared.commands.clone());
-        let mut abandon = AbandonOnDrop { key, timed_out: None, commands };
+        let mut leaving = self.on_leaving(Command::Abandon { key, timed_out: None });
         match timeout(remaining, answer).await {
             Ok(answered) => {
-                abandon.commands = None;
-                answered.map_err(|_| gone())
+                leaving.command = None;
+                // It may have been sent.
+                answered.map_err(|_| ServiceError { kind: ErrorKind::Retry, ..gone() })
             }
             Err(_) => {
-                abandon.timed_out = Some(TimedOut { since });
+                leaving.command = Some(Command::Abandon { key, timed_out: Some(TimedOut { since }) });
                 Err(self.timed_out(namespace))
             }
         }

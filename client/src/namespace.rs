@@ -82,7 +82,7 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.client.forget(self.key, None);
+        self.client.forget(self.key);
     }
 }
 

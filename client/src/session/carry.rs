@@ -88,7 +88,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
             match due {
                 Due::Ask(key) if self.open(key, Instant::now(), None)? => self.reopening.wait(key, self.pace),
                 Due::Ask(key) => self.reopening.remove(key),
-                Due::Unanswered(_, since) if self.is_silent(TimedOut { since }) => return Err(no_word()),
+                Due::Unanswered(_, since) if self.is_silent(Some(TimedOut { since })) => return Err(no_word()),
                 Due::Unanswered(key, _) => {
                     self.cannot_reopen(key, "the daemon has not answered yet");
                     self.reopening.wait(key, self.pace);
@@ -105,11 +105,13 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         }
     }
 
-    /// Whether this connection brought not a byte while an answer was waited for, be it to a request that has had no room
-    /// on it so far. A short wait, such as the rest of what earlier attempts left of a call's time, says nothing.
-    fn is_silent(&self, timed_out: TimedOut) -> bool {
-        let long = timed_out.since.elapsed() >= self.pace.limit / 2;
-        long && self.heard <= timed_out.since && self.wire.unanswered() > 0
+    /// Whether this connection brought not a byte for as long as a call may take, or while an answer was waited for in
+    /// vain, be it to a request that has had no room on it so far. A short wait, such as the rest of what earlier attempts
+    /// left of a call's time, says nothing.
+    fn is_silent(&self, timed_out: Option<TimedOut>) -> bool {
+        let limit = self.pace.limit;
+        let in_vain = |TimedOut { since }: TimedOut| self.heard <= since && since.elapsed() >= limit / 2;
+        self.wire.unanswered() > 0 && (self.heard.elapsed() >= limit || timed_out.is_some_and(in_vain))
     }
 
     /// Something is about to be sent, for somebody who waits since then. Before, nothing may have been due.
@@ -119,10 +121,10 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         }
     }
 
-    /// Where somebody waited in vain and the connection is silent, it is given up: the daemon, or the way to it, is gone
+    /// Somebody waits no more, in vain or not. A silent connection is given up: the daemon, or the way to it, is gone
     /// without a word.
     fn doubt(&self, timed_out: Option<TimedOut>) -> Result<(), ServiceError> {
-        if timed_out.is_some_and(|timed_out| self.is_silent(timed_out)) { Err(no_word()) } else { Ok(()) }
+        if self.is_silent(timed_out) { Err(no_word()) } else { Ok(()) }
     }
 
     fn open(
@@ -139,17 +141,20 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        match self.poll_until_still(cx) {
+            Ok(()) => Poll::Pending,
+            Err(ended) => Poll::Ready(ended),
+        }
+    }
+
+    fn poll_until_still(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        // What has come is read before anybody says that nothing has: this task may not have run for long.
+        let mut moved = self.poll_read(cx).map_err(Ended::Lost)?;
         loop {
-            let mut moved = match self.take_commands(cx) {
-                Ok(moved) => moved,
-                Err(ended) => return Poll::Ready(ended),
-            };
-            match self.carry(cx) {
-                Ok(carried) => moved |= carried,
-                Err(error) => return Poll::Ready(Ended::Lost(error)),
-            }
-            if !moved {
-                return Poll::Pending;
+            moved |= self.take_commands(cx)?;
+            moved |= self.carry(cx).map_err(Ended::Lost)?;
+            if !std::mem::take(&mut moved) {
+                return Ok(());
             }
         }
     }
@@ -173,17 +178,23 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
     }
 
     fn forget(&mut self, key: NamespaceKey, timed_out: Option<TimedOut>) -> Result<(), ServiceError> {
+        let doubt = self.doubt(timed_out);
         self.close_namespace(key);
         self.reopening.remove(key);
         // Nobody is left who could wait for a call.
         self.held.remove(&key);
-        self.doubt(timed_out)
+        doubt
     }
 
     fn close_namespace(&mut self, key: NamespaceKey) {
-        if let Some(Ok(ns)) = self.handles.remove(&key)
-            && let Ok(id) = self.wire.send(&Request::Close { ns }, Vec::new())
-        {
+        if let Some(Ok(ns)) = self.handles.remove(&key) {
+            self.close_handle(ns);
+        }
+    }
+
+    fn close_handle(&mut self, ns: NsHandle) {
+        self.owe(Instant::now());
+        if let Ok(id) = self.wire.send(&Request::Close { ns }, Vec::new()) {
             self.wire.abandon(id);
         }
     }
@@ -324,7 +335,10 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         let handle = opened.clone().map(|opened| opened.ns);
         let wanted = match (reply, &opened) {
             (Some(reply), _) => {
-                self.handles.insert(key, handle);
+                // It may have been opened for its last caller already.
+                if let Some(Ok(before)) = self.handles.insert(key, handle) {
+                    self.close_handle(before);
+                }
                 reply.send(opened.map_err(Opening::Refused)).is_ok()
             }
             // The daemon will not have this client: this connection is of no use.

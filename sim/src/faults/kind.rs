@@ -1,6 +1,7 @@
 //! The kinds of fault, by the names that plans and reports use.
 
 use crate::plan::Operation;
+use std::time::Duration;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
@@ -158,6 +159,37 @@ impl FaultKind {
             Self::DiskNoSpace => matches!(operation, Create | Append),
             Self::DiskSlowSync | Self::DiskSyncLost => operation == Sync,
             _ => false,
+        }
+    }
+
+    /// Whether a node that is struck with this `delay` may answer reads late, or not find a tier that answers, and how long
+    /// the strike itself lasts.
+    pub fn stalls(self, delay: Duration) -> Option<Duration> {
+        match self {
+            Self::ObjectLatency
+            | Self::ObjectSlowStream
+            | Self::ObjectSlowList
+            | Self::DiskSlowSync
+            | Self::PauseNode
+            | Self::BackgroundSlow
+            | Self::CacheSlow => Some(delay),
+            Self::ObjectThrottle
+            | Self::ObjectPutError
+            | Self::ObjectGetError
+            | Self::ObjectDeleteError
+            | Self::ObjectSilence
+            | Self::ObjectConflict
+            | Self::ObjectUnavailable
+            | Self::ObjectForbidden
+            | Self::ObjectCorruptBody
+            | Self::ObjectTruncateBody
+            | Self::ObjectRot
+            | Self::ObjectPartialList
+            | Self::FdLimit
+            | Self::DiskError
+            | Self::DiskNoSpace
+            | Self::DiskSyncLost => Some(Duration::ZERO),
+            _ => None,
         }
     }
 

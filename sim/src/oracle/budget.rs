@@ -4,7 +4,8 @@ use super::{Verdict, no};
 use std::fs;
 use std::path::Path;
 
-/// Judges a STATS document. Of the object tier there may be `slack` over a budget: what was put since an eviction began.
+/// Judges a STATS document as an operator reads it. Of the object tier there may be `slack` over a budget: what was put
+/// since an eviction began.
 pub fn check(daemon: &str, stats: &serde_json::Value, slack: u64) -> Verdict {
     let number = |path: &str| stats.pointer(path).and_then(serde_json::Value::as_u64);
     for (held, limit) in
@@ -26,9 +27,10 @@ pub fn check(daemon: &str, stats: &serde_json::Value, slack: u64) -> Verdict {
     } else {
         return no("O7", format!("{daemon}: STATS says nothing of the hints of other nodes"));
     }
-    let own = stats.get("object").into_iter();
-    let namespaces = stats.pointer("/object/namespaces").and_then(serde_json::Value::as_array).into_iter().flatten();
-    for account in own.chain(namespaces) {
+    let Some(namespaces) = stats.pointer(NAMESPACES).and_then(serde_json::Value::as_array) else {
+        return no("O7", format!("{daemon}: STATS says nothing of namespaces"));
+    };
+    for account in stats.get("object").into_iter().chain(namespaces) {
         let number = |name: &str| account.get(name).and_then(serde_json::Value::as_u64);
         let (Some(held), Some(budget)) = (number("bytes"), number("bytes_max")) else {
             return no("O7", format!("{daemon}: STATS says nothing of the object tier: {account}"));
@@ -38,6 +40,16 @@ pub fn check(daemon: &str, stats: &serde_json::Value, slack: u64) -> Verdict {
         }
     }
     Ok(())
+}
+
+const NAMESPACES: &str = "/object/namespaces";
+
+/// Judges a STATS document as a tenant reads it: what others keep is not in it.
+pub fn check_hidden(daemon: &str, stats: &serde_json::Value) -> Verdict {
+    match stats.pointer(NAMESPACES) {
+        Some(_) => no("O5", format!("{daemon} tells a tenant what each namespace keeps")),
+        None => Ok(()),
+    }
 }
 
 /// Judges the device files of a disk cache that may take `budget` bytes.

@@ -50,12 +50,13 @@ const EVICTION_TAKES: Duration = Duration::from_secs(60);
 /// What a value takes besides its payload.
 const OVERHEAD: u64 = 512;
 
-/// What a daemon may have in the object store over its budget at `now`: nothing once faults are over.
-pub fn slack(model: &Model, calm: bool, now: Duration) -> u64 {
+/// What the daemon `name` may have in the object store over its budget at `now`: nothing once faults are over.
+pub fn slack(model: &Model, name: &str, calm: bool, now: Duration) -> u64 {
     if calm {
         return 0;
     }
     let lately = |ended: Duration| ended + EVICTION_TAKES >= now;
-    let puts = model.attempts().filter(|attempt| attempt.span.ended.is_none_or(lately));
+    let own = model.attempts().filter(|attempt| attempt.daemon.name == name);
+    let puts = own.filter(|attempt| attempt.span.ended.is_none_or(lately));
     puts.map(|attempt| attempt.len + OVERHEAD).sum()
 }

@@ -262,7 +262,7 @@ pub fn writers(effects: &[Effect], node_of: impl Fn(&str) -> String) -> BTreeMap
 
 /// O14: an object is removed only by the node that wrote it, whether that node lives or not; or, from the moment on in
 /// which the bucket says that another is its heir, by that one. What is below the retired node's own name its heir may
-/// change as soon as it has claimed the node.
+/// change as soon as it has claimed the node, and so may the heir's heir.
 pub fn check_removals(
     effects: &[Effect],
     writers: &BTreeMap<&str, String>,
@@ -272,13 +272,15 @@ pub fn check_removals(
         let EffectKind::Delete { .. } = effect.kind else { continue };
         let (path, by) = (&effect.path, node_of(&effect.by));
         let is_heir = |of: &str| {
-            let (heir, claim) = (format!("/node/{by}/heir/{of}"), format!("/node/{of}/retired"));
+            let heir = format!("/node/{by}/heir/{of}");
+            let puts = effects.iter().filter(|said| matches!(said.kind, EffectKind::Put { .. }));
+            let earlier = puts.filter(|said| said.at <= effect.at);
+            let claims = earlier.clone().filter_map(|said| {
+                let of = said.path.strip_suffix("/retired")?.rsplit('/').next()?;
+                Some((of.to_owned(), node_of(&said.by)))
+            });
             let below = path.contains(&format!("/node/{of}/"));
-            effects.iter().any(|said| {
-                let earlier = said.at <= effect.at && matches!(said.kind, EffectKind::Put { .. });
-                let claimed = below && said.path.ends_with(&claim) && node_of(&said.by) == by;
-                earlier && (said.path.ends_with(&heir) || claimed)
-            })
+            earlier.clone().any(|said| said.path.ends_with(&heir)) || (below && descends(&claims.collect(), of, &by))
         };
         if let Some(writer) = writers.get(path.as_str()).filter(|writer| **writer != by && !is_heir(writer.as_str())) {
             return no("O14", format!("{path} of {writer} was removed by {by}"));

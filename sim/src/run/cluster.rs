@@ -304,7 +304,11 @@ impl Cluster {
                 Either::Right(_) => None,
             };
             match next {
-                Some(Command::Killed { node, restart_after }) => {
+                Some(Command::Killed { node, life, restart_after }) => {
+                    // Somebody else may have buried and started it meanwhile.
+                    if self.slots.lock().get(&node).is_some_and(|slot| slot.lives != life) {
+                        continue;
+                    }
                     self.bury(&node);
                     let restart_after = match restart_after {
                         None if self.give_up(&node) => continue,

@@ -27,7 +27,7 @@ use tokio::sync::{Notify, mpsc};
 #[derive(Debug, Clone)]
 pub enum Command {
     /// The node is dead already; it wants burying, and a new life after this time, where it returns at all.
-    Killed { node: String, restart_after: Option<Duration> },
+    Killed { node: String, life: u64, restart_after: Option<Duration> },
     /// The node stands still already, for this time.
     Paused { node: String, lasts: Duration },
 }
@@ -57,6 +57,7 @@ struct Inner {
     left_open: Mutex<Vec<TcpStream>>,
     redrawn: Mutex<BTreeMap<String, u64>>,
     diskless: Mutex<BTreeSet<String>>,
+    lives: Mutex<BTreeMap<String, u64>>,
 }
 
 /// When a node's present life began, and read all dead marks of the others.
@@ -106,6 +107,7 @@ impl Run {
             left_open: Mutex::default(),
             redrawn: Mutex::default(),
             diskless: Mutex::default(),
+            lives: Mutex::default(),
         };
         (Self(Arc::new(inner)), inbox)
     }
@@ -150,7 +152,8 @@ impl Run {
     }
 
     fn disturb(&self, node: &str, strike: &Strike) {
-        let until = elapsed() + strike.delay;
+        let Some(stalls) = strike.kind.stalls(strike.delay) else { return };
+        let until = elapsed() + stalls;
         let mut disturbed = self.0.disturbed.lock();
         let known = disturbed.entry(node.to_owned()).or_default();
         *known = until.max(*known);
@@ -241,6 +244,7 @@ impl Run {
     pub fn life_begins(&self, node: &str) {
         self.0.faults.lock().life_begins(node);
         self.0.diskless.lock().remove(node);
+        *self.0.lives.lock().entry(node.to_owned()).or_default() += 1;
         self.0.refreshes.lock().insert(node.to_owned(), Refreshes { life: elapsed(), ..Refreshes::default() });
     }
 
@@ -344,7 +348,8 @@ impl Run {
         }
         madsim::runtime::Handle::current().kill(node);
         // The receiver lives as long as the run.
-        let _ = self.0.commands.send(Command::Killed { node: node.to_owned(), restart_after });
+        let life = self.0.lives.lock().get(node).copied().unwrap_or(0);
+        let _ = self.0.commands.send(Command::Killed { node: node.to_owned(), life, restart_after });
     }
 
     pub fn pause(&self, node: &str, lasts: Duration) {
@@ -362,7 +367,7 @@ impl Run {
         self.0.recovering.lock().insert(node.to_owned());
     }
 
-    /// `node` serves again, or never will.
+    /// `node` serves again, or will not.
     pub fn is_back(&self, node: &str) {
         self.0.recovering.lock().remove(node);
     }

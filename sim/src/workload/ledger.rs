@@ -61,9 +61,19 @@ impl<W: World> Audited<W> {
         self.shared.cluster.run()
     }
 
+    /// Whether the object tier may have grown, or its budget shrunk, by other ways than this daemon's puts: by what a
+    /// retired node had, or by a start with another configuration.
+    fn may_be_over_budget(&self) -> bool {
+        let settled = self.shared.settled.load(Ordering::Relaxed);
+        !settled && (self.run().redrawn(&self.daemon) > 0 || !self.shared.retirements.lock().is_empty())
+    }
+
     fn judge_budgets(&self) {
         let calm = self.shared.settled.load(Ordering::Relaxed);
-        let slack = slack(&self.shared.model.lock(), calm, elapsed());
+        let slack = match self.may_be_over_budget() {
+            true => u64::MAX,
+            false => slack(&self.shared.model.lock(), &self.daemon, calm, elapsed()),
+        };
         let verdict = budget::check(&self.daemon, &self.inner.store().stats(), slack)
             .and_then(|()| budget::disk(&self.daemon, &self.cache_dir, self.shared.setup.disk_bytes()));
         if let Err(no) = verdict {

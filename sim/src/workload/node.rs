@@ -40,10 +40,12 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
             Ok(store) => break store,
             Err(OpenError::Fenced(_)) => {
                 run.trace(&life.node, format_args!("fenced while it opened"));
+                run.is_back(&life.node);
                 return;
             }
             Err(error @ OpenError::Retired { .. }) => {
                 run.trace(&life.node, format_args!("refused: {error}"));
+                run.is_back(&life.node);
                 if !shared.retired().contains(&node_id) {
                     run.fail("retire", format!("{node_id} is refused as retired, and nobody asked for that"));
                 }

@@ -1,5 +1,5 @@
 use super::rig::{Bucket, Node, block, config, identity, plain};
-use bettong_core::{Disk, StoreConfig, World};
+use bettong_core::{Disk, Peer, Rights, StoreConfig, World};
 use bettong_wire::request::{
     GetBlocks, GetHead, HeadValue, Level, List, ListKind, LookupBlockPrefix, PartAsk, PublishHead, PutBlocks,
     PutSidecar, ReadLimits, Target, Tier,
@@ -497,5 +497,22 @@ async fn a_journaled_put_is_read_from_the_journal_while_the_bucket_is_away() {
     bucket.refuse_puts(false);
     let left = node.service.store().flush(std::time::Duration::from_secs(60)).await;
     assert_eq!(left.puts, 0);
+    node.stop().await;
+}
+
+/// What each namespace keeps in the object store is for operators; a tenant's client does not learn of the others.
+#[tokio::test]
+async fn what_namespaces_keep_is_shown_to_operators_only() {
+    let bucket = Bucket::new();
+    let mut node = bucket.node("a").await;
+    let shows_namespaces = async |node: &Node| {
+        let response = node.call(Request::Stats, Vec::new()).await;
+        let document: serde_json::Value = serde_json::from_slice(response.payloads[0].as_ref()).unwrap();
+        assert!(document.pointer("/object/bytes").is_some());
+        document.pointer("/object/namespaces").is_some()
+    };
+    assert!(shows_namespaces(&node).await);
+    node.peer = Peer::new("tenant", Rights::default(), "test");
+    assert!(!shows_namespaces(&node).await);
     node.stop().await;
 }

@@ -13,8 +13,8 @@ use crate::oracle::{Seen, Verdict};
 use crate::random::Stream;
 use crate::world::elapsed;
 use bettong_wire::request::*;
-use bettong_wire::response::{Answer, Outcome};
-use bettong_wire::{ErrorKind, Payload, Request, Response};
+use bettong_wire::response::{Answer, ItemOutcome, Outcome};
+use bettong_wire::{ErrorKind, MissReason, Payload, Request, Response};
 use futures::future::{Either, select};
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -138,6 +138,11 @@ impl Client {
             run.stuck(format!("O8: a read of {} is answered {late:?} after its deadline of {deadline:?}", daemon.name));
         }
         let took = elapsed().saturating_sub(asked);
+        if took < deadline && answer.as_ref().is_some_and(says_deadline) {
+            let run = self.shared.cluster.run();
+            let what = format!("{} says after {took:?} that a deadline of {deadline:?} has passed", daemon.name);
+            run.fail("O15", what);
+        }
         if !reads && answer.is_some() && took > PROMPT_MAX && self.shared.only_caches_are_slow() {
             let run = self.shared.cluster.run();
             run.stuck(format!("O8: {} takes {took:?} for what needs no disk cache", daemon.name));
@@ -278,6 +283,15 @@ impl Heard {
             Self::Answer(Response { outcome: outcome @ Outcome::Error(_), .. }) => format!(": {}", brief(outcome)),
             _ => String::new(),
         }
+    }
+}
+
+/// Whether a value is missing because its deadline has passed.
+fn says_deadline(response: &Response) -> bool {
+    match &response.outcome {
+        Outcome::Miss(reason) => *reason == MissReason::Deadline,
+        Outcome::Ok(Answer::Items(items)) => items.contains(&ItemOutcome::Miss(MissReason::Deadline)),
+        _ => false,
     }
 }
 
