@@ -158,7 +158,17 @@ impl Search<'_> {
 
     /// The configurations in which `operation` has taken effect, from those in which it need not have.
     fn answer(&mut self, before: &BTreeSet<Configuration>, operation: usize) -> BTreeSet<Configuration> {
-        let mut after = BTreeSet::new();
+        let has_taken = |configuration: &Configuration| configuration.early.binary_search(&operation).is_ok();
+        let known = self.reached_from(before, has_taken);
+        known.into_iter().filter(has_taken).map(|configuration| configuration.settled(operation)).collect()
+    }
+
+    /// Every configuration that effects of what waits may lead to. From one that is `far` enough no further is looked for.
+    fn reached_from(
+        &mut self,
+        before: &BTreeSet<Configuration>,
+        far: impl Fn(&Configuration) -> bool,
+    ) -> BTreeSet<Configuration> {
         let mut known = before.clone();
         let mut open: Vec<Configuration> = before.iter().cloned().collect();
         while let Some(configuration) = open.pop() {
@@ -166,8 +176,7 @@ impl Search<'_> {
             if self.steps > STEPS_MAX {
                 break;
             }
-            if configuration.early.binary_search(&operation).is_ok() {
-                after.insert(configuration.settled(operation));
+            if far(&configuration) {
                 continue;
             }
             for next in self.next_of(&configuration) {
@@ -176,7 +185,7 @@ impl Search<'_> {
                 }
             }
         }
-        after
+        known
     }
 
     /// What one more effect makes of a configuration. An effect of unknown outcome matters only where somebody sees it
@@ -226,8 +235,9 @@ impl Search<'_> {
         }
     }
 
-    /// Where something was asked that nobody was told the end of, the register may hold any older value again.
-    fn undo(&self, at: Duration, configurations: &mut BTreeSet<Configuration>, journals: bool) {
+    /// Where something was asked that nobody was told the end of, the register may hold any older value again. What waits
+    /// for its answer may have taken effect before that.
+    fn undo(&mut self, at: Duration, configurations: &mut BTreeSet<Configuration>, journals: bool) {
         let asked = |operation: &&Operation| operation.span.invoked <= at;
         let doubtful = |operation: &Operation| {
             let changes = matches!(operation.act, Act::Write(_) | Act::Delete);
@@ -240,7 +250,8 @@ impl Search<'_> {
         let writes = self.operations.iter().enumerate().filter(|(_, operation)| asked(operation));
         let writes = writes.filter(|(_, operation)| matches!(operation.act, Act::Write(_)));
         let states: Vec<State> = std::iter::once(None).chain(writes.map(|(by, _)| Some(by))).collect();
-        let undone: Vec<_> = configurations
+        let undone: Vec<_> = self
+            .reached_from(configurations, |_| false)
             .iter()
             .flat_map(|old| states.iter().map(|state| Configuration { early: old.early.clone(), state: *state }))
             .collect();
@@ -406,6 +417,17 @@ mod tests {
         assert_eq!(order(&unacknowledged, &[s(5)], &[]), Order::Found);
         let acknowledged = [done(write(1), 0, 1), done(Act::Delete, 2, 3), done(saw(1), 7, 8)];
         assert_eq!(order(&acknowledged, &[s(5)], &[]), Order::None(2));
+    }
+
+    #[test]
+    fn a_read_may_have_seen_what_a_rollback_undoes_before_its_answer() {
+        let journaled = |id| Act::Write(Written { id, volatile: false, journaled: true, expires: None });
+        let history =
+            |end| [done(journaled(1), 0, 1), done(journaled(2), 2, 3), done(saw(2), 4, end), done(saw(1), 9, 10)];
+        assert_eq!(order(&history(5), &[], &[s(6)]), Order::Found);
+        assert_eq!(order(&history(7), &[], &[s(6)]), Order::Found);
+        assert_eq!(order(&history(7), &[], &[]), Order::None(3));
+        assert_eq!(order(&history(7), &[], &[s(3)]), Order::None(3));
     }
 
     #[test]
