@@ -12,8 +12,9 @@ use object_store::path::Path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How often the client library asks at most.
-const LIBRARY_ATTEMPTS_MAX: u64 = 8;
+/// How often the client library asks at most, within one call: attempts that are answered are few, those whose connection
+/// is lost are bounded by its time.
+const LIBRARY_ATTEMPTS_MAX: u64 = 32;
 
 /// A write that was given up because another of its batch failed is in the bucket this long after at the latest.
 const LANDS_WITHIN: Duration = Duration::from_secs(5);

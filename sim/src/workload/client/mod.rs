@@ -130,7 +130,7 @@ impl Client {
             }
         };
         let request = build(handle);
-        let (reads, asked) = (is_read(&request), elapsed());
+        let (op, reads, asked) = (request.op(), is_read(&request), elapsed());
         let answer = self.wait(door.call(&self.name, &tenant, request, body, deadline), deadline).await;
         let late = elapsed().saturating_sub(asked).saturating_sub(deadline);
         if reads && answer.is_some() && late > LATE_MAX && self.shared.never_pauses() {
@@ -145,7 +145,7 @@ impl Client {
         }
         if !reads && answer.is_some() && took > PROMPT_MAX && self.shared.only_caches_are_slow() {
             let run = self.shared.cluster.run();
-            run.stuck(format!("O8: {} takes {took:?} for what needs no disk cache", daemon.name));
+            run.stuck(format!("O8: {} takes {took:?} for {}, which needs no disk cache", daemon.name, op.as_str()));
         }
         self.operations += 1;
         self.shared.cluster.run().count(|counters| counters.operations += 1);
@@ -273,7 +273,8 @@ impl Client {
 
 /// Whether the deadline of a request bounds its answer.
 fn is_read(request: &Request) -> bool {
-    matches!(request, Request::Get(_) | Request::GetMany(_) | Request::GetBlocks(_) | Request::GetSidecar(_))
+    use Request::{Get, GetBlocks, GetMany, GetSidecar, Restore};
+    matches!(request, Get(_) | GetMany(_) | GetBlocks(_) | GetSidecar(_) | Restore(_))
 }
 
 impl Heard {
