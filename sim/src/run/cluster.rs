@@ -196,16 +196,22 @@ impl Cluster {
         self.slots.lock().get(name).is_some_and(|slot| slot.gone)
     }
 
-    /// Leaves a dead node dead, unless no other is left. Says whether it did.
+    /// Leaves a dead node dead, unless no other is left that may serve. Says whether it did.
     fn give_up(&self, name: &str) -> bool {
         let mut slots = self.slots.lock();
-        let others = slots.iter().any(|(other, slot)| other != name && !slot.gone);
+        let others = slots.iter().any(|(other, slot)| other != name && !slot.gone && !self.is_retired(other));
         let Some(slot) = slots.get_mut(name).filter(|_| others) else { return false };
         slot.gone = true;
         self.run.is_back(name);
         self.run.trace(name, format_args!("never returns"));
         self.run.state_reached("sim node never returns");
         true
+    }
+
+    /// Whether the bucket says that the node was retired, or is to be.
+    fn is_retired(&self, name: &str) -> bool {
+        let claim = format!("/node/{name}/retired");
+        self.service.bucket().lock().objects().keys().any(|path| path.ends_with(&claim))
     }
 
     pub fn names(&self) -> Vec<String> {

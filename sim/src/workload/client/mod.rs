@@ -12,6 +12,7 @@ use crate::model::{Daemon, Ending, Span, ValueKey};
 use crate::oracle::{Seen, Verdict};
 use crate::random::Stream;
 use crate::world::elapsed;
+use bettong_wire::message::Op;
 use bettong_wire::request::*;
 use bettong_wire::response::{Answer, ItemOutcome, Outcome};
 use bettong_wire::{ErrorKind, MissReason, Payload, Request, Response};
@@ -143,7 +144,8 @@ impl Client {
             let what = format!("{} says after {took:?} that a deadline of {deadline:?} has passed", daemon.name);
             run.fail("O15", what);
         }
-        if !reads && answer.is_some() && took > PROMPT_MAX && self.shared.only_caches_are_slow() {
+        let may_read_cache = reads || op == Op::Maintain;
+        if !may_read_cache && answer.is_some() && took > PROMPT_MAX && self.shared.only_caches_are_slow() {
             let run = self.shared.cluster.run();
             run.stuck(format!("O8: {} takes {took:?} for {}, which needs no disk cache", daemon.name, op.as_str()));
         }
