@@ -67,6 +67,17 @@ fn longest_prefix(bencher: Bencher) {
     });
 }
 
+/// The peer of `longest_prefix`: as many reads of as much memory, each at a place that the one before it names. What one
+/// of them takes is the machine's, and differs by ten times between a quiet host and a busy one.
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn dependent_reads(bencher: Bencher) {
+    let places = 1 << 24;
+    let next: Vec<u64> = (0..places).map(|at: u64| at.wrapping_mul(2_654_435_761) % places).collect();
+    bencher
+        .counter(ItemsCount::new(BLOCKS))
+        .bench(|| (0..BLOCKS).fold(1, |at, n| next.get(at as usize).copied().unwrap_or(0) ^ (n & 1)));
+}
+
 /// From closed to ready, over an object store in memory, so that what is measured is the index and not a disk.
 #[divan::bench(sample_count = 5, sample_size = 1)]
 fn bootstrap_100k(bencher: Bencher) {
