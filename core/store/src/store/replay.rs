@@ -2,6 +2,7 @@
 
 use super::journaled::{entry_of, plain_key_of};
 use super::{OpenError, Store};
+use crate::index::rows::{DeadRow, Mark, ValueKey};
 use crate::index::{IndexError, NodeNum};
 use crate::journal::Pending;
 use crate::observe::{Point, State};
@@ -10,6 +11,14 @@ use bettong_wire::PutId;
 use bettong_wire::request::Level;
 
 impl<W: World> Store<W> {
+    /// Whether the index names this version dead, or says that a later one of its key was deleted by name, and with it all
+    /// before it: what the journal had of that may be lost.
+    fn is_buried(&self, key: &ValueKey, put_id: PutId) -> bool {
+        let (dead, order) = (self.shared.dead.lock(), |put_id| self.shared.order(put_id));
+        let deleted = |(later, row): (PutId, &DeadRow)| row.mark != Mark::None && order(later) >= order(put_id);
+        dead.contains(put_id) || dead.of_key(key).any(deleted)
+    }
+
     /// Shows the puts that the journal acknowledged and the index does not know, and settles the others durably. With
     /// `distrust`, of a directory that was rolled back, nothing of the journal is shown. Says how many it showed.
     pub(super) async fn replay(&self, distrust: bool) -> Result<u64, OpenError> {
@@ -29,7 +38,7 @@ impl<W: World> Store<W> {
             };
             let held = shared.map.get(&key, NodeNum::SELF);
             let newer = held.is_some_and(|held| shared.order(held.put_id) >= shared.order(put_id));
-            if distrust || newer || shared.dead.lock().contains(put_id) {
+            if distrust || newer || self.is_buried(&value_key, put_id) {
                 settled.push(put_id);
                 continue;
             }
