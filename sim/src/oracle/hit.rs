@@ -75,7 +75,12 @@ fn part<'a>(
     payload: &[u8],
     range: (u64, u64),
 ) -> Result<&'a Attempt, super::No> {
-    let fits = |attempt: &&Attempt| has_part(attempt, hit, payload, range);
+    // What is known to have made another version did not make this one as well.
+    let other = |attempt: &Attempt| {
+        let stored = attempt.stored.filter(|_| !attempt.repeats);
+        stored.is_some_and(|(put_id, already)| !already && put_id != hit.put_id)
+    };
+    let fits = |attempt: &&Attempt| !other(attempt) && has_part(attempt, hit, payload, range);
     let named = seen.model.attempt_of(hit.put_id).filter(|attempt| attempt.key == *key).filter(fits);
     // A few bytes may be of several attempts: those of this node come first.
     let own =
