@@ -75,17 +75,18 @@ fn part<'a>(
     payload: &[u8],
     range: (u64, u64),
 ) -> Result<&'a Attempt, super::No> {
-    // What is known to have made another version did not make this one as well.
+    // What is known to have made another version made this one only where it was healed.
     let other = |attempt: &Attempt| {
         let stored = attempt.stored.filter(|_| !attempt.repeats);
         stored.is_some_and(|(put_id, already)| !already && put_id != hit.put_id)
     };
-    let fits = |attempt: &&Attempt| !other(attempt) && has_part(attempt, hit, payload, range);
+    let fits = |attempt: &&Attempt| has_part(attempt, hit, payload, range);
     let named = seen.model.attempt_of(hit.put_id).filter(|attempt| attempt.key == *key).filter(fits);
     // A few bytes may be of several attempts: those of this node come first.
-    let own =
-        || seen.model.possible(key).find(|attempt| attempt.daemon.node_id == seen.daemon.node_id && fits(attempt));
-    named.or_else(own).or_else(|| seen.model.possible(key).find(fits)).ok_or_else(|| super::No {
+    let own = |attempt: &&Attempt| attempt.daemon.node_id == seen.daemon.node_id && fits(attempt);
+    let likely = || seen.model.possible(key).find(|attempt| own(attempt) && !other(attempt));
+    let own = || seen.model.possible(key).find(own);
+    named.or_else(likely).or_else(own).or_else(|| seen.model.possible(key).find(fits)).ok_or_else(|| super::No {
         oracle: "O1",
         what: format!("{key}: {} bytes from {} on are of no put under this key", payload.len(), range.0),
     })
