@@ -192,19 +192,10 @@ impl Bucket {
     }
 
     pub async fn store(&self, config: StoreConfig) -> Result<Store<RealWorld>, bettong_core::store::OpenError> {
-        self.store_within(config, Duration::MAX).await
+        self.store_of(self.world(&config.node_id), config, Duration::MAX).await
     }
 
-    /// The same, where the disk tier has so long to open.
-    pub async fn store_within(
-        &self,
-        config: StoreConfig,
-        open_max: Duration,
-    ) -> Result<Store<RealWorld>, bettong_core::store::OpenError> {
-        self.store_of(self.world(&config.node_id), config, open_max).await
-    }
-
-    /// The same, in `world`.
+    /// The same, in `world`, where the disk tier has so long to open.
     pub async fn store_of<W: World>(
         &self,
         world: W,
