@@ -29,7 +29,11 @@ pub struct Written {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     Write(Written),
+    /// What was gone is back, where nothing has taken its place.
+    Returns(Written),
     Delete,
+    /// The value of this write is let go, where it is the one that is there.
+    Forgets(AttemptId),
     /// The value of one of these writes was there.
     Saw(Vec<AttemptId>),
     /// Nothing was there.
@@ -139,7 +143,7 @@ impl Search<'_> {
         };
         let mut events = Vec::new();
         for (at, operation) in self.operations.iter().enumerate() {
-            let lasting = matches!(&operation.act, Act::Write(value)
+            let lasting = matches!(&operation.act, Act::Write(value) | Act::Returns(value)
                 if !value.volatile && value.expires.is_none() && !seen(value.id));
             if !operation.certain && lasting {
                 // Nobody saw it: whatever explains the rest with it explains it without.
@@ -216,22 +220,24 @@ impl Search<'_> {
     /// What the register holds after the operation; `None` where the operation cannot take effect now.
     fn apply(&self, at: usize, operation: &Operation, state: State) -> Option<State> {
         let held = state.and_then(|by| match self.operations.get(by).map(|write| &write.act) {
-            Some(Act::Write(written)) => Some(written),
+            Some(Act::Write(written) | Act::Returns(written)) => Some(written),
             _ => None,
         });
         let ended = operation.span.ended.unwrap_or(Duration::MAX);
         let may_be_hidden =
             |value: &Written| value.expires.is_some_and(|(earliest, _)| value.volatile || ended >= earliest);
         match (&operation.act, held) {
-            (Act::Write(_), _) => Some(Some(at)),
+            (Act::Write(_), _) | (Act::Returns(_), None) => Some(Some(at)),
             (Act::Delete, _) | (Act::Missed, None) => Some(None),
+            (Act::Forgets(id), Some(value)) if *id == value.id => Some(None),
+            (Act::Forgets(_), _) => Some(state),
             (Act::Saw(values), Some(value)) => {
                 let expired = value.expires.is_some_and(|(_, latest)| operation.span.invoked > latest);
                 (values.contains(&value.id) && !expired).then_some(state)
             }
             (Act::Missed | Act::Expired, Some(value)) if may_be_hidden(value) => Some(state),
             (Act::Missed, Some(value)) if value.volatile => Some(None),
-            (Act::Saw(_) | Act::Expired, None) | (Act::Missed | Act::Expired, Some(_)) => None,
+            (Act::Saw(_) | Act::Expired, None) | (Act::Missed | Act::Expired | Act::Returns(_), Some(_)) => None,
         }
     }
 
@@ -240,7 +246,7 @@ impl Search<'_> {
     fn undo(&mut self, at: Duration, configurations: &mut BTreeSet<Configuration>, journals: bool) {
         let asked = |operation: &&Operation| operation.span.invoked <= at;
         let doubtful = |operation: &Operation| {
-            let changes = matches!(operation.act, Act::Write(_) | Act::Delete);
+            let changes = matches!(operation.act, Act::Write(_) | Act::Delete | Act::Forgets(_));
             let journaled = journals && matches!(&operation.act, Act::Write(written) if written.journaled);
             changes && (journaled || !operation.certain || operation.span.ended.is_none_or(|ended| ended >= at))
         };
@@ -275,8 +281,12 @@ mod tests {
         Operation { act, span: Span { invoked: s(from), ended: None }, certain: false }
     }
 
+    fn written(id: AttemptId) -> Written {
+        Written { id, volatile: false, journaled: false, expires: None }
+    }
+
     fn write(id: AttemptId) -> Act {
-        Act::Write(Written { id, volatile: false, journaled: false, expires: None })
+        Act::Write(written(id))
     }
 
     fn volatile(id: AttemptId) -> Act {
@@ -309,6 +319,16 @@ mod tests {
             (
                 "a failed put shows after a later one",
                 vec![unknown(write(1), 0), done(write(2), 1, 2), done(saw(2), 3, 4), done(saw(1), 5, 6)],
+            ),
+            (
+                "what was evicted comes back",
+                vec![
+                    done(write(1), 0, 1),
+                    unknown(Act::Forgets(1), 2),
+                    done(Missed, 3, 4),
+                    unknown(Act::Returns(written(1)), 2),
+                    done(saw(1), 5, 6),
+                ],
             ),
             (
                 "a failed delete takes effect later",
@@ -354,6 +374,22 @@ mod tests {
             (
                 "a deleted value is back",
                 vec![done(write(1), 0, 1), done(Delete, 2, 3), done(Missed, 4, 5), done(saw(1), 6, 7)],
+                3,
+            ),
+            (
+                "what was evicted is back in the place of its successor",
+                vec![
+                    done(write(1), 0, 1),
+                    unknown(Act::Forgets(1), 2),
+                    unknown(Act::Returns(written(1)), 2),
+                    done(write(2), 3, 4),
+                    done(saw(1), 5, 6),
+                ],
+                4,
+            ),
+            (
+                "an eviction takes its successor along",
+                vec![done(write(1), 0, 1), done(write(2), 2, 3), done(Act::Forgets(1), 4, 5), done(Missed, 6, 7)],
                 3,
             ),
             (

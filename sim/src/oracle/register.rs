@@ -100,13 +100,21 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
         span: deletion.span,
         certain: certain(&deletion.daemon, deletion.ending, &deletion.span),
     });
-    // What a node forgets by itself is gone as if somebody had deleted it.
+    // What a node forgets by itself is gone, and nothing else. Which put wrote it is not always known.
     let by_name = |name: &str| model.attempts().map(|attempt| &attempt.daemon).find(|by| by.name == name);
     let forgotten = model.forgotten_of(key).filter_map(|forgotten| {
         let by = by_name(&forgotten.daemon).filter(|by| daemon.inherits(by))?;
         let span = Span { invoked: forgotten.began, ended: forgotten.done };
+        let put = model.attempt_of(forgotten.name.put_id);
         let ending = if forgotten.done.is_some() && !forgotten.may_return { Ending::Done } else { Ending::Unknown };
-        Some(Operation { act: Act::Delete, span, certain: certain(by, ending, &span) })
+        let act = put.map_or(Act::Delete, |put| Act::Forgets(put.id));
+        Some(Operation { act, span, certain: certain(by, ending, &span) })
+    });
+    // Where what tells of it was lost, it may be back, from the journal say.
+    let returned = model.forgotten_of(key).filter(|forgotten| forgotten.may_return).filter_map(|forgotten| {
+        let put = model.attempt_of(forgotten.name.put_id).filter(|put| daemon.inherits(&put.daemon))?;
+        let span = Span { invoked: forgotten.began, ended: None };
+        Some(Operation { act: Act::Returns(written(put, daemon, steady)), span, certain: false })
     });
     let reads = model.reads(daemon, key).iter().map(|read| {
         let act = match &read.observed {
@@ -116,7 +124,7 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
         };
         Operation { act, span: read.span, certain: true }
     });
-    let mut history: Vec<_> = puts.chain(deletions).chain(forgotten).chain(reads).collect();
+    let mut history: Vec<_> = puts.chain(deletions).chain(forgotten).chain(returned).chain(reads).collect();
     history.sort_by_key(|operation| operation.span.invoked);
     history
 }
@@ -150,7 +158,9 @@ fn line(operation: &Operation) -> String {
     let what = match &operation.act {
         Act::Write(written) if written.volatile => format!("put {} (memory)", written.id),
         Act::Write(written) => format!("put {}", written.id),
+        Act::Returns(written) => format!("return of {}", written.id),
         Act::Delete => "delete".to_owned(),
+        Act::Forgets(id) => format!("eviction of {id}"),
         Act::Saw(attempts) => format!("saw {attempts:?}"),
         Act::Missed => "absent".to_owned(),
         Act::Expired => "expired".to_owned(),
