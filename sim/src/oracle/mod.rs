@@ -43,6 +43,8 @@ pub struct Seen<'a> {
     pub clocks_are_steady: bool,
     /// Nothing but the disk cache of a node that lives keeps a read waiting.
     pub only_caches_are_slow: bool,
+    /// There is memory for all that clients ask for at once, and for what hangs beside it.
+    pub memory_is_ample: bool,
 }
 
 /// While faults strike an eviction may take this long. What was put meanwhile comes on top of the budget.

@@ -6,9 +6,12 @@ use bettong_core::StoreConfig;
 use bettong_core::tiers::disk::DiskConfig;
 use bettong_wire::envelope::Algorithm;
 use bettong_wire::{ModelIdentity, NamespaceId};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+/// Memory of a node, where its largest values need no more.
+const MEMORY_BYTES: Range<u64> = 64 << 10..1 << 20;
 /// Operations that all clients of a run do together, at least.
 pub const OPERATIONS_MIN: u64 = 200;
 /// Where the run's objects are in the bucket.
@@ -202,7 +205,7 @@ impl Setup {
             scrub_grace: Duration::from_millis(upkeep.below(3_000)),
             expiry_patience: Duration::from_secs(1 + Stream::new(seed, "expiry").below(20)),
             budgets: Budgets::draw(plan, len_max, &mut Stream::new(seed, "budgets")),
-            memory_bytes: (len_max * 3).max(random.within(64 << 10..1 << 20)),
+            memory_bytes: (len_max * 3).max(random.within(MEMORY_BYTES)),
             has_disk: true,
             disk_bytes: region_bytes * random.within(4..12),
             region_bytes,
@@ -241,6 +244,11 @@ impl Setup {
             commit_batch: other.commit_batch,
             ..self.clone()
         }
+    }
+
+    /// Whatever a node's memory was drawn to, what may be in flight there holds eight of the largest values.
+    pub fn memory_is_ample(&self) -> bool {
+        self.len_max * 8 <= MEMORY_BYTES.start / 4
     }
 
     pub fn store_config(&self, node_id: &str) -> StoreConfig {

@@ -248,6 +248,7 @@ impl Client {
             knew_of_others,
             clocks_are_steady,
             only_caches_are_slow,
+            memory_is_ample: self.shared.setup.memory_is_ample(),
         };
         let verdict = judge(seen);
         drop(model);
