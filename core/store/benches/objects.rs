@@ -4,7 +4,7 @@
 //! `cargo bench -p bettong-core --bench objects [DIRECTORY]`: ten interleaved runs, medians, spread and ratio.
 
 use bettong_core::keys::{Key, NsNum};
-use bettong_core::real::{Folder, RealWorld};
+use bettong_core::real::RealWorld;
 use bettong_core::store::{PutSpec, ReadOutcome};
 use bettong_core::{Deadline, Store, StoreConfig, StoreParts};
 use bettong_wire::memory::HeapMemory;
@@ -59,9 +59,8 @@ async fn open(root: &Path) -> (Store<RealWorld>, NsNum) {
     std::fs::create_dir_all(&objects).expect("a directory");
     let config = StoreConfig::new("bench");
     let world = RealWorld::new(root.join("data"), tokio::runtime::Handle::current()).expect("a world");
-    let files = LocalFileSystem::new_with_prefix(&objects).expect("a file store");
     let parts = StoreParts {
-        objects: Arc::new(Folder::new(Arc::new(files.with_fsync(true)), objects)),
+        objects: Arc::new(LocalFileSystem::new_with_prefix(objects).expect("a file store").with_fsync(true)),
         local_index: None,
         memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
         disk: None,

@@ -1,7 +1,6 @@
 //! A folder as an object store.
 
 use crate::exit::{Exit, Failure, Outcome};
-use bettong_core::real::Folder;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use std::path::Path;
@@ -16,7 +15,7 @@ pub fn open(path: &Path) -> Outcome<Arc<dyn ObjectStore>> {
     std::fs::create_dir_all(path).map_err(|error| failed("the folder cannot be made", &error))?;
     tempfile::tempfile_in(path).map_err(|error| failed("the folder is not writable", &error))?;
     let store = LocalFileSystem::new_with_prefix(path).map_err(|error| failed("cannot be opened", &error))?;
-    Ok(Arc::new(Folder::new(Arc::new(store.with_fsync(true)), path.to_owned())))
+    Ok(Arc::new(store.with_fsync(true)))
 }
 
 #[cfg(test)]

@@ -39,20 +39,6 @@ pub enum ObjectError {
     TooLong { got: u64, limit: u64 },
 }
 
-/// An extension of a put: its name is used for these bytes only, and nobody asks for the object before the put has
-/// succeeded. So whoever writes it may do so in place, and need not hide what is only a part yet.
-#[derive(Debug, Clone, Copy)]
-pub struct NamedOnce;
-
-impl NamedOnce {
-    /// The options of such a put.
-    pub fn options() -> PutOptions {
-        let mut options = PutOptions::default();
-        options.extensions.insert(Self);
-        options
-    }
-}
-
 /// A request that carries bytes gets so much more time for them: a slow link is not a dead one. Bytes a second.
 const BYTES_A_SECOND_MIN: u64 = 2 << 20;
 
@@ -113,17 +99,8 @@ impl<W: World> Objects<W> {
 
     /// Writes an object whose name is used for these bytes only, so that a repeated attempt is harmless.
     pub async fn put_unique(&self, path: &Path, payload: PutPayload) -> Result<(), ObjectError> {
-        self.put_again(path, payload, PutOptions::default()).await
-    }
-
-    /// As `put_unique`, for an object that nobody asks for before this has succeeded.
-    pub async fn put_named_once(&self, path: &Path, payload: PutPayload) -> Result<(), ObjectError> {
-        self.put_again(path, payload, NamedOnce::options()).await
-    }
-
-    async fn put_again(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<(), ObjectError> {
         self.attempt_within(Urgency::Store, self.bound(payload.content_length() as u64), || {
-            let put = self.store.put_opts(path, payload.clone(), options.clone());
+            let put = self.store.put(path, payload.clone());
             async move { put.await.map(|_| ()) }
         })
         .await

@@ -127,9 +127,7 @@ impl FileDisk {
     clippy::disallowed_methods,
     reason = "the real form of the disk seam; simulated, the call is another crate's"
 )]
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
@@ -144,7 +142,7 @@ fn read_at(path: &Path, offset: u64, len: u64) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-pub(super) fn write_all(mut file: &File, buffers: &[Bytes]) -> io::Result<()> {
+fn write_all(mut file: &File, buffers: &[Bytes]) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = buffers.iter().map(|buffer| IoSlice::new(buffer)).collect();
     let mut left = slices.as_mut_slice();
     // Empty buffers at the front would look like a file that takes nothing.

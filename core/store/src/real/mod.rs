@@ -4,11 +4,9 @@
 
 mod clock;
 mod disk;
-mod folder;
 
 pub use clock::RealClock;
 pub use disk::FileDisk;
-pub use folder::Folder;
 
 use crate::observe::State;
 use crate::world::World;

@@ -380,7 +380,7 @@ impl<W: World> Store<W> {
         let point = if put.key.kind == Kind::Sidecar { Point::BeforeSidecarPut } else { Point::BeforeObjectPut };
         shared.world.at(point).await;
         let path = shared.object_path(&shared.value_key(&put.key), put.row.entry.put_id);
-        shared.objects.put_named_once(&path, sealed.to_put_payload()).await
+        shared.objects.put_unique(&path, sealed.to_put_payload()).await
     }
 
     fn upload_failed(&self, error: &ObjectError) -> PutError {

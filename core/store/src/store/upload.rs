@@ -340,7 +340,7 @@ impl<W: World> Store<W> {
         } else {
             let path = shared.object_path(&first.put.record.key(), first.put_id());
             let object: PutPayload = first.item().pieces.into_iter().collect();
-            (None, shared.objects.put_named_once(&path, object).await)
+            (None, shared.objects.put_unique(&path, object).await)
         };
         if let Err(error) = written {
             tracing::debug!(%error, puts = loaded.len(), "an upload failed; it is tried again");

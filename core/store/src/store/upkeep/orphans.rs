@@ -100,7 +100,7 @@ impl<W: World> Store<W> {
                     report.count("spares_removed");
                 }
             }
-            Standing::Orphan => match self.orphan_says(&name, object.size).await.map_err(unanswered)? {
+            Standing::Orphan => match self.header_says(&name).await.map_err(unanswered)? {
                 Kept::Gone => {}
                 Kept::LeftAlone(why) => report.count(why),
                 Kept::Known => {
@@ -138,14 +138,6 @@ impl<W: World> Store<W> {
             Some(_) => Standing::Named,
             None => Standing::Orphan,
         }
-    }
-
-    async fn orphan_says(&self, name: &PayloadName, size: u64) -> Result<Kept, ObjectError> {
-        // No release's envelope is empty: what a crash or a full disk left of a write in place.
-        if size == 0 {
-            return Ok(Kept::Known);
-        }
-        self.header_says(name).await
     }
 
     async fn header_says(&self, name: &PayloadName) -> Result<Kept, ObjectError> {
