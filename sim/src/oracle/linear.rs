@@ -29,7 +29,7 @@ pub struct Written {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     Write(Written),
-    /// What was gone is back, where nothing has taken its place.
+    /// What was let go is back, where nothing has happened since.
     Returns(Written),
     Delete,
     /// The value of this write is let go, where it is the one that is there.
@@ -64,8 +64,15 @@ pub enum Order {
     Undecided,
 }
 
-/// The operation that wrote the value; `None` where there is none.
-type State = Option<usize>;
+/// What the register holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Nothing,
+    /// Nothing, since the value of this write was let go.
+    LetGo(AttemptId),
+    /// The value that this operation wrote.
+    Held(usize),
+}
 
 /// One explanation of everything so far: the operations that have taken effect although they are not answered yet, in
 /// ascending order, and what the register holds.
@@ -104,7 +111,7 @@ enum Event {
 /// `rolled_back` those at which what was only journaled may have been lost too.
 pub fn order(operations: &[Operation], undone: &[Duration], rolled_back: &[Duration]) -> Order {
     let mut search = Search { operations, waiting: BTreeSet::new(), steps: 0 };
-    let mut configurations = BTreeSet::from([Configuration { early: Vec::new(), state: None }]);
+    let mut configurations = BTreeSet::from([Configuration { early: Vec::new(), state: State::Nothing }]);
     for (at, event) in search.events(undone, rolled_back) {
         match event {
             Event::Asked(operation) => {
@@ -219,25 +226,29 @@ impl Search<'_> {
 
     /// What the register holds after the operation; `None` where the operation cannot take effect now.
     fn apply(&self, at: usize, operation: &Operation, state: State) -> Option<State> {
-        let held = state.and_then(|by| match self.operations.get(by).map(|write| &write.act) {
+        let written = |by: usize| match self.operations.get(by).map(|write| &write.act) {
             Some(Act::Write(written) | Act::Returns(written)) => Some(written),
             _ => None,
-        });
+        };
+        let held = if let State::Held(by) = state { written(by) } else { None };
         let ended = operation.span.ended.unwrap_or(Duration::MAX);
         let may_be_hidden =
             |value: &Written| value.expires.is_some_and(|(earliest, _)| value.volatile || ended >= earliest);
         match (&operation.act, held) {
-            (Act::Write(_), _) | (Act::Returns(_), None) => Some(Some(at)),
-            (Act::Delete, _) | (Act::Missed, None) => Some(None),
-            (Act::Forgets(id), Some(value)) if *id == value.id => Some(None),
-            (Act::Forgets(_), _) => Some(state),
+            (Act::Write(_), _) => Some(State::Held(at)),
+            (Act::Returns(back), _) => (state == State::LetGo(back.id)).then_some(State::Held(at)),
+            (Act::Delete, _) => Some(State::Nothing),
+            (Act::Forgets(id), Some(value)) if *id == value.id => Some(State::LetGo(*id)),
+            // One of unknown outcome that changes nothing explains nothing.
+            (Act::Forgets(_), _) => operation.certain.then_some(state),
+            (Act::Missed, None) => Some(state),
             (Act::Saw(values), Some(value)) => {
                 let expired = value.expires.is_some_and(|(_, latest)| operation.span.invoked > latest);
                 (values.contains(&value.id) && !expired).then_some(state)
             }
             (Act::Missed | Act::Expired, Some(value)) if may_be_hidden(value) => Some(state),
-            (Act::Missed, Some(value)) if value.volatile => Some(None),
-            (Act::Saw(_) | Act::Expired, None) | (Act::Missed | Act::Expired | Act::Returns(_), Some(_)) => None,
+            (Act::Missed, Some(value)) if value.volatile => Some(State::Nothing),
+            (Act::Saw(_) | Act::Expired, None) | (Act::Missed | Act::Expired, Some(_)) => None,
         }
     }
 
@@ -253,9 +264,13 @@ impl Search<'_> {
         if !self.operations.iter().filter(asked).any(doubtful) {
             return;
         }
-        let writes = self.operations.iter().enumerate().filter(|(_, operation)| asked(operation));
-        let writes = writes.filter(|(_, operation)| matches!(operation.act, Act::Write(_)));
-        let states: Vec<State> = std::iter::once(None).chain(writes.map(|(by, _)| Some(by))).collect();
+        let asked = self.operations.iter().enumerate().filter(|(_, operation)| asked(operation));
+        let older = asked.filter_map(|(by, operation)| match operation.act {
+            Act::Write(_) => Some(State::Held(by)),
+            Act::Forgets(id) => Some(State::LetGo(id)),
+            _ => None,
+        });
+        let states: BTreeSet<State> = older.chain([State::Nothing]).collect();
         let undone: Vec<_> = self
             .reached_from(configurations, |_| false)
             .iter()
@@ -386,6 +401,32 @@ mod tests {
                     done(saw(1), 5, 6),
                 ],
                 4,
+            ),
+            (
+                "what was evicted and then deleted is back",
+                vec![
+                    done(write(1), 0, 1),
+                    unknown(Act::Forgets(1), 2),
+                    unknown(Act::Returns(written(1)), 2),
+                    done(Missed, 3, 4),
+                    done(Delete, 5, 6),
+                    done(Missed, 7, 8),
+                    done(saw(1), 9, 10),
+                ],
+                6,
+            ),
+            (
+                "what was evicted is back when its successor has gone",
+                vec![
+                    done(write(1), 0, 1),
+                    unknown(Act::Forgets(1), 2),
+                    unknown(Act::Returns(written(1)), 2),
+                    done(write(2), 3, 4),
+                    done(saw(2), 5, 6),
+                    done(Act::Forgets(2), 7, 8),
+                    done(saw(1), 9, 10),
+                ],
+                6,
             ),
             (
                 "an eviction takes its successor along",
