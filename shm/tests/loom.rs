@@ -1,0 +1,14 @@
+//! Every interleaving, and every value that a weak memory may show, of short sessions: `cargo loom`.
+#![cfg(loom)]
+
+mod loom_model;
+
+#[test]
+fn frames_arrive_whole_and_in_order() {
+    loom_model::send_and_receive();
+}
+
+#[test]
+fn no_wake_up_is_lost() {
+    loom_model::sleep_and_wake();
+}

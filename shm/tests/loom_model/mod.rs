@@ -1,0 +1,83 @@
+//! The sessions that the model checker plays.
+
+use bettong_shm::ring::{HeapSegment, Receiver, SendError, Sender};
+use bettong_shm::{Frame, SlotRef};
+use loom::thread;
+use std::sync::Arc;
+
+/// Room for three references to slots, with one word left at the array's end.
+const WORDS: usize = 16;
+/// One lap, and into the next.
+const FRAMES: u32 = 5;
+
+type Segment = std::sync::Arc<HeapSegment>;
+
+fn slot(slot: u32) -> Frame<'static> {
+    Frame::Slot(SlotRef { class: 1, extent: 2, slot, generation: slot })
+}
+
+fn session() -> (Sender<Segment, Segment>, Receiver<Segment, Segment>) {
+    let (writer, reader) = (Segment::new(HeapSegment::new(WORDS)), Segment::new(HeapSegment::new(WORDS)));
+    let sender = Sender::new(writer.clone(), reader.clone(), 0).unwrap();
+    (sender, Receiver::new(reader, writer, 0).unwrap())
+}
+
+fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut checker = loom::model::Builder::new();
+    checker.preemption_bound = Some(preemptions);
+    checker.check(model);
+}
+
+/// More frames than fit, round the array's end: whole, in order, none twice.
+pub fn send_and_receive() {
+    check(3, || {
+        let (mut sender, mut receiver) = session();
+        let writing = thread::spawn(move || {
+            for number in 0..FRAMES {
+                loop {
+                    match sender.send(&slot(number)) {
+                        Ok(()) => break,
+                        Err(SendError::Full { .. }) => thread::yield_now(),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }
+        });
+        for number in 0..FRAMES {
+            loop {
+                if let Some(frame) = receiver.recv().expect("a frame") {
+                    assert_eq!(frame, slot(number), "a frame");
+                    break;
+                }
+                thread::yield_now();
+            }
+        }
+        writing.join().unwrap();
+    });
+}
+
+/// One side sleeps until something is there, the other wakes it when it must. A wake-up that is lost is a deadlock.
+pub fn sleep_and_wake() {
+    check(3, || {
+        let (mut sender, mut receiver) = session();
+        let bell = Arc::new(loom::sync::Notify::new());
+        let rung = bell.clone();
+        let sleeping = thread::spawn(move || {
+            loop {
+                if let Some(frame) = receiver.recv().unwrap() {
+                    assert_eq!(frame, slot(1));
+                    break;
+                }
+                if receiver.may_sleep() {
+                    rung.wait();
+                }
+                receiver.awake();
+            }
+        });
+        sender.send(&slot(1)).unwrap();
+        if sender.must_wake() {
+            bell.notify();
+        }
+        sleeping.join().unwrap();
+    });
+}
