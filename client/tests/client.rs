@@ -4,6 +4,7 @@
 mod server;
 
 use bettong_client::*;
+use bettong_wire::request::{Maintain, Task};
 use server::{Mood, Server};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -146,6 +147,29 @@ async fn a_put_of_which_one_attempt_may_have_acted_is_not_called_refused() {
     server.set(Mood::DropThenRefuse(ErrorKind::Unavailable));
     let error = namespace.get_plain("k", limits()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "a read changes nothing: {error}");
+}
+
+#[tokio::test]
+async fn upkeep_of_which_one_attempt_may_have_acted_is_not_called_refused() {
+    let server = Server::start().await;
+    let (_client, namespace) = opened(&server).await;
+    let slice = |dry_run| Maintain {
+        task: Task::Retire,
+        dry_run,
+        cursor: Vec::new(),
+        argument: "a-dead-node".into(),
+        bound_ms: 1000,
+    };
+    let kinds = [ErrorKind::Unavailable, ErrorKind::TooLarge, ErrorKind::Invalid, ErrorKind::Denied];
+    for mood in kinds.iter().flat_map(|kind| [Mood::DropThenRefuse(*kind), Mood::DoubtThenRefuse(*kind)]) {
+        server.set(mood);
+        let error = namespace.maintain(slice(false)).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Retry, "{mood:?}: {error}");
+        assert!(error.message.contains("outcome is unknown") && error.message.contains("not now"), "{error}");
+    }
+    server.set(Mood::DropThenRefuse(ErrorKind::Denied));
+    let error = namespace.maintain(slice(true)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied, "a dry run changes nothing: {error}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! One connection, driven by polling: commands, writes, reads, in this order, until nothing moves.
 
 use super::reopen::{Due, Pace, Reopening};
-use super::{Ended, State, lose};
+use super::{Ended, InUse, State, lose};
 use crate::call::{Answered, Asked, Call, CallKey, Command, NamespaceKey, Opening, TimedOut};
 use bettong_wire::request::NsHandle;
 use bettong_wire::response::{Answer, Opened, Outcome};
@@ -15,6 +15,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+/// For so long a connection is kept by PINGs for the sake of an OPEN: twice the deadline that a daemon gives one by default.
+/// Whatever takes longer may have been forgotten, and is asked for on another connection.
+const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What waits for an answer of the daemon.
 enum Waiting {
@@ -52,7 +56,8 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
     pub fn new(stream: T, state: &'a mut State, pace: &'a mut Pace) -> Self {
         // What somebody waits for is asked for in its own turn.
         let waited = |key: &NamespaceKey| state.opening.iter().any(|asked| asked.key == *key);
-        let reopening = Reopening::new(state.namespaces.keys().filter(|key| !waited(key)).copied(), pace);
+        let unwaited = state.namespaces.iter().filter(|(key, _)| !waited(key));
+        let reopening = Reopening::new(unwaited.map(|(key, in_use)| (*key, in_use.lost)), pace);
         Self {
             stream,
             state,
@@ -83,23 +88,34 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
     /// Asks for namespaces whose turn it is.
     fn reopen(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {
         let mut moved = false;
-        while let Some(due) = self.reopening.due(cx, self.wire.has_room()) {
+        loop {
+            let waited = self.state.opening.front().map(|asked| asked.since);
+            let Some(due) = self.reopening.due(cx, self.wire.has_room(), waited) else { return Ok(moved) };
             moved = true;
             match due {
                 Due::Ask(key) if self.open(key, Instant::now(), None)? => self.reopening.wait(key, self.pace),
                 Due::Ask(key) => self.reopening.remove(key),
-                Due::Unanswered(_, since) if self.is_silent(Some(TimedOut { since })) => return Err(no_word()),
-                Due::Unanswered(key, _) => {
+                Due::Unanswered(..) if self.is_silent(None) => return Err(no_word()),
+                Due::Unanswered(key, since) => {
                     self.cannot_reopen(key, "the daemon has not answered yet");
+                    self.ask_for_a_sign(since)?;
                     self.reopening.wait(key, self.pace);
                 }
             }
         }
-        Ok(moved)
+    }
+
+    /// An OPEN may take the daemon longer than a call may take: that it is not answered, since then, does not cost the
+    /// connection where a PING is. A connection on which nothing has room beside it is of no use to others, and not kept.
+    fn ask_for_a_sign(&mut self, since: Instant) -> Result<(), ServiceError> {
+        if self.wire.has_room() && since.elapsed() < OPEN_TIME_MAX {
+            self.wire.send(&Request::Ping, Vec::new())?;
+        }
+        Ok(())
     }
 
     fn cannot_reopen(&self, key: NamespaceKey, why: &str) {
-        if let Some(open) = self.state.namespaces.get(&key) {
+        if let Some(InUse { open, .. }) = self.state.namespaces.get(&key) {
             let why = format!("namespace `{}` cannot be opened again: {why}", open.namespace);
             self.state.trouble.set_of(key, Some(why));
         }
@@ -133,7 +149,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         since: Instant,
         reply: Option<oneshot::Sender<Result<Opened, Opening>>>,
     ) -> Result<bool, ServiceError> {
-        let Some(open) = self.state.namespaces.get(&key).cloned() else { return Ok(false) };
+        let Some(open) = self.state.namespaces.get(&key).map(|in_use| in_use.open.clone()) else { return Ok(false) };
         self.owe(since);
         let id = self.wire.send(&Request::Open(open), Vec::new())?;
         self.waiting.insert(id, Waiting::Open { key, reply });
@@ -335,11 +351,17 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         let handle = opened.clone().map(|opened| opened.ns);
         let wanted = match (reply, &opened) {
             (Some(reply), _) => {
-                // It may have been opened for its last caller already.
-                if let Some(Ok(before)) = self.handles.insert(key, handle) {
-                    self.close_handle(before);
-                }
+                // It may have been opened again already, for nobody who waited.
+                self.close_namespace(key);
+                self.reopened(key, handle);
                 reply.send(opened.map_err(Opening::Refused)).is_ok()
+            }
+            // Its caller was answered first, or it is closed.
+            (None, _) if !self.reopening.contains(key) => {
+                if let Ok(ns) = handle {
+                    self.close_handle(ns);
+                }
+                return Ok(());
             }
             // The daemon will not have this client: this connection is of no use.
             (None, Err(error)) if error.kind == ErrorKind::Denied => return Err(error.clone()),
@@ -401,6 +423,11 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
     pub fn give_up(self, error: &ServiceError) {
         self.state.queued.extend(self.held.into_values().flatten());
         for waiting in self.waiting.into_values() {
+            if let Waiting::Open { key, .. } = &waiting
+                && let Some(in_use) = self.state.namespaces.get_mut(key)
+            {
+                in_use.lost = Some(Instant::now());
+            }
             match waiting {
                 Waiting::Call { reply, .. } => {
                     let text = format!("the outcome is unknown: {}", error.message);

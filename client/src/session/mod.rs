@@ -15,19 +15,26 @@ use reopen::Pace;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// What outlives a connection.
 pub(crate) struct State {
     commands: mpsc::UnboundedReceiver<Command>,
     /// Every namespace in use, to be opened again on the next connection.
-    namespaces: BTreeMap<NamespaceKey, Open>,
+    namespaces: BTreeMap<NamespaceKey, InUse>,
     /// Namespaces that somebody waits for, not yet asked for on this connection.
     opening: VecDeque<Asked>,
     /// Calls that are not sent yet.
     queued: VecDeque<Call>,
     memory: HeapMemory,
     trouble: Trouble,
+}
+
+/// A namespace in use.
+struct InUse {
+    open: Open,
+    /// When a connection ended last that had been asked for it and had not answered.
+    lost: Option<Instant>,
 }
 
 /// How a connection ended.
@@ -130,7 +137,7 @@ impl State {
         match command {
             Command::Call(call) => self.queued.push_back(*call),
             Command::Open { open, asked } => {
-                self.namespaces.insert(asked.key, *open);
+                self.namespaces.insert(asked.key, InUse { open: *open, lost: None });
                 self.opening.push_back(asked);
             }
             Command::Forget { key, timed_out } => {

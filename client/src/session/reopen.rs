@@ -39,9 +39,11 @@ impl Pace {
 }
 
 struct Turn {
+    /// When an earlier connection ended that had been asked for it and had not answered.
+    lost: Option<Instant>,
     /// Where an answer is waited for: since when.
     asked: Option<Instant>,
-    /// When it is asked for, or until when its answer is waited for.
+    /// When it is asked for, or its answer missed.
     at: Instant,
     /// The pause after the next answer that asks to come again.
     pause: Duration,
@@ -50,7 +52,7 @@ struct Turn {
 /// What is to be done about a namespace now.
 pub(super) enum Due {
     Ask(NamespaceKey),
-    /// The time for an answer is over; it began then.
+    /// Another half of the time that a call may take is over without an answer; it was asked for then.
     Unanswered(NamespaceKey, Instant),
 }
 
@@ -61,9 +63,11 @@ pub(super) struct Reopening {
 }
 
 impl Reopening {
-    pub fn new(keys: impl Iterator<Item = NamespaceKey>, pace: &Pace) -> Self {
+    /// Of namespaces, and of when a connection was lost over each.
+    pub fn new(namespaces: impl Iterator<Item = (NamespaceKey, Option<Instant>)>, pace: &Pace) -> Self {
         let (at, pause) = (Instant::now(), pace.backoff);
-        Self { turns: keys.map(|key| (key, Turn { asked: None, at, pause })).collect(), timer: None }
+        let turns = namespaces.map(|(key, lost)| (key, Turn { lost, asked: None, at, pause })).collect();
+        Self { turns, timer: None }
     }
 
     pub fn contains(&self, key: NamespaceKey) -> bool {
@@ -76,9 +80,15 @@ impl Reopening {
 
     /// The namespace whose turn is the longest due; only with `room` one that is to be asked for. Where none is, `cx` is
     /// woken for the next.
-    pub fn due(&mut self, cx: &mut Context<'_>, room: bool) -> Option<Due> {
-        let turns = self.turns.iter().filter(|(_, turn)| room || turn.asked.is_some());
-        let (key, turn) = turns.min_by_key(|(_, turn)| turn.at)?;
+    ///
+    /// The first OPEN of a connection has it for itself until it is answered. One that a connection was lost over comes after
+    /// the others, and after what somebody has `waited` for since before that: one that is never answered in time costs the
+    /// others a connection at most.
+    pub fn due(&mut self, cx: &mut Context<'_>, room: bool, waited: Option<Instant>) -> Option<Due> {
+        let comes_after = |lost: Instant| waited.is_some_and(|since| since < lost);
+        let turns =
+            self.turns.iter().filter(|(_, turn)| turn.asked.is_some() || (room && !turn.lost.is_some_and(comes_after)));
+        let (key, turn) = turns.min_by_key(|(_, turn)| (turn.at, turn.lost))?;
         if turn.at <= Instant::now() {
             return Some(turn.asked.map_or(Due::Ask(*key), |since| Due::Unanswered(*key, since)));
         }
@@ -93,11 +103,11 @@ impl Reopening {
         None
     }
 
-    /// An answer is waited for from now on.
+    /// An answer is waited for, for half of the time that a call may take.
     pub fn wait(&mut self, key: NamespaceKey, pace: &Pace) {
         if let Some(turn) = self.turns.get_mut(&key) {
             let now = Instant::now();
-            (turn.asked, turn.at) = (Some(now), now + pace.limit);
+            (turn.asked, turn.at) = (turn.asked.or(Some(now)), now + (pace.limit - pace.limit / 2));
         }
     }
 
