@@ -6,6 +6,17 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+#[cfg(not(shuttle))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
+
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+
+/// Locks what no panic leaves half-done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// With this a cursor says that what was done before it is done.
 #[cfg(not(loom))]
 pub(crate) const fn release() -> Ordering {
@@ -27,7 +38,7 @@ pub(crate) fn release() -> Ordering {
 }
 
 /// Bugs that a model must find.
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub mod planted {
     use std::sync::Mutex;
 
@@ -37,6 +48,8 @@ pub mod planted {
         NoFence,
         /// Cursors say nothing of what was done before them.
         NoRelease,
+        /// A lease does not keep its slot.
+        NoHold,
     }
 
     static PLANTED: Mutex<Option<Bug>> = Mutex::new(None);
@@ -46,7 +59,7 @@ pub mod planted {
         *PLANTED.lock().expect("nothing panics while it is held") = Some(bug);
     }
 
-    pub(super) fn is(bug: Bug) -> bool {
+    pub(crate) fn is(bug: Bug) -> bool {
         *PLANTED.lock().expect("nothing panics while it is held") == Some(bug)
     }
 }

@@ -29,7 +29,7 @@ pub const FLAG_MMAP: u8 = 2;
 const _: () = assert!(HEAD_BYTES <= INLINE_BYTES_DEFAULT as usize);
 
 /// Names a filled slot of the pool. Valid only while its generation is the slot's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SlotRef {
     /// Size class.
     pub class: u8,
