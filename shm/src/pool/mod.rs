@@ -18,7 +18,7 @@ mod view;
 
 pub use classes::{Classes, SLOT_BYTES_MIN};
 pub use leases::{LeaseError, Leases, NotLeased, SessionId};
-pub use region::{HeapRegion, Region};
+pub use region::{HeapRegion, OwnRegion, Region};
 pub use slot::{Found, SlotPool};
 pub use view::View;
 

@@ -3,12 +3,12 @@
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 
-/// A range of memory that is there until it is dropped, and that only this process writes.
+/// A range of memory that is there until it is dropped, to be read.
 ///
 /// # Safety
 ///
 /// `base` points to `len` initialised bytes that stay valid and in place for as long as the region lives. Nobody in this
-/// process reads or writes them but through the pool.
+/// process reads or writes them but through a pool or a view of it.
 pub unsafe trait Region: Send + Sync + std::fmt::Debug {
     fn base(&self) -> NonNull<u8>;
 
@@ -19,6 +19,13 @@ pub unsafe trait Region: Send + Sync + std::fmt::Debug {
         self.len() == 0
     }
 }
+
+/// A range of memory that this process may write, and no other does.
+///
+/// # Safety
+///
+/// As the sentence before says.
+pub unsafe trait OwnRegion: Region {}
 
 /// A region on this process's heap: nobody else can read it.
 pub struct HeapRegion(Box<[UnsafeCell<u8>]>);
@@ -48,3 +55,6 @@ unsafe impl Region for HeapRegion {
         self.0.len()
     }
 }
+
+// SAFETY: it is this process's own memory.
+unsafe impl OwnRegion for HeapRegion {}

@@ -1,7 +1,7 @@
 //! Slots as the rest of the program sees them: reserved, filled, sealed, shared, and returned when the last one lets go.
 
 use super::table::{Place, Table};
-use super::{Classes, HeapRegion, Layout, PoolError, Region, Usage};
+use super::{Classes, HeapRegion, Layout, OwnRegion, PoolError, Usage};
 use crate::frame::SlotRef;
 use crate::sync::Mutex;
 use bettong_wire::memory::{ReserveError, WriteBuf};
@@ -28,13 +28,13 @@ pub struct SlotPool {
 
 #[derive(Debug)]
 struct Inner {
-    region: Arc<dyn Region>,
+    region: Arc<dyn OwnRegion>,
     table: Mutex<Table>,
 }
 
 impl SlotPool {
     /// A pool over as much of `region` as makes extents.
-    pub fn new(region: Arc<dyn Region>) -> Result<Self, PoolError> {
+    pub fn new(region: Arc<dyn OwnRegion>) -> Result<Self, PoolError> {
         let layout = Layout::of(region.len() as u64)?;
         let table = Mutex::new(Table::new(Classes::up_to(layout.extent_bytes), layout));
         Ok(Self { inner: Arc::new(Inner { region, table }) })

@@ -20,6 +20,8 @@ pub(super) struct Outgoing {
     pub tail: AtomicU64,
     /// The position from which on the end of the array is unused, inverted: fresh memory says that there is none.
     pub watermark: AtomicU64,
+    /// The low half of `tail`, for those who sleep: a futex is 32 bits.
+    pub bell: AtomicU32,
 }
 
 /// Of the other side's ring, which the owner reads.
@@ -36,9 +38,15 @@ impl Control {
     /// A session's beginning.
     pub fn new() -> Self {
         Self {
-            outgoing: Outgoing { tail: AtomicU64::new(0), watermark: AtomicU64::new(0) },
+            outgoing: Outgoing { tail: AtomicU64::new(0), watermark: AtomicU64::new(0), bell: AtomicU32::new(0) },
             incoming: Incoming { head: AtomicU64::new(0), waits: AtomicU32::new(0) },
         }
+    }
+
+    /// Changes with every frame that the owner writes. Who is about to sleep waits for it to be something else than
+    /// `Receiver::seen`.
+    pub fn bell(&self) -> &AtomicU32 {
+        &self.outgoing.bell
     }
 }
 

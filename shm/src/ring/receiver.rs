@@ -50,6 +50,11 @@ impl<Own: Segment, Peer: Segment> Receiver<Own, Peer> {
         self.head == self.tail && self.peer.control().outgoing.tail.load(Ordering::Relaxed) == self.tail
     }
 
+    /// What the other side's bell said when there was nothing left.
+    pub fn seen(&self) -> u32 {
+        self.tail as u32
+    }
+
     /// Nobody need wake this side any more.
     pub fn awake(&self) {
         self.own.control().incoming.waits.store(0, Ordering::Relaxed);

@@ -60,6 +60,7 @@ impl<Own: Segment, Peer: Segment> Sender<Own, Peer> {
         self.tail = end;
         // SYNC POINT: frame and watermark are written before the position says so; see `Receiver::recv`.
         self.own.control().outgoing.tail.store(end, release());
+        self.own.control().outgoing.bell.store(end as u32, Ordering::Relaxed);
         Ok(())
     }
 

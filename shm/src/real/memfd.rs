@@ -1,0 +1,87 @@
+//! Memory without a name.
+
+use super::{Mapping, OwnMapping, SharedMemoryError};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+
+/// Whoever else has it can change neither its size nor its seals.
+const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+
+/// Who writes a segment for as long as it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// The one who made it, by the mapping that it has then. Nobody maps it writably again.
+    Maker,
+    /// The one whom it is given to.
+    Peer,
+}
+
+/// A segment of memory that can be given to another process.
+#[derive(Debug)]
+pub struct Memfd {
+    fd: OwnedFd,
+    bytes: usize,
+}
+
+impl Memfd {
+    /// Makes a segment that this process writes, with its mapping.
+    pub fn own(bytes: usize) -> Result<(Self, OwnMapping), SharedMemoryError> {
+        let memfd = Self::create(bytes)?;
+        let mapping = OwnMapping::new(memfd.fd.as_fd(), bytes)?;
+        memfd.seal(Writer::Maker)?;
+        Ok((memfd, mapping))
+    }
+
+    /// Makes a segment that another process writes and this one reads, with its mapping.
+    pub fn of_peer(bytes: usize) -> Result<(Self, Mapping), SharedMemoryError> {
+        let memfd = Self::create(bytes)?;
+        let mapping = Mapping::new(memfd.fd.as_fd(), bytes)?;
+        memfd.seal(Writer::Peer)?;
+        Ok((memfd, mapping))
+    }
+
+    /// Takes a segment that another process has made. One that is not sealed is refused: its pages could go away.
+    pub fn given(fd: OwnedFd) -> Result<Self, SharedMemoryError> {
+        let failed = |source: rustix::io::Errno| SharedMemoryError::Map { bytes: 0, source: source.into() };
+        let bytes = usize::try_from(fstat(&fd).map_err(failed)?.st_size).unwrap_or(0);
+        let has = fcntl_get_seals(&fd).map_err(failed)?;
+        if !has.contains(FIXED) {
+            return Err(SharedMemoryError::NotSealed { has: has.bits(), needs: FIXED.bits() });
+        }
+        Ok(Self { fd, bytes })
+    }
+
+    /// Maps it to read.
+    pub fn map(&self) -> Result<Mapping, SharedMemoryError> {
+        Mapping::new(self.fd.as_fd(), self.bytes)
+    }
+
+    /// Maps it to write: only of a segment whose writer is the peer that it was given to.
+    pub fn map_own(&self) -> Result<OwnMapping, SharedMemoryError> {
+        OwnMapping::new(self.fd.as_fd(), self.bytes)
+    }
+
+    fn create(bytes: usize) -> Result<Self, SharedMemoryError> {
+        let failed =
+            |source: rustix::io::Errno| SharedMemoryError::Create { bytes: bytes as u64, source: source.into() };
+        // The name is for /proc only.
+        let fd = memfd_create("bettong", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(failed)?;
+        ftruncate(&fd, bytes as u64).map_err(failed)?;
+        Ok(Self { fd, bytes })
+    }
+
+    fn seal(&self, writer: Writer) -> Result<(), SharedMemoryError> {
+        let seals = match writer {
+            Writer::Maker => FIXED | SealFlags::FUTURE_WRITE,
+            Writer::Peer => FIXED,
+        };
+        let bytes = self.bytes as u64;
+        fcntl_add_seals(&self.fd, seals).map_err(|source| SharedMemoryError::Seal { bytes, source: source.into() })
+    }
+}
+
+impl AsFd for Memfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
