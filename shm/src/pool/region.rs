@@ -1,6 +1,5 @@
 //! The memory under a pool.
 
-use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 
 /// A range of memory that is there until it is dropped, to be read.
@@ -28,31 +27,38 @@ pub unsafe trait Region: Send + Sync + std::fmt::Debug {
 pub unsafe trait OwnRegion: Region {}
 
 /// A region on this process's heap: nobody else can read it.
-pub struct HeapRegion(Box<[UnsafeCell<u8>]>);
+#[derive(Debug)]
+pub struct HeapRegion {
+    /// Of a boxed slice, which nothing but this pointer refers to.
+    bytes: NonNull<[u8]>,
+}
 
 impl HeapRegion {
     pub fn new(bytes: usize) -> Self {
-        Self((0..bytes).map(|_| UnsafeCell::new(0)).collect())
+        Self { bytes: NonNull::from(Box::leak(vec![0; bytes].into_boxed_slice())) }
     }
 }
 
-impl std::fmt::Debug for HeapRegion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "HeapRegion({} bytes)", self.0.len())
+impl Drop for HeapRegion {
+    fn drop(&mut self) {
+        // SAFETY: it came from a box in `new`, and everything that was made of it borrows from this region's owner.
+        drop(unsafe { Box::from_raw(self.bytes.as_ptr()) });
     }
 }
 
-// SAFETY: the bytes are reached through the pool alone, which lets either one write a slot or several read it.
+// SAFETY: the bytes are reached through the pool and its views alone, which let either one write a slot or several read it.
+unsafe impl Send for HeapRegion {}
+// SAFETY: as above.
 unsafe impl Sync for HeapRegion {}
 
 // SAFETY: a boxed slice stays where it is, and all of its bytes are initialised.
 unsafe impl Region for HeapRegion {
     fn base(&self) -> NonNull<u8> {
-        NonNull::from(&*self.0).cast()
+        self.bytes.cast()
     }
 
     fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 }
 

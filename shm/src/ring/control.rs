@@ -1,6 +1,8 @@
 //! What the writer of a segment says besides its frames.
 
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+#[cfg(not(loom))]
+use std::mem::offset_of;
 
 /// The control block at the beginning of a segment. Only the segment's owner writes it; all zero is a session's beginning.
 ///
@@ -10,6 +12,16 @@ use crate::sync::{AtomicU32, AtomicU64};
 pub struct Control {
     pub(super) outgoing: Outgoing,
     pub(super) incoming: Incoming,
+}
+
+/// Everything that a control block says, for those who play a peer that lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scribble {
+    pub tail: u64,
+    pub watermark: u64,
+    pub head: u64,
+    pub waits: u32,
+    pub bell: u32,
 }
 
 /// Of the owner's own ring.
@@ -34,6 +46,16 @@ pub(super) struct Incoming {
     pub waits: AtomicU32,
 }
 
+/// As docs/shared-memory.md draws it. The model checker's atomics are larger.
+#[cfg(not(loom))]
+const _: () = {
+    assert!(offset_of!(Control, outgoing.tail) == 0);
+    assert!(offset_of!(Control, outgoing.watermark) == 8);
+    assert!(offset_of!(Control, outgoing.bell) == 16);
+    assert!(offset_of!(Control, incoming.head) == 64);
+    assert!(offset_of!(Control, incoming.waits) == 72);
+};
+
 impl Control {
     /// A session's beginning.
     pub fn new() -> Self {
@@ -41,6 +63,15 @@ impl Control {
             outgoing: Outgoing { tail: AtomicU64::new(0), watermark: AtomicU64::new(0), bell: AtomicU32::new(0) },
             incoming: Incoming { head: AtomicU64::new(0), waits: AtomicU32::new(0) },
         }
+    }
+
+    /// Writes whatever a peer that lies would.
+    pub fn scribble(&self, what: Scribble) {
+        self.outgoing.tail.store(what.tail, Ordering::Relaxed);
+        self.outgoing.watermark.store(!what.watermark, Ordering::Relaxed);
+        self.outgoing.bell.store(what.bell, Ordering::Relaxed);
+        self.incoming.head.store(what.head, Ordering::Relaxed);
+        self.incoming.waits.store(what.waits, Ordering::Relaxed);
     }
 
     /// Changes with every frame that the owner writes. Who is about to sleep waits for it to be something else than

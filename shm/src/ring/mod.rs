@@ -20,7 +20,7 @@ mod sender;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use control::Control;
+pub use control::{Control, Scribble};
 pub use receiver::Receiver;
 pub use segment::{HeapSegment, Segment};
 pub use sender::{SendError, Sender};
