@@ -44,7 +44,7 @@ pub fn check(seen: Seen<'_>, key: &ValueKey, reason: MissReason, hurried: bool) 
         // Where only the disk cache is slow, the object store is asked in time.
         MissReason::TierDown => !seen.calm && seen.disturbed && !seen.only_caches_are_slow,
         // Others who ask at the same time may hold all the memory, without any fault.
-        MissReason::NoRoom => !seen.calm && !(seen.only_caches_are_slow && seen.memory_is_ample),
+        MissReason::NoRoom => !seen.calm && (!seen.only_caches_are_slow || !seen.memory_is_ample),
         MissReason::Deadline if seen.only_caches_are_slow => !seen.calm && seen.span.lasted() < SLOW_CACHE_GIVEN_UP,
         MissReason::Deadline => !seen.calm && seen.disturbed,
         MissReason::Declined => !seen.calm,
