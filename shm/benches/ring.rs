@@ -70,7 +70,7 @@ mod real {
                 }
                 if asleep {
                     if self.receiver.may_sleep() {
-                        wait(self.peer.control(), self.receiver.seen(), Duration::from_secs(10)).unwrap();
+                        assert!(wait(self.peer.control(), self.receiver.seen(), Duration::from_secs(10)).unwrap());
                     }
                     self.receiver.awake();
                 } else {

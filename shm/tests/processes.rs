@@ -43,6 +43,8 @@ mod real {
         peer: Peer,
         sender: Sender<Own, Peer>,
         receiver: Receiver<Own, Peer>,
+        received: u64,
+        waits: u64,
     }
 
     impl End {
@@ -51,7 +53,7 @@ mod real {
             let peer = Arc::new(MappedSegment::of_peer(peer).unwrap());
             let sender = Sender::new(own.clone(), peer.clone(), INLINE_BYTES_DEFAULT).unwrap();
             let receiver = Receiver::new(own.clone(), peer.clone(), INLINE_BYTES_DEFAULT).unwrap();
-            Self { own, peer, sender, receiver }
+            Self { own, peer, sender, receiver, received: 0, waits: 0 }
         }
 
         fn send(&mut self, frame: &Frame<'_>) -> bool {
@@ -66,14 +68,17 @@ mod real {
             true
         }
 
-        /// Waits for the next frame, asleep.
+        /// Waits for the next frame, asleep, and not for longer than until it is there.
         fn recv<T>(&mut self, use_it: impl FnOnce(Frame<'_>) -> T) -> T {
             loop {
                 if let Some(frame) = self.receiver.recv().unwrap() {
+                    self.received += 1;
                     return use_it(frame);
                 }
                 if self.receiver.may_sleep() {
-                    wait(self.peer.control(), self.receiver.seen(), PATIENCE).unwrap();
+                    self.waits += 1;
+                    assert!(wait(self.peer.control(), self.receiver.seen(), PATIENCE).unwrap(), "nobody wakes it");
+                    assert!(self.waits <= 4 * (self.received + 10), "it does not sleep: {} waits", self.waits);
                 }
                 self.receiver.awake();
             }

@@ -4,7 +4,7 @@
 //! anybody is told of it, and ends by its release or with its session, never by a clock: bytes that change under a reader
 //! are worse than memory that is not given back.
 
-use super::{Found, SlotPool, Usage};
+use super::{Found, SlotPool};
 use crate::frame::SlotRef;
 use crate::sync::Mutex;
 use bettong_wire::Payload;
@@ -17,7 +17,7 @@ pub struct SessionId(pub u64);
 /// Why a payload was not leased: its bytes have to go another way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
-    #[error("the bytes are not in the pool")]
+    #[error("the bytes are not in the pool, or there are none")]
     NotInPool,
     #[error("the session holds leases of {held} bytes, a slot of {slot_bytes} more is over its limit of {limit}")]
     OverQuota { held: u64, slot_bytes: u64, limit: u64 },
@@ -132,10 +132,5 @@ impl Leases {
     /// Bytes of slots that the session holds; `None` where there is no such session.
     pub fn bytes_of(&self, session: SessionId) -> Option<u64> {
         crate::sync::lock(&self.sessions).get(&session).map(|session| session.bytes)
-    }
-
-    /// Of the pool that the leases are of.
-    pub fn usage(&self) -> Usage {
-        self.pool.usage()
     }
 }

@@ -49,10 +49,13 @@ impl SlotPool {
         self.inner.table().usage()
     }
 
-    /// Where the payload's bytes are; `None` where they are not in this pool. Good for as long as somebody holds the
-    /// payload.
+    /// Where the payload's bytes are; `None` where they are not in this pool, or there are none: an empty part points into
+    /// its value's slot and does not hold it. Good for as long as somebody holds the payload.
     pub fn find(&self, payload: &Payload) -> Option<Found> {
         let bytes = payload.as_ref();
+        if bytes.is_empty() {
+            return None;
+        }
         let offset = bytes.as_ptr().addr().checked_sub(self.inner.region.base().addr().get())?;
         let within = offset.checked_add(bytes.len())? <= self.inner.region.len();
         within.then(|| self.inner.table().at(offset as u64)).flatten()

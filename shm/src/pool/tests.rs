@@ -30,6 +30,8 @@ enum Step {
     GiveUp(u64),
     Evict(usize),
     Grant(u64, usize),
+    /// A part of a value that has no bytes.
+    GrantEmpty(u64, usize),
     Release(u64, usize),
     Forge(u64, SlotRef),
     Detach(u64),
@@ -52,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => len().prop_map(Step::GiveUp),
         3 => any::<usize>().prop_map(Step::Evict),
         3 => (session(), any::<usize>()).prop_map(|(session, which)| Step::Grant(session, which)),
+        1 => (session(), any::<usize>()).prop_map(|(session, which)| Step::GrantEmpty(session, which)),
         2 => (session(), any::<usize>()).prop_map(|(session, which)| Step::Release(session, which)),
         1 => (session(), slot_ref()).prop_map(|(session, slot)| Step::Forge(session, slot)),
         1 => session().prop_map(Step::Detach),
@@ -91,8 +94,11 @@ proptest! {
             match step {
                 Step::Put(len) => match put(&pool, *len, byte) {
                     Ok(payload) => {
-                        let slot = pool.find(&payload).unwrap().slot;
-                        prop_assert_eq!(model.named.insert(slot, number), None, "{:?} names two values", slot);
+                        let found = pool.find(&payload);
+                        prop_assert_eq!(found.is_some(), *len > 0);
+                        if let Some(slot) = found.map(|found| found.slot) {
+                            prop_assert_eq!(model.named.insert(slot, number), None, "{:?} names two values", slot);
+                        }
                         model.cached.push((payload, byte));
                     }
                     Err(ReserveError::TooLarge { limit, .. }) => prop_assert!(*len > limit),
@@ -118,8 +124,14 @@ proptest! {
                         Err(LeaseError::OverQuota { held, slot_bytes, limit }) => {
                             prop_assert!(held + slot_bytes > limit);
                         }
+                        Err(LeaseError::NotInPool) => prop_assert!(payload.is_empty()),
                         Err(error) => prop_assert!(false, "{}", error),
                     }
+                }
+                Step::GrantEmpty(session, which) if !model.cached.is_empty() => {
+                    let (payload, _) = &model.cached[which % model.cached.len()];
+                    let empty = payload.slice(payload.len() as u64 / 2, 0).unwrap();
+                    prop_assert_eq!(leases.grant(SessionId(*session), &empty), Err(LeaseError::NotInPool));
                 }
                 Step::Release(session, which) => {
                     let held: Vec<_> = model.leased.keys().filter(|(by, _)| by == session).copied().collect();
@@ -140,7 +152,7 @@ proptest! {
                     model.leased.retain(|(by, _), _| by != session);
                     prop_assert!(leases.attach(SessionId(*session)));
                 }
-                Step::Evict(_) | Step::Grant(..) | Step::Forge(..) => {}
+                Step::Evict(_) | Step::Grant(..) | Step::GrantEmpty(..) | Step::Forge(..) => {}
             }
             check(&pool, &view, &leases, &model)?;
         }
@@ -166,13 +178,16 @@ fn same(bytes: &[u8], byte: u8) -> bool {
 fn check(pool: &SlotPool, view: &View, leases: &Leases, model: &Model) -> Result<(), TestCaseError> {
     let mut ranges = BTreeSet::new();
     let mut slots = BTreeMap::new();
+    let mut empty = 0;
     for (payload, byte) in &model.cached {
         prop_assert!(same(payload.as_ref(), *byte), "what is cached has changed");
-        let found = pool.find(payload).unwrap();
+        // A value without bytes has a slot all the same.
+        let Some(found) = pool.find(payload) else {
+            empty += 1;
+            continue;
+        };
         slots.insert(found.slot, found.slot_bytes);
-        if !payload.is_empty() {
-            ranges.insert((payload.as_ref().as_ptr().addr(), payload.len()));
-        }
+        ranges.insert((payload.as_ref().as_ptr().addr(), payload.len()));
     }
     let mut end = 0;
     for (begin, len) in ranges {
@@ -193,8 +208,8 @@ fn check(pool: &SlotPool, view: &View, leases: &Leases, model: &Model) -> Result
     }
     // Free, live, or leased: nothing else takes room.
     let usage = pool.usage();
-    prop_assert_eq!(usage.slots, slots.len() as u64);
-    prop_assert_eq!(usage.in_use, slots.values().sum::<u64>());
+    prop_assert_eq!(usage.slots, slots.len() as u64 + empty);
+    prop_assert_eq!(usage.in_use, slots.values().sum::<u64>() + empty * SLOT_BYTES_MIN);
     prop_assert!(usage.payload <= usage.in_use && usage.in_use <= usage.assigned && usage.assigned <= usage.bytes);
     Ok(())
 }
@@ -246,6 +261,23 @@ fn a_reference_names_a_slot_or_nothing() {
     assert_eq!(len(slot(0, 64, 0), 0, 0), None);
     assert_eq!(len(slot(9, 0, 0), 0, 0), None, "there is no such class");
     assert_eq!(len(slot(8, 63, 0), 0, 16_384), Some(16_384));
+}
+
+/// An empty part of a value points into its slot and does not hold it. As a lease it would keep nothing, and stand in the way
+/// of one that does.
+#[test]
+fn an_empty_part_is_no_lease() {
+    let pool = SlotPool::on_the_heap(4096).unwrap();
+    let leases = Leases::new(pool.clone(), QUOTA);
+    assert!(leases.attach(SessionId(1)));
+    let payload = put(&pool, 100, 7).unwrap();
+    for at in [0, 50, 100] {
+        let empty = payload.slice(at, 0).unwrap();
+        assert_eq!(leases.grant(SessionId(1), &empty), Err(LeaseError::NotInPool));
+    }
+    leases.grant(SessionId(1), &payload).unwrap();
+    drop(payload);
+    assert!(put(&pool, 1, 8).is_err(), "a leased slot is used again");
 }
 
 #[test]

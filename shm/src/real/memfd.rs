@@ -7,15 +7,6 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat,
 /// Whoever else has it can change neither its size nor its seals.
 const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
-/// Who writes a segment for as long as it exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Writer {
-    /// The one who made it, by the mapping that it has then. Nobody maps it writably again.
-    Maker,
-    /// The one whom it is given to.
-    Peer,
-}
-
 /// A segment of memory that can be given to another process.
 #[derive(Debug)]
 pub struct Memfd {
@@ -24,11 +15,11 @@ pub struct Memfd {
 }
 
 impl Memfd {
-    /// Makes a segment that this process writes, with its mapping.
+    /// Makes a segment that this process writes, with its mapping: the only one that anybody can ever write by.
     pub fn own(bytes: usize) -> Result<(Self, OwnMapping), SharedMemoryError> {
         let memfd = Self::create(bytes)?;
         let mapping = OwnMapping::new(memfd.fd.as_fd(), bytes)?;
-        memfd.seal(Writer::Maker)?;
+        memfd.seal(FIXED | SealFlags::FUTURE_WRITE)?;
         Ok((memfd, mapping))
     }
 
@@ -36,7 +27,7 @@ impl Memfd {
     pub fn of_peer(bytes: usize) -> Result<(Self, Mapping), SharedMemoryError> {
         let memfd = Self::create(bytes)?;
         let mapping = Mapping::new(memfd.fd.as_fd(), bytes)?;
-        memfd.seal(Writer::Peer)?;
+        memfd.seal(FIXED)?;
         Ok((memfd, mapping))
     }
 
@@ -70,11 +61,7 @@ impl Memfd {
         Ok(Self { fd, bytes })
     }
 
-    fn seal(&self, writer: Writer) -> Result<(), SharedMemoryError> {
-        let seals = match writer {
-            Writer::Maker => FIXED | SealFlags::FUTURE_WRITE,
-            Writer::Peer => FIXED,
-        };
+    fn seal(&self, seals: SealFlags) -> Result<(), SharedMemoryError> {
         let bytes = self.bytes as u64;
         fcntl_add_seals(&self.fd, seals).map_err(|source| SharedMemoryError::Seal { bytes, source: source.into() })
     }

@@ -11,7 +11,7 @@ mod segment;
 
 pub use bell::{ring, wait};
 pub use mapping::{Mapping, OwnMapping};
-pub use memfd::{Memfd, Writer};
+pub use memfd::Memfd;
 pub use segment::{MappedSegment, RING_OFFSET, segment_bytes};
 
 use std::io;

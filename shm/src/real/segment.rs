@@ -19,7 +19,7 @@ pub const fn segment_bytes(words: usize) -> usize {
 #[derive(Debug)]
 pub struct MappedSegment<M> {
     /// Keeps the pages.
-    mapping: M,
+    _mapping: M,
     base: NonNull<u8>,
     words: usize,
 }
@@ -51,12 +51,7 @@ impl<M> MappedSegment<M> {
         if bytes < needed {
             return Err(SharedMemoryError::TooShort { bytes: bytes as u64, needed: needed as u64 });
         }
-        Ok(Self { mapping, base, words: (bytes - RING_OFFSET) / size_of::<AtomicU32>() })
-    }
-
-    /// What the segment is in.
-    pub fn mapping(&self) -> &M {
-        &self.mapping
+        Ok(Self { _mapping: mapping, base, words: (bytes - RING_OFFSET) / size_of::<AtomicU32>() })
     }
 }
 
