@@ -97,7 +97,7 @@ impl Bug {
 }
 
 pub const NONDETERMINISM: &str = "nondeterminism";
-const OTHER_OBJECTIONS: [&str; 2] = ["crash", NONDETERMINISM];
+const OTHER_OBJECTIONS: [&str; 3] = ["crash", "identity", NONDETERMINISM];
 
 /// The values of the header, each with its line.
 #[derive(Default)]
@@ -149,9 +149,9 @@ fn expected(value: &str) -> Result<Expected, String> {
     let is_oracle = |name: &str| name.strip_prefix('O').is_some_and(|number| number.parse::<u8>().is_ok());
     let names: BTreeSet<String> = value.split(' ').map(str::to_owned).collect();
     match names.iter().find(|name| !is_oracle(name) && !OTHER_OBJECTIONS.contains(&name.as_str())) {
-        Some(other) => {
-            Err(format!("`oracle` is `{other}`; there are: O1 to O15, crash, nondeterminism, `every run`, `none`"))
-        }
+        Some(other) => Err(format!(
+            "`oracle` is `{other}`; there are: O1 to O15, crash, identity, nondeterminism, `every run`, `none`"
+        )),
         None => Ok(Expected::Objection(names)),
     }
 }
