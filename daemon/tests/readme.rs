@@ -23,7 +23,7 @@ fn every_configuration_value_is_there_with_its_default() {
             ("reactors", _) => "one a core".to_owned(),
             ("storage_threads", _) => "one a core, at least 2".to_owned(),
             ("memory_bytes", _) => "a quarter".to_owned(),
-            ("payload_bytes_max", value) => format!("`{value}`, at most a third of `memory_bytes`'s default"),
+            ("payload_bytes_max", value) => format!("`{value}`, at most a quarter of `memory_bytes`'s default"),
             (_, "") => String::new(),
             (_, value) => format!("`{value}`"),
         };

@@ -6,7 +6,6 @@ use bettong_core::real::RealWorld;
 use bettong_core::service::handler::{PROTOCOL_VERSION, StoreService};
 use bettong_core::tiers::disk::DiskConfig;
 use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreConfig, StoreParts};
-use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{NsHandle, Open};
 use bettong_wire::response::{Answer, Outcome};
 use bettong_wire::{ModelIdentity, Payload, Request, Response};
@@ -67,7 +66,7 @@ impl<'a> Embedded<'a> {
         let parts = StoreParts {
             objects: objects.clone(),
             local_index: None,
-            memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
+            memory: config.memory_on_the_heap().unwrap(),
             disk: Some(disk),
             conditional_update: true,
             ordered_listing: true,

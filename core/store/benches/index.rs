@@ -7,7 +7,6 @@ use bettong_core::keys::{Key, NsNum};
 use bettong_core::real::RealWorld;
 use bettong_core::{Store, StoreConfig, StoreParts};
 use bettong_wire::envelope::Kind;
-use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{Level, Target};
 use bettong_wire::{BlockHash, BlockKey, Part, PutId};
 use divan::Bencher;
@@ -91,7 +90,7 @@ fn bootstrap_100k(bencher: Bencher) {
         let parts = StoreParts {
             objects: objects.clone(),
             local_index: None,
-            memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
+            memory: config.memory_on_the_heap().unwrap(),
             disk: None,
             conditional_update: true,
             ordered_listing: true,

@@ -7,7 +7,6 @@ use bettong_core::keys::{Key, NsNum};
 use bettong_core::real::RealWorld;
 use bettong_core::store::{PutSpec, ReadOutcome};
 use bettong_core::{Deadline, Store, StoreConfig, StoreParts};
-use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{Level, Target};
 use bettong_wire::{BlockHash, BlockKey, Part, Payload};
 use futures::{StreamExt, stream};
@@ -62,7 +61,7 @@ async fn open(root: &Path) -> (Store<RealWorld>, NsNum) {
     let parts = StoreParts {
         objects: Arc::new(LocalFileSystem::new_with_prefix(objects).expect("a file store").with_fsync(true)),
         local_index: None,
-        memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
+        memory: config.memory_on_the_heap().unwrap(),
         disk: None,
         conditional_update: false,
         ordered_listing: false,

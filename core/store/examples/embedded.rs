@@ -6,7 +6,6 @@ use bettong_core::keys::Key;
 use bettong_core::real::RealWorld;
 use bettong_core::store::{PutSpec, ReadOutcome};
 use bettong_core::{Deadline, Store, StoreConfig, StoreParts};
-use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{Level, Target};
 use object_store::local::LocalFileSystem;
 use std::error::Error;
@@ -21,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let parts = StoreParts {
         objects: Arc::new(LocalFileSystem::new_with_prefix(home.path())?.with_fsync(true)),
         local_index: None,
-        memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
+        memory: config.memory_on_the_heap()?,
         // `Some` keeps a copy on this host's NVMe.
         disk: None,
         // What a local folder does not promise, and S3 does.

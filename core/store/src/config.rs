@@ -2,6 +2,7 @@
 
 use crate::journal::JournalConfig;
 use crate::life::Life;
+use bettong_shm::pool::{PoolError, SlotPool};
 use bettong_wire::NamespaceId;
 use bettong_wire::envelope::Algorithm;
 use bettong_wire::limits;
@@ -160,6 +161,14 @@ impl StoreConfig {
         (self.memory_bytes / 4).max(self.payload_bytes_max.saturating_mul(2))
     }
 
+    /// Payload memory that only this process sees.
+    ///
+    /// # Errors
+    /// Where `memory_bytes` are fewer than a slot, or more than a pool may have.
+    pub fn memory_on_the_heap(&self) -> Result<SlotPool, PoolError> {
+        SlotPool::on_the_heap(usize::try_from(self.memory_bytes).unwrap_or(usize::MAX))
+    }
+
     /// How the journal is opened, and salvaged, by this run of the process.
     pub fn journal(&self, life: Life) -> JournalConfig {
         JournalConfig {
@@ -192,10 +201,10 @@ impl StoreConfig {
             let (max, limit) = (self.payload_bytes_max, limits::BLOCK_BYTES_MAX);
             return Err(format!("payload_bytes_max is {max}, it must be 1 to {limit}"));
         }
-        if self.memory_bytes < self.payload_bytes_max.saturating_mul(3) {
+        if self.memory_bytes < self.payload_bytes_max.saturating_mul(4) {
             let (memory, payload) = (self.memory_bytes, self.payload_bytes_max);
             return Err(format!(
-                "memory_bytes is {memory}, it must hold at least three payloads of payload_bytes_max ({payload})"
+                "memory_bytes is {memory}, it must hold at least four payloads of payload_bytes_max ({payload})"
             ));
         }
         let (pack, limit) = (self.pack_bytes, bettong_wire::pack::BYTES_MAX);

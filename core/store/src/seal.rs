@@ -62,6 +62,9 @@ pub enum OpenError {
     Memory(#[from] bettong_wire::ReserveError),
 }
 
+/// What is copied and hashed at a time: as much as a core's own cache holds.
+const PIECE_BYTES: usize = 128 << 10;
+
 /// Seals `payload`. Compresses where asked and where it shrinks by at least 1/16.
 pub fn seal(meta: &SealMeta, payload: &Payload, algorithm: Algorithm) -> Sealed {
     let raw = payload.as_ref();
@@ -128,8 +131,8 @@ pub fn open(bytes: &Bytes, expected: &Expected, memory: &dyn BlockMemory) -> Res
         return Err(OpenError::Damaged("the plain key behind the header is not the one it names".to_owned()));
     }
     let body = bytes.slice(key_end..);
-    let payload = decompress(&header, body, memory)?;
-    if *blake3::hash(payload.as_ref()).as_bytes() != header.payload_hash {
+    let (payload, hash) = unpack(&header, &body, memory)?;
+    if hash != header.payload_hash {
         return Err(OpenError::Damaged("the payload's hash does not match its bytes".to_owned()));
     }
     let same_key = header.kind == expected.kind
@@ -145,14 +148,22 @@ pub fn open(bytes: &Bytes, expected: &Expected, memory: &dyn BlockMemory) -> Res
     Ok((header, payload))
 }
 
-fn decompress(header: &Header, body: Bytes, memory: &dyn BlockMemory) -> Result<Payload, OpenError> {
+/// The payload in memory of its own, and the hash of its bytes.
+fn unpack(header: &Header, body: &Bytes, memory: &dyn BlockMemory) -> Result<(Payload, [u8; 32]), OpenError> {
     let damaged = |text: String| OpenError::Damaged(text);
-    if header.algorithm == Algorithm::None {
-        return Ok(memory.adopt(body)?);
-    }
     let mut buf = memory.reserve(header.raw_len)?;
+    let mut hasher = blake3::Hasher::new();
     match header.algorithm {
-        Algorithm::None => {}
+        Algorithm::None => {
+            if body.len() as u64 != header.raw_len {
+                return Err(damaged(format!("{} bytes are stored of {}", body.len(), header.raw_len)));
+            }
+            // Each piece is hashed while the cache still has it.
+            for piece in body.chunks(PIECE_BYTES) {
+                buf.unfilled().put_slice(piece);
+                hasher.update(piece);
+            }
+        }
         Algorithm::Zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(&body[..]).map_err(|e| damaged(e.to_string()))?;
             // One byte more than it should hold: a bomb stops there.
@@ -167,6 +178,7 @@ fn decompress(header: &Header, body: Bytes, memory: &dyn BlockMemory) -> Result<
                     return Err(damaged(format!("it unpacks to more than {} bytes", header.raw_len)));
                 }
                 buf.unfilled().put_slice(&chunk[..read]);
+                hasher.update(&chunk[..read]);
             }
         }
         Algorithm::Lz4 => {
@@ -176,9 +188,11 @@ fn decompress(header: &Header, body: Bytes, memory: &dyn BlockMemory) -> Result<
                 return Err(damaged(format!("it unpacks to {} bytes instead of {raw_len}", unpacked.len())));
             }
             buf.unfilled().put_slice(&unpacked);
+            hasher.update(&unpacked);
         }
     }
-    buf.seal().ok_or_else(|| damaged(format!("it unpacks to fewer than {} bytes", header.raw_len)))
+    let payload = buf.seal().ok_or_else(|| damaged(format!("it unpacks to fewer than {} bytes", header.raw_len)))?;
+    Ok((payload, *hasher.finalize().as_bytes()))
 }
 
 #[cfg(test)]

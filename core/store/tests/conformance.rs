@@ -47,6 +47,11 @@ fn the_disk_in_memory_conforms() {
 #[test]
 fn heap_memory_conforms() {
     conformance::block_memory::block_memory(&HeapMemory::new(40_000, 8_192), 8_192, 8_192).unwrap();
+    let pool = || SlotPool::on_the_heap(1 << 20).unwrap();
+    for len in [0, 1, 8_192, 300_000] {
+        conformance::block_memory::block_memory(&pool(), len, 1 << 20).unwrap();
+        conformance::block_memory::block_memory(&MemoryTier::new(pool()), len, 1 << 20).unwrap();
+    }
 }
 
 #[test]

@@ -8,56 +8,104 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Sealed bytes: cheap to clone, never changed again. Dropping the last clone returns the memory to its owner.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Payload(Bytes);
+#[derive(Clone, Default)]
+pub struct Payload(Held);
+
+#[derive(Clone)]
+enum Held {
+    Bytes(Bytes),
+    /// Bytes `start..start + len` of what its owner has. `Bytes` could hold an owner too, but not say whether it is the
+    /// last one who does.
+    Owned {
+        owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+        start: usize,
+        len: usize,
+    },
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self::Bytes(Bytes::new())
+    }
+}
 
 impl Payload {
     /// Wraps an owner of bytes (a slot lease, a heap buffer); it is dropped with the last clone.
-    pub fn from_owner<T: AsRef<[u8]> + Send + 'static>(owner: T) -> Self {
-        Self(Bytes::from_owner(owner))
+    pub fn from_owner<T: AsRef<[u8]> + Send + Sync + 'static>(owner: T) -> Self {
+        let len = owner.as_ref().len();
+        Self(Held::Owned { owner: Arc::new(owner), start: 0, len })
     }
 
     /// The bytes `range` of this payload, without a copy. `None` where the range leaves the payload.
     pub fn slice(&self, offset: u64, len: u64) -> Option<Self> {
-        let start = usize::try_from(offset).ok()?;
-        let end = start.checked_add(usize::try_from(len).ok()?)?;
-        (end <= self.0.len()).then(|| Self(self.0.slice(start..end)))
+        let from = usize::try_from(offset).ok()?;
+        let len = usize::try_from(len).ok()?;
+        let end = from.checked_add(len)?;
+        (end <= self.len()).then(|| match &self.0 {
+            Held::Bytes(bytes) => Self(Held::Bytes(bytes.slice(from..end))),
+            Held::Owned { owner, start, .. } => Self(Held::Owned { owner: owner.clone(), start: start + from, len }),
+        })
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        match &self.0 {
+            Held::Bytes(bytes) => bytes.len(),
+            Held::Owned { len, .. } => *len,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
+    }
+
+    /// Whether nobody else holds these bytes, so that dropping them gives back their memory.
+    pub fn is_unique(&self) -> bool {
+        match &self.0 {
+            Held::Bytes(bytes) => bytes.is_unique(),
+            Held::Owned { owner, .. } => Arc::strong_count(owner) == 1,
+        }
     }
 
     pub fn into_bytes(self) -> Bytes {
-        self.0
+        match self.0 {
+            Held::Bytes(bytes) => bytes,
+            owned @ Held::Owned { .. } => Bytes::from_owner(Self(owned)),
+        }
     }
 }
 
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for Payload {}
+
 impl AsRef<[u8]> for Payload {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Held::Bytes(bytes) => bytes,
+            Held::Owned { owner, start, len } => &(**owner).as_ref()[*start..start + len],
+        }
     }
 }
 
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {
-        Self(bytes)
+        Self(Held::Bytes(bytes))
     }
 }
 
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(bytes.into())
+        Self(Held::Bytes(bytes.into()))
     }
 }
 
 impl std::fmt::Debug for Payload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Payload({} bytes)", self.0.len())
+        write!(f, "Payload({} bytes)", self.len())
     }
 }
 
@@ -207,6 +255,23 @@ mod tests {
         drop(tail);
         assert_eq!(memory.bytes_in_use(), 0);
         assert_eq!(memory.reserve(9).err(), Some(ReserveError::TooLarge { len: 9, limit: 8 }));
+    }
+
+    #[test]
+    fn a_payload_knows_whether_anybody_else_holds_it() {
+        let memory = HeapMemory::new(10, 10);
+        let mut buf = memory.reserve(4).unwrap();
+        buf.unfilled().put_slice(b"abcd");
+        for payload in [buf.seal().unwrap(), Payload::from(b"abcd".to_vec())] {
+            assert!(payload.is_unique());
+            for other in [payload.clone(), payload.slice(1, 0).unwrap(), payload.clone().into_bytes().slice(..1).into()]
+            {
+                assert!(!payload.is_unique() || other.is_empty(), "{other:?}");
+            }
+            assert!(payload.is_unique());
+            assert_eq!(payload.slice(1, 2).unwrap().slice(1, 1).unwrap().as_ref(), b"c");
+            assert!(payload.slice(1, 2).unwrap().slice(1, 2).is_none() && payload.slice(u64::MAX, 1).is_none());
+        }
     }
 
     #[test]

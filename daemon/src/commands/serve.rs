@@ -7,12 +7,14 @@ use crate::exit::{Exit, Failure, OrExit, Outcome};
 use crate::objects::{self, StoreUrl};
 use crate::process::background::Background;
 use crate::process::data_dir::DataDir;
+use crate::process::memory::{self, PayloadMemory};
 use crate::process::priority::put_thread_behind;
 use crate::process::reactors::{Listeners, Place, Reactors, Stop};
 use crate::process::signals::Signals;
 use crate::process::tokens::Tokens;
 use crate::process::{descriptors, logs, ready, storage};
 use crate::render::{self, units};
+use bettong_core::door::Deadlines;
 use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
 use bettong_core::journal::Backlog;
 use bettong_core::real::{RealClock, RealWorld};
@@ -46,6 +48,7 @@ pub fn run(args: &ConfigArgs) -> Outcome {
     let tokens = Tokens::read(&config.token_file.0).map_err(located)?;
     let data_dir = DataDir::hold(Path::new(&config.data_dir.0))?;
     let listeners = Listeners::bind(address, usize::try_from(config.reactors.0).unwrap_or(1))?;
+    let memory = memory::reserve(config)?;
     let threads = usize::try_from(config.storage_threads.0).unwrap_or(1);
     let mut storage = tokio::runtime::Builder::new_multi_thread();
     let storage = storage.worker_threads(threads).on_thread_start(put_thread_behind).enable_all().build();
@@ -57,6 +60,7 @@ pub fn run(args: &ConfigArgs) -> Outcome {
         listeners,
         connections_max,
         tokens,
+        memory,
     ))
 }
 
@@ -67,11 +71,12 @@ async fn serve(
     listeners: Listeners,
     connections_max: u32,
     tokens: Tokens,
+    memory: PayloadMemory,
 ) -> Outcome {
     let mut signals = Signals::listen()?;
     let opening = async {
         let objects = objects::open(config).await?;
-        storage::open(config, data_dir, background.handle(), objects).await
+        storage::open(config, data_dir, background.handle(), objects, memory.pool.clone()).await
     };
     let (store, world) = tokio::select! {
         biased;
@@ -129,8 +134,7 @@ fn door(
             requests_inflight_max: config.inflight_max.0,
             unsent_bytes_max: config.unsent_bytes_max.0,
         },
-        deadline: config.deadline_default_ms.duration(),
-        deadline_max: config.deadline_max_ms.duration(),
+        deadlines: Deadlines { default: config.deadline_default_ms.duration(), max: config.deadline_max_ms.duration() },
         stall: config.stall_ms.duration(),
     };
     TcpDoor::new(Arc::new(StoreService::new(store)), *world.clock(), tokens, limits)

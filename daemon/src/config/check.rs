@@ -58,11 +58,11 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
     require((1..=payload_max).contains(&payload), || {
         format!("payload_bytes_max is {payload}, it must be from 1 to {payload_max}")
     })?;
-    require(config.memory_bytes.0 / 3 >= payload, || {
+    require(config.memory_bytes.0 / 4 >= payload, || {
         format!(
-            "memory_bytes is {}, it must be at least {}, three payloads of payload_bytes_max ({})",
+            "memory_bytes is {}, it must be at least {}, four payloads of payload_bytes_max ({})",
             config.memory_bytes,
-            payload.saturating_mul(3),
+            payload.saturating_mul(4),
             config.payload_bytes_max
         )
     })?;
@@ -191,7 +191,7 @@ mod tests {
         let failure = check(&config(|config| config.memory_bytes = Bytes(128 << 20)), &MACHINE).unwrap_err();
         assert_eq!(
             failure.message,
-            "memory_bytes is 128MiB, it must be at least 402653184, three payloads of payload_bytes_max (128MiB)"
+            "memory_bytes is 128MiB, it must be at least 536870912, four payloads of payload_bytes_max (128MiB)"
         );
         assert!(check(&config(|config| config.memory_bytes = Bytes(u64::MAX)), &MACHINE).is_err());
         let long_index = check(&config(|config| config.index_entries_max = Count(30_000_000)), &MACHINE).unwrap_err();

@@ -4,6 +4,7 @@ pub mod background;
 pub mod data_dir;
 pub mod descriptors;
 pub mod logs;
+pub mod memory;
 pub mod priority;
 pub mod reactors;
 pub mod ready;

@@ -12,9 +12,9 @@ use bettong_core::real::RealWorld;
 use bettong_core::store::OpenError;
 use bettong_core::tiers::disk::DiskConfig;
 use bettong_core::{Store, StoreConfig, StoreParts};
+use bettong_shm::pool::SlotPool;
 use bettong_wire::NamespaceId;
 use bettong_wire::envelope::Algorithm;
-use bettong_wire::memory::HeapMemory;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,7 @@ pub async fn open(
     data_dir: &DataDir,
     background: &Handle,
     store: OpenedStore,
+    memory: SlotPool,
 ) -> Outcome<(Store<RealWorld>, RealWorld)> {
     let node_id = data_dir.node_id(&config.node_id.0)?;
     let settings = store_config(config, node_id, &store);
@@ -95,7 +96,7 @@ pub async fn open(
         ordered_listing: !matches!(store.url, StoreUrl::File(_)),
         objects: store.objects,
         local_index: Some(local_index(data_dir)?),
-        memory: Arc::new(HeapMemory::new(config.memory_bytes.0, config.payload_bytes_max.0)),
+        memory,
         disk,
     };
     let store = Store::open(world.clone(), settings, parts).await.map_err(|error| failure(&error, data_dir.path()))?;

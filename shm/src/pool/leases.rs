@@ -75,6 +75,11 @@ impl Leases {
         Self { pool, sessions: Mutex::default(), quota_bytes }
     }
 
+    /// Bytes of slots that a session may hold at once.
+    pub fn quota_bytes(&self) -> u64 {
+        self.quota_bytes
+    }
+
     /// A session begins, with no leases. `false` where it is there already.
     #[must_use]
     pub fn attach(&self, session: SessionId) -> bool {

@@ -1,7 +1,8 @@
 //! The slot pool: where payloads live so that other processes can read them in place.
 //!
 //! The pool is one range of memory, cut into extents of equal size. An extent serves one size class at a time and is cut
-//! into slots of that class; when all of its slots are free, it may serve another. A slot is free, being filled by the one
+//! into slots of that class; when all of its slots are free, it may serve another. A value that is longer than an extent has
+//! a run of them. A slot is free, being filled by the one
 //! who reserved it, or filled; filled bytes do not change until the last who holds them lets go. Then the slot's
 //! generation goes up, so that a reference to what was there names nothing any more.
 //!
@@ -21,8 +22,6 @@ pub use leases::{LeaseError, Leases, NotLeased, SessionId};
 pub use region::{HeapRegion, OwnRegion, Region};
 pub use slot::{Found, SlotPool};
 pub use view::View;
-
-use crate::frame::SlotRef;
 
 /// Most extents of a pool: a reference names one with a byte.
 pub const EXTENTS_MAX: u64 = 256;
@@ -64,14 +63,6 @@ impl Layout {
     /// Of all extents.
     pub fn bytes(&self) -> u64 {
         self.extent_bytes * u64::from(self.extents)
-    }
-
-    /// Where the slot begins, in bytes from the pool's beginning, whether or not its extent is cut like that now; `None`
-    /// where no extent could have it.
-    fn offset_of(&self, classes: &Classes, slot: SlotRef) -> Option<u64> {
-        let slot_bytes = classes.slot_bytes(slot.class)?;
-        let there = u16::from(slot.extent) < self.extents && u64::from(slot.slot) < self.extent_bytes / slot_bytes;
-        there.then(|| u64::from(slot.extent) * self.extent_bytes + u64::from(slot.slot) * slot_bytes)
     }
 }
 

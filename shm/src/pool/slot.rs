@@ -1,7 +1,7 @@
 //! Slots as the rest of the program sees them: reserved, filled, sealed, shared, and returned when the last one lets go.
 
 use super::table::{Place, Table};
-use super::{Classes, HeapRegion, Layout, OwnRegion, PoolError, Usage};
+use super::{HeapRegion, Layout, OwnRegion, PoolError, Usage};
 use crate::frame::SlotRef;
 use crate::sync::Mutex;
 use bettong_wire::memory::{ReserveError, WriteBuf};
@@ -36,7 +36,7 @@ impl SlotPool {
     /// A pool over as much of `region` as makes extents.
     pub fn new(region: Arc<dyn OwnRegion>) -> Result<Self, PoolError> {
         let layout = Layout::of(region.len() as u64)?;
-        let table = Mutex::new(Table::new(Classes::up_to(layout.extent_bytes), layout));
+        let table = Mutex::new(Table::new(layout));
         Ok(Self { inner: Arc::new(Inner { region, table }) })
     }
 
@@ -47,6 +47,24 @@ impl SlotPool {
 
     pub fn usage(&self) -> Usage {
         self.inner.table().usage()
+    }
+
+    /// The class that a value of `len` bytes would be of, and how many extents in a row one slot of it takes; `None` where
+    /// it fits no slot.
+    pub fn class_of(&self, len: u64) -> Option<(u8, u16)> {
+        let table = self.inner.table();
+        let class = table.classes().of(len)?;
+        Some((class, u16::try_from(table.classes().extents(class)).ok()?))
+    }
+
+    /// Slots of each extent that somebody holds; 1 for an extent that is part of a run.
+    pub fn held(&self) -> Vec<u32> {
+        self.inner.table().held()
+    }
+
+    /// How the pool is cut.
+    pub fn layout(&self) -> Layout {
+        self.inner.table().layout()
     }
 
     /// Where the payload's bytes are; `None` where they are not in this pool, or there are none: an empty part points into
@@ -65,7 +83,7 @@ impl SlotPool {
 impl BlockMemory for SlotPool {
     fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError> {
         let mut table = self.inner.table();
-        let limit = table.slot_bytes_max();
+        let limit = table.classes().slot_bytes_max();
         if len > limit {
             return Err(ReserveError::TooLarge { len, limit });
         }

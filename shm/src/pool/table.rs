@@ -17,9 +17,12 @@ pub(super) struct Table {
 
 #[derive(Debug, Default)]
 struct Extent {
-    /// What it is cut for; `None` where it never served.
+    /// What it is cut for; `None` where it never served, or was part of a run.
     class: Option<u8>,
+    /// Of a run only its first extent has the slot.
     slots: Vec<Slot>,
+    /// The run's first extent, where it is another one.
+    run: Option<u8>,
     /// Slots that are free, by number; the last is handed out next.
     free: Vec<u32>,
     /// Slots that are held.
@@ -56,6 +59,7 @@ impl Extent {
     /// Cuts it anew. Its slots begin with a generation that none of it has had.
     fn cut(&mut self, class: u8, slots: u32) {
         self.class = Some(class);
+        self.run = None;
         self.slots = (0..slots).map(|_| Slot { generation: self.generation, holds: None }).collect();
         // The lowest first: what is used stays together.
         self.free = (0..slots).rev().collect();
@@ -63,25 +67,41 @@ impl Extent {
 }
 
 impl Table {
-    pub fn new(classes: Classes, layout: Layout) -> Self {
+    pub fn new(layout: Layout) -> Self {
         let extents = (0..layout.extents).map(|_| Extent::default()).collect();
-        Self { classes, layout, extents, usage: Usage { bytes: layout.bytes(), ..Usage::default() } }
+        Self {
+            classes: Classes::of_layout(layout),
+            layout,
+            extents,
+            usage: Usage { bytes: layout.bytes(), ..Usage::default() },
+        }
+    }
+
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    pub fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    /// Slots of each extent that somebody holds; of one that is part of a run, 1.
+    pub fn held(&self) -> Vec<u32> {
+        self.extents.iter().map(|extent| extent.held).collect()
     }
 
     pub fn usage(&self) -> Usage {
         self.usage
     }
 
-    /// The longest value that a slot takes, in bytes.
-    pub fn slot_bytes_max(&self) -> u64 {
-        self.layout.extent_bytes
-    }
-
-    /// Hands out a slot for `len` bytes; `None` where its class has none, and no extent that is free.
+    /// Hands out a slot for `len` bytes; `None` where its class has none, and no extents that are free.
     pub fn take(&mut self, len: u64) -> Option<Place> {
         let class = self.classes.of(len)?;
         let slot_bytes = self.classes.slot_bytes(class)?;
-        let extent = self.extents.iter().position(|extent| extent.has_free(class)).or_else(|| self.cut(class))?;
+        let extent = match self.classes.extents(class) {
+            1 => self.extents.iter().position(|extent| extent.has_free(class)).or_else(|| self.cut(class))?,
+            run => self.cut_run(class, usize::try_from(run).ok()?)?,
+        };
         let held = self.extents.get_mut(extent)?;
         let number = held.free.pop()?;
         let slot = held.slots.get_mut(number as usize)?;
@@ -95,21 +115,46 @@ impl Table {
         self.usage.slots += 1;
         // Fewer than 256 extents, as the layout says.
         let slot = SlotRef { class, extent: u8::try_from(extent).ok()?, slot: number, generation };
-        Some(Place { slot, offset: self.layout.offset_of(&self.classes, slot)? })
+        Some(Place { slot, offset: self.classes.offset_of(slot.class, slot.extent, slot.slot)? })
     }
 
     /// Cuts an extent that holds nothing for `class`: one that never served, or one that another class has left.
     fn cut(&mut self, class: u8) -> Option<usize> {
-        let slot_bytes = self.classes.slot_bytes(class)?;
         let fresh = self.extents.iter().position(|extent| extent.class.is_none());
         let at = fresh.or_else(|| self.extents.iter().position(Extent::may_be_cut))?;
-        let slots = u32::try_from(self.layout.extent_bytes / slot_bytes).ok()?;
+        let slots = u32::try_from(self.classes.slots(class)).ok()?;
         let extent = self.extents.get_mut(at)?;
         if extent.class.is_none() {
             self.usage.assigned += self.layout.extent_bytes;
         }
         extent.cut(class, slots);
         Some(at)
+    }
+
+    /// Makes one slot of a run of extents that hold nothing: the last such run, so that runs and single extents grow towards
+    /// each other.
+    fn cut_run(&mut self, class: u8, extents: usize) -> Option<usize> {
+        let free = self.extents.windows(extents).rposition(|run| run.iter().all(Extent::may_be_cut))?;
+        let first = u8::try_from(free).ok()?;
+        for (at, extent) in self.extents.iter_mut().enumerate().skip(free).take(extents) {
+            if extent.class.is_none() {
+                self.usage.assigned += self.layout.extent_bytes;
+            }
+            extent.cut(class, u32::from(at == free));
+            if at > free {
+                extent.run = Some(first);
+                extent.held = 1;
+            }
+        }
+        Some(free)
+    }
+
+    /// The extents of a run that nobody holds any more serve nothing.
+    fn end_run(&mut self, first: u8, extents: u64) {
+        for extent in self.extents.iter_mut().skip(first.into()).take(usize::try_from(extents).unwrap_or(0)) {
+            (extent.class, extent.run, extent.held) = (None, None, 0);
+            self.usage.assigned -= self.layout.extent_bytes;
+        }
     }
 
     /// Takes back a slot that nobody holds any more. What does not name a held slot changes nothing: it is a bug of the
@@ -131,19 +176,24 @@ impl Table {
         self.usage.in_use -= slot_bytes;
         self.usage.payload -= len;
         self.usage.slots -= 1;
+        let run = self.classes.extents(slot.class);
+        if run > 1 {
+            self.end_run(slot.extent, run);
+        }
         true
     }
 
     /// The held slot that the byte at `offset` belongs to.
     pub fn at(&self, offset: u64) -> Option<Found> {
-        let at = offset / self.layout.extent_bytes;
-        let extent = self.extents.get(usize::try_from(at).ok()?)?;
+        let at = u8::try_from(offset / self.layout.extent_bytes).ok()?;
+        let first = self.extents.get(usize::from(at))?.run.unwrap_or(at);
+        let extent = self.extents.get(usize::from(first))?;
         let class = extent.class?;
         let slot_bytes = self.classes.slot_bytes(class)?;
-        let within = offset % self.layout.extent_bytes;
+        let within = offset - u64::from(first) * self.layout.extent_bytes;
         let number = u32::try_from(within / slot_bytes).ok()?;
         let slot = extent.slots.get(number as usize).filter(|slot| slot.holds.is_some())?;
-        let slot = SlotRef { class, extent: u8::try_from(at).ok()?, slot: number, generation: slot.generation };
+        let slot = SlotRef { class, extent: first, slot: number, generation: slot.generation };
         Some(Found { slot, slot_bytes, offset: within % slot_bytes })
     }
 }
@@ -155,7 +205,7 @@ mod tests {
     #[test]
     fn a_slot_that_had_all_generations_rests() {
         let layout = Layout::of(4096).unwrap();
-        let mut table = Table::new(Classes::up_to(4096), layout);
+        let mut table = Table::new(layout);
         let first = table.take(1).unwrap().slot;
         assert!(table.give_back(first) && !table.give_back(first));
         table.extents[0].slots[0].generation = GENERATION_MAX - 1;
@@ -168,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_was_taken() {
-        let mut table = Table::new(Classes::up_to(1 << 14), Layout::of(1 << 20).unwrap());
+        let mut table = Table::new(Layout::of(1 << 20).unwrap());
         let held = table.take(5000).unwrap().slot;
         let wrong = [
             SlotRef { class: held.class + 1, ..held },
@@ -182,5 +232,31 @@ mod tests {
         assert!(wrong.into_iter().all(|slot| !table.give_back(slot)));
         assert_eq!(table.usage().slots, 1);
         assert!(table.give_back(held));
+    }
+
+    #[test]
+    fn what_is_longer_than_an_extent_has_a_run_of_them() {
+        let mut table = Table::new(Layout::of(64 << 12).unwrap());
+        let small = table.take(1).unwrap();
+        let run = table.take(5 << 12).unwrap();
+        assert_eq!((run.slot.extent, run.slot.slot, run.offset), (59, 0, 59 << 12));
+        for at in [run.offset, run.offset + 4096, run.offset + (5 << 12) - 1] {
+            let found = table.at(at).unwrap();
+            assert_eq!((found.slot, found.slot_bytes, found.offset), (run.slot, 5 << 12, at - run.offset));
+        }
+        assert_eq!(table.held()[58..], [0, 1, 1, 1, 1, 1]);
+        let other = SlotRef { extent: 60, ..run.slot };
+        assert!(!table.give_back(other), "a run goes back by its first extent");
+        assert_eq!(table.usage().assigned, 6 << 12);
+        let rest = table.take(58 << 12).unwrap();
+        assert_eq!((rest.slot.extent, table.take(1)), (1, None));
+        assert!(table.give_back(run.slot));
+        assert_eq!((table.at(run.offset), table.usage().assigned), (None, 59 << 12));
+        // Its extents serve others, under generations that are new.
+        let again = table.take(1).unwrap().slot;
+        assert_eq!((again.extent, again.generation), (59, run.slot.generation + 1));
+        assert!(table.give_back(rest.slot) && table.give_back(small.slot) && table.give_back(again));
+        assert_eq!(table.take(65 << 12), None);
+        assert_eq!(table.take(64 << 12).unwrap().offset, 0);
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct View {
     region: Arc<dyn Region>,
-    layout: Layout,
     classes: Classes,
 }
 
@@ -16,7 +15,7 @@ impl View {
     /// A view of the pool that was made over the same memory.
     pub fn new(region: Arc<dyn Region>) -> Result<Self, PoolError> {
         let layout = Layout::of(region.len() as u64)?;
-        Ok(Self { region, layout, classes: Classes::up_to(layout.extent_bytes) })
+        Ok(Self { region, classes: Classes::of_layout(layout) })
     }
 
     /// The `len` bytes from `offset` on of the slot; `None` where the pool has no such slot, or the slot not so many bytes.
@@ -25,7 +24,7 @@ impl View {
     ///
     /// The caller holds a lease on the slot for as long as it uses the bytes: only that keeps them from changing.
     pub unsafe fn bytes(&self, slot: SlotRef, offset: u64, len: u64) -> Option<&[u8]> {
-        let begin = self.layout.offset_of(&self.classes, slot)?;
+        let begin = self.classes.offset_of(slot.class, slot.extent, slot.slot)?;
         let within = offset.checked_add(len)? <= self.classes.slot_bytes(slot.class)?;
         let (begin, len) = (usize::try_from(begin + offset).ok()?, usize::try_from(len).ok()?);
         // SAFETY: slots of a layout lie within the region, which lives as long as `self`, and its bytes are initialised;

@@ -9,7 +9,7 @@ use std::path::Path;
 pub fn check(daemon: &str, stats: &serde_json::Value, slack: u64) -> Verdict {
     let number = |path: &str| stats.pointer(path).and_then(serde_json::Value::as_u64);
     for (held, limit) in
-        [("/memory/payload_bytes", "/memory/payload_bytes_max"), ("/memory/tier_bytes", "/memory/payload_bytes_max")]
+        [("/memory/slot_bytes", "/memory/payload_bytes_max"), ("/memory/tier_bytes", "/memory/slot_bytes")]
     {
         match (number(held), number(limit)) {
             (Some(held_bytes), Some(limit_bytes)) if held_bytes <= limit_bytes => {}

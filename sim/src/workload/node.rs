@@ -13,7 +13,6 @@ use bettong_core::service::handler::StoreService;
 use bettong_core::store::OpenError;
 use bettong_core::world::World;
 use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreParts};
-use bettong_wire::memory::HeapMemory;
 use bettong_wire::tcp::ServerLimits;
 use bettong_wire::{ErrorKind, Payload, Response, ServiceError, WriteBuf};
 use futures::future::{Either, select};
@@ -167,7 +166,7 @@ async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<SimWo
         run.state_reached("sim opened with another configuration");
     }
     let config = setup.store_config(node_id);
-    let memory = Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max));
+    let memory = config.memory_on_the_heap().expect("memory for four payloads");
     let disorder = run.fault_event(&life.node, FaultKind::ObjectUnorderedList);
     let objects = life.store.clone();
     let objects = disorder.iter().fold(objects, SimObjectStore::unordered);

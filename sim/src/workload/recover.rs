@@ -13,7 +13,6 @@ use bettong_core::service::handler::StoreService;
 use bettong_core::store::OpenError;
 use bettong_core::world::World;
 use bettong_core::{Deadline, Peer, Rights, Service as _, Store, StoreConfig, StoreParts};
-use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{List, ListKind, NsHandle, Open, Request};
 use bettong_wire::response::{Answer, ListName, Outcome};
 use futures::future::{Either, select};
@@ -209,7 +208,7 @@ async fn store(world: SimWorld, shared: &Shared, node_id: &str, bucket: Arc<Serv
         expiry_patience: Duration::MAX,
         ..shared.setup.store_config(node_id)
     };
-    let memory = Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max));
+    let memory = config.memory_on_the_heap().expect("memory for four payloads");
     let parts = StoreParts {
         objects: Arc::new(SimObjectStore::new(bucket, node_id)),
         local_index: None,

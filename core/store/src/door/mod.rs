@@ -1,6 +1,9 @@
 //! The doors that a simulated world can open too: they are driven over any byte stream, by whoever accepted it.
 
+mod desk;
 pub mod tcp;
+
+pub use desk::Deadlines;
 
 use crate::service::Rights;
 use bettong_wire::ServiceError;

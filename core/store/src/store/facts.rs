@@ -1,13 +1,36 @@
 //! What doors and operators ask of an open store besides its values.
 
+use super::shared::Shared;
 use super::{Fate, Store};
 use crate::keys::NsNum;
 use crate::race::timeout;
 use crate::world::{Clock, Mono, World};
-use bettong_wire::{ErrorKind, NamespaceId, ReserveError, ServiceError, WriteBuf};
+use bettong_wire::{BlockMemory, ErrorKind, NamespaceId, ReserveError, ServiceError, WriteBuf};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// Where a reservation may evict values that were nowhere else.
+struct Memory<W: World>(Arc<Shared<W>>);
+
+impl<W: World> std::fmt::Debug for Memory<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.memory.fmt(f)
+    }
+}
+
+impl<W: World> BlockMemory for Memory<W> {
+    fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError> {
+        let reserved = self.0.memory.reserve(len);
+        self.0.settle_losses();
+        reserved
+    }
+
+    fn bytes_in_use(&self) -> u64 {
+        self.0.memory.bytes_in_use()
+    }
+}
 
 /// Namespaces with budgets that the statistics show.
 const NAMESPACES_SHOWN: usize = 64;
@@ -17,7 +40,12 @@ const INDEX_PAUSE_MS: u32 = 1000;
 impl<W: World> Store<W> {
     /// Reserves a destination for payload bytes.
     pub fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError> {
-        self.shared.block_memory.reserve(len)
+        self.memory().reserve(len)
+    }
+
+    /// The pool's memory, for doors that bring payloads into it themselves.
+    pub fn memory(&self) -> Arc<dyn BlockMemory> {
+        Arc::new(Memory(self.shared.clone()))
     }
 
     /// What payloads that are announced and not yet here may hold of payload memory, all peers together: half of what is
@@ -125,6 +153,7 @@ impl<W: World> Store<W> {
                 json!({ "tier": tier.as_str(), "bytes_max": bytes_max, "us": u64::try_from(time.as_micros()).ok() })
             })
             .collect();
+        let memory = shared.memory.usage();
         let own = json!({
             "node": {
                 "id": shared.config.node_id,
@@ -135,10 +164,14 @@ impl<W: World> Store<W> {
                 "fenced": matches!(&*shared.fate.borrow(), Some(Fate::Fenced(_))),
             },
             "memory": {
-                "payload_bytes": shared.block_memory.bytes_in_use(),
-                "payload_bytes_max": shared.config.memory_bytes,
+                "payload_bytes": memory.payload,
+                "payload_bytes_max": memory.bytes,
+                "slot_bytes": memory.in_use,
+                "slots": memory.slots,
+                "extent_bytes": memory.assigned,
                 "tier_bytes": shared.memory.bytes(),
-                "tier_bytes_max": shared.memory.capacity(),
+                "evictions": shared.memory.evictions(),
+                "extents_emptied": shared.memory.emptied(),
             },
             "object": self.object_facts(),
             "disk": {

@@ -352,7 +352,7 @@ impl<W: World> Store<W> {
                 return None;
             }
         };
-        match open(&bytes, expected, shared.block_memory.as_ref()) {
+        match open(&bytes, expected, &shared.memory) {
             Ok(verified) => {
                 shared.stats.count(Event::Verified);
                 return Some(verified);
@@ -391,7 +391,7 @@ impl<W: World> Store<W> {
                 }
             };
             let envelope = Bytes::from([put.record.head.clone(), body].concat());
-            match open(&envelope, expected, shared.block_memory.as_ref()) {
+            match open(&envelope, expected, &shared.memory) {
                 Ok((header, payload)) => {
                     shared.stats.count(Event::Verified);
                     shared.world.reached(State::HitJournal);
@@ -468,7 +468,7 @@ impl<W: World> Store<W> {
                     return ObjectRead::Down;
                 }
             };
-            match open(&bytes, expected, shared.block_memory.as_ref()) {
+            match open(&bytes, expected, &shared.memory) {
                 Ok((header, payload)) => {
                     shared.stats.count(Event::Verified);
                     shared.world.reached_if(read > 0, State::SecondReadHealed);

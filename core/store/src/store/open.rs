@@ -27,7 +27,7 @@ use crate::tiers::disk::DiskConfig;
 use crate::tiers::memory::MemoryTier;
 use crate::vital::End;
 use crate::world::{Clock, Disk, DiskError, World};
-use bettong_wire::BlockMemory;
+use bettong_shm::pool::SlotPool;
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub struct StoreParts {
     /// A local object store for the index, used where `objects` cannot create an object only if it is absent.
     pub local_index: Option<Arc<dyn ObjectStore>>,
     /// Where payloads live in memory; its budget is `StoreConfig::memory_bytes`.
-    pub memory: Arc<dyn BlockMemory>,
+    pub memory: SlotPool,
     /// `None` runs without a disk tier.
     pub disk: Option<DiskConfig>,
     /// Whether `objects` can replace an object only if it is unchanged.
@@ -233,7 +233,6 @@ impl<W: World> Store<W> {
             }
         };
         let in_flight = config.in_flight_bytes();
-        let tier_bytes = config.memory_bytes.saturating_sub(in_flight);
         let shared = Arc::new(Shared {
             map: IndexMap::new(world.random_u64()),
             namespaces: RwLock::new(NamespaceTable::default()),
@@ -258,8 +257,7 @@ impl<W: World> Store<W> {
             active: AtomicU64::new(NO_NAMESPACE),
             identity_turns: KeyLocks::default(),
             loads: Loads::new(in_flight / 2),
-            block_memory: parts.memory,
-            memory: MemoryTier::new(tier_bytes),
+            memory: MemoryTier::new(parts.memory),
             disk: disk.tier,
             disk_trouble: disk.trouble,
             disk_health: Breaker::default(),

@@ -195,6 +195,7 @@ impl<W: World> Store<W> {
                 stored.push(Stored { put_id: twin.row.entry.put_id, already: true });
                 continue;
             }
+            let payload = self.in_memory(payload, level)?;
             let prepared = self.prepare(spec, key, payload, held);
             stored.push(Stored { put_id: prepared.row.entry.put_id, already: false });
             fresh.push(prepared);
@@ -227,6 +228,17 @@ impl<W: World> Store<W> {
             && held.level >= level
             && there;
         good.then_some(held.put_id)
+    }
+
+    /// The payload where the memory tier can keep it. Where there is no room it stays what it was: only a put that nothing
+    /// else keeps is refused.
+    fn in_memory(&self, payload: Payload, level: Level) -> Result<Payload, PutError> {
+        let placed = self.shared.memory.admit(payload.clone());
+        self.shared.settle_losses();
+        match placed {
+            Err(error) if level == Level::Memory => Err(PutError::Refused(error.into())),
+            placed => Ok(placed.unwrap_or(payload)),
+        }
     }
 
     fn prepare(&self, spec: PutSpec, key: Key, payload: Payload, old: Option<Entry>) -> Prepared {

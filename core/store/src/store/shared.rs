@@ -30,7 +30,7 @@ use crate::vital::{self, End};
 use crate::world::{Clock, Mono, World};
 use bettong_wire::envelope::Kind;
 use bettong_wire::request::Level;
-use bettong_wire::{BlockMemory, ModelIdentity, NamespaceId, PutId};
+use bettong_wire::{ModelIdentity, NamespaceId, PutId};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -93,7 +93,6 @@ pub(super) struct Shared<W: World> {
     /// One first open of a namespace at a time, so that its identity is written once.
     pub identity_turns: KeyLocks<NamespaceId>,
     pub loads: Loads,
-    pub block_memory: Arc<dyn BlockMemory>,
     pub memory: MemoryTier,
     pub disk: Option<DiskTier>,
     /// Why this process runs without the disk tier that it was to have.

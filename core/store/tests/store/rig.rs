@@ -4,7 +4,6 @@ use bettong_core::real::RealWorld;
 use bettong_core::service::handler::{PROTOCOL_VERSION, StoreService};
 use bettong_core::tiers::disk::DiskConfig;
 use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreConfig, StoreParts, World};
-use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{Clear, Delete, Exists, Get, Level, NsHandle, Open, Put, ReadLimits, Target, Tier};
 use bettong_wire::response::{Answer, Opened, Outcome};
 use bettong_wire::{
@@ -202,12 +201,24 @@ impl Bucket {
         config: StoreConfig,
         open_max: Duration,
     ) -> Result<Store<W>, bettong_core::store::OpenError> {
+        let memory = config.memory_on_the_heap().unwrap();
+        self.store_in(memory, world, config, open_max).await
+    }
+
+    /// The same, in a pool that is there.
+    pub async fn store_in<W: World>(
+        &self,
+        memory: SlotPool,
+        world: W,
+        config: StoreConfig,
+        open_max: Duration,
+    ) -> Result<Store<W>, bettong_core::store::OpenError> {
         let dir = self.root.path().join(&config.node_id).join("cache");
         let disk = DiskConfig { dir, bytes: 16 << 20, region_bytes: 2 << 20, write_buffer_bytes: 4 << 20, open_max };
         let parts = StoreParts {
             objects: self.gate.clone(),
             local_index: None,
-            memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
+            memory,
             disk: Some(disk),
             conditional_update: true,
             ordered_listing: true,

@@ -3,18 +3,15 @@
 use super::stall::Progress;
 use super::{Closed, Owes, TcpDoor};
 use crate::door::Authenticate;
-use crate::service::{Deadline, Peer, Service};
+use crate::door::desk::Desk;
+use crate::service::{Peer, Service};
 use crate::world::Clock;
-use bettong_wire::request::Open;
 use bettong_wire::response::Answer;
 use bettong_wire::tcp::{ServerConnection, ServerEvent};
-use bettong_wire::{ErrorKind, Payload, Request, Response, ServiceError, WriteBuf, limits};
+use bettong_wire::{ErrorKind, Payload, Request, Response, ServiceError, WriteBuf};
 use futures::FutureExt;
-use futures::future::{AbortHandle, Abortable, Aborted, BoxFuture};
-use futures::stream::{FuturesUnordered, StreamExt};
-use std::collections::BTreeMap;
+use futures::future::BoxFuture;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -25,18 +22,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 const FAREWELL_BYTES_MAX: usize = 16 << 20;
 
-/// A request with the service: its id, and its answer unless it was cancelled.
-type Call = BoxFuture<'static, (u64, Result<Response, Aborted>)>;
-
 pub(super) struct Connection<'a, S, C, A, R, W> {
     door: &'a TcpDoor<S, C, A>,
-    origin: String,
     reader: R,
     writer: W,
     wire: ServerConnection,
-    peer: Option<Arc<Peer>>,
-    calls: FuturesUnordered<Call>,
-    aborts: BTreeMap<u64, AbortHandle>,
+    desk: Desk<S>,
     /// Runs while the peer owes something.
     stall: Option<BoxFuture<'static, ()>>,
     /// What came, and what was read of the answers, since `stall` began.
@@ -61,13 +52,10 @@ where
     pub fn new(door: &'a TcpDoor<S, C, A>, origin: String, reader: R, writer: W) -> Self {
         Self {
             wire: ServerConnection::new(door.limits.connection.clone()),
+            desk: Desk::new(door.service.clone(), origin, door.limits.deadlines),
             door,
-            origin,
             reader,
             writer,
-            peer: None,
-            calls: FuturesUnordered::new(),
-            aborts: BTreeMap::new(),
             stall: None,
             received: Progress::default(),
             sent: Progress::default(),
@@ -113,9 +101,8 @@ where
 
     fn take_answers(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while let Poll::Ready(Some((id, response))) = self.calls.poll_next_unpin(cx) {
-            self.aborts.remove(&id);
-            self.wire.answer(id, response.unwrap_or_else(|Aborted| cancelled()));
+        while let Some((id, response)) = self.desk.poll_answer(cx) {
+            self.wire.answer(id, response);
             moved = true;
         }
         moved
@@ -132,7 +119,7 @@ where
                 }
                 ServerEvent::Weigh { id, request } => {
                     let weigh = |peer: &Arc<Peer>| self.door.service.weigh(peer, &request);
-                    let bytes = self.peer.as_ref().map_or(0, weigh);
+                    let bytes = self.desk.peer().map_or(0, weigh);
                     self.wire.weighed(id, request, bytes);
                 }
                 ServerEvent::ReserveArchive { len } => match self.reserve_archive(len) {
@@ -154,31 +141,30 @@ where
     }
 
     fn reserve(&self, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ServiceError> {
-        let peer = self.peer.as_ref().ok_or_else(not_open)?;
-        self.door.service.reserve(peer, lens)
+        self.door.service.reserve(self.desk.known_peer()?, lens)
     }
 
     fn reserve_archive(&self, len: u32) -> Result<Box<dyn WriteBuf>, ServiceError> {
-        let peer = self.peer.as_ref().ok_or_else(not_open)?;
-        self.door.service.reserve_archive(peer, len)
+        self.door.service.reserve_archive(self.desk.known_peer()?, len)
     }
 
     fn dispatch(&mut self, cx: &mut Context<'_>, id: u64, request: Request, body: Vec<Payload>) {
         match request {
             Request::Ping => self.wire.answer(id, Response::ok(Answer::Pong)),
             Request::Cancel { request_id } => {
-                if !self.wire.withdraw(request_id)
-                    && let Some(abort) = self.aborts.get(&request_id)
-                {
-                    abort.abort();
+                if !self.wire.withdraw(request_id) {
+                    self.desk.cancel(request_id);
                 }
                 self.wire.answer(id, Response::ok(Answer::Cancelled));
             }
-            Request::Open(open) => match self.let_in(&open) {
-                Ok(()) => self.call(cx, id, Request::Open(Open { token: String::new(), ..open }), body),
+            Request::Open(open) => match self.desk.let_in(&open, &self.door.authenticate) {
+                Ok(()) => {
+                    self.wire.set_authenticated();
+                    self.call(cx, id, Request::Open(open), body);
+                }
                 Err(error) => {
                     self.wire.answer(id, Response::error(error.clone()));
-                    if self.peer.is_none() {
+                    if self.desk.peer().is_none() {
                         self.wire.close(&error);
                     }
                 }
@@ -187,57 +173,10 @@ where
         }
     }
 
-    /// Makes sure that this connection has a peer, and that it is the one that `open` names.
-    fn let_in(&mut self, open: &Open) -> Result<(), ServiceError> {
-        let (asked, spoken) = (open.protocol_version, limits::PROTOCOL_VERSION);
-        if asked != spoken {
-            let text = format!("protocol version {asked} is asked for, this daemon speaks {spoken}");
-            return Err(ServiceError::new(ErrorKind::Invalid, text));
-        }
-        match &self.peer {
-            Some(peer) if peer.tenant != open.tenant => {
-                let text = format!("tenant `{}` on a connection of tenant `{}`", open.tenant, peer.tenant);
-                Err(ServiceError::new(ErrorKind::Denied, text))
-            }
-            Some(_) => Ok(()),
-            None => {
-                let rights = self.door.authenticate.authenticate(&open.tenant, &open.token, &self.origin)?;
-                self.peer = Some(Arc::new(Peer::new(open.tenant.clone(), rights, self.origin.clone())));
-                self.wire.set_authenticated();
-                Ok(())
-            }
-        }
-    }
-
-    /// Hands a request to the service. Many are answered at once (a hit in memory): they never join the others.
     fn call(&mut self, cx: &mut Context<'_>, id: u64, request: Request, body: Vec<Payload>) {
-        let Some(peer) = self.peer.clone() else {
-            return self.wire.answer(id, Response::error(not_open()));
-        };
-        let deadline = self.deadline(&request);
-        let service = self.door.service.clone();
-        let call = async move { service.call(&peer, request, body, deadline).await };
-        // A panic takes down the request that met it, nothing else; the panic hook has logged it.
-        let call = AssertUnwindSafe(call).catch_unwind().map(|result| result.unwrap_or_else(|_| panicked()));
-        let (abort, registration) = AbortHandle::new_pair();
-        let mut call: Call = Box::pin(Abortable::new(call, registration).map(move |response| (id, response)));
-        match call.poll_unpin(cx) {
-            Poll::Ready((id, response)) => self.wire.answer(id, response.unwrap_or_else(|Aborted| cancelled())),
-            Poll::Pending => {
-                self.aborts.insert(id, abort);
-                self.calls.push(call);
-            }
+        if let Some(response) = self.desk.call(cx, id, request, body) {
+            self.wire.answer(id, response);
         }
-    }
-
-    fn deadline(&self, request: &Request) -> Deadline {
-        let limits = &self.door.limits;
-        let asked = request.read_limits().map_or(0, |limits| limits.deadline_ms);
-        let wait = match asked {
-            0 => limits.deadline,
-            ms => Duration::from_millis(u64::from(ms)).min(limits.deadline_max),
-        };
-        Deadline(self.door.service.now().plus(wait))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
@@ -339,7 +278,7 @@ where
     /// Bytes that the peer has to send for this connection to go on; `None` where it need not send any, or nothing is
     /// read from it until it has read.
     fn owed(&self) -> Option<u64> {
-        let owes = !self.wire.is_between_requests() || self.peer.is_none();
+        let owes = !self.wire.is_between_requests() || self.desk.peer().is_none();
         (owes && self.wire.wants_bytes()).then(|| self.wire.owed_bytes())
     }
 
@@ -369,19 +308,4 @@ where
             }
         }
     }
-}
-
-fn cancelled() -> Response {
-    Response::error(ServiceError::new(ErrorKind::Retry, "cancelled by the caller: its outcome may be unknown"))
-}
-
-fn panicked() -> Response {
-    Response::error(ServiceError::new(
-        ErrorKind::Internal,
-        "the request met a defect of the daemon, which its log describes",
-    ))
-}
-
-fn not_open() -> ServiceError {
-    ServiceError::new(ErrorKind::Denied, "no namespace is open: send OPEN first")
 }

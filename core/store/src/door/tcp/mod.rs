@@ -9,7 +9,7 @@ mod stall;
 #[cfg(test)]
 mod tests;
 
-use crate::door::Authenticate;
+use crate::door::{Authenticate, Deadlines};
 use crate::service::Service;
 use crate::world::Clock;
 use bettong_wire::ServiceError;
@@ -24,10 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 #[derive(Clone, Debug)]
 pub struct TcpLimits {
     pub connection: ServerLimits,
-    /// How long a request may take that does not say so itself.
-    pub deadline: Duration,
-    /// The longest deadline that a request may ask for.
-    pub deadline_max: Duration,
+    pub deadlines: Deadlines,
     /// A peer that is in the midst of a request, does not read its answers, or has not opened a namespace, has so long
     /// to move what it owed when this began, or at least as much as a slow peer would. It is cut off after one to two
     /// times this.
@@ -36,12 +33,7 @@ pub struct TcpLimits {
 
 impl Default for TcpLimits {
     fn default() -> Self {
-        Self {
-            connection: ServerLimits::default(),
-            deadline: Duration::from_secs(30),
-            deadline_max: Duration::from_secs(600),
-            stall: Duration::from_secs(30),
-        }
+        Self { connection: ServerLimits::default(), deadlines: Deadlines::default(), stall: Duration::from_secs(30) }
     }
 }
 

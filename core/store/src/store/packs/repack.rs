@@ -261,7 +261,7 @@ impl<W: World> Store<W> {
             };
             // A copy: a slice would keep the whole pack in memory.
             let envelope = Bytes::copy_from_slice(envelope);
-            let header: Header = match open(&envelope, &expected, shared.block_memory.as_ref()) {
+            let header: Header = match open(&envelope, &expected, &shared.memory) {
                 Ok((header, _)) => header,
                 Err(error) => {
                     tracing::warn!(%error, pack = %table.put_id, "a member of a pack is not moved");

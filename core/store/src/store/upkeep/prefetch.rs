@@ -153,7 +153,8 @@ impl<W: World> Store<W> {
                 spent.time_us = spent.time_us.saturating_add(took_us);
                 return Ok(spent.encode());
             }
-            if shared.disk.is_none() && shared.memory.bytes() + u64::from(entry.raw_len) > shared.memory.capacity() {
+            let fits = shared.memory.has_room(entry.raw_len.into());
+            if shared.disk.is_none() && !fits {
                 report.note("memory is full, and there is no disk tier: what else were fetched could not be kept");
                 return Ok(Vec::new());
             }
@@ -165,7 +166,6 @@ impl<W: World> Store<W> {
             };
             match self.read_object(key, entry).await {
                 ObjectRead::Good(Good { payload, .. }, envelope) => {
-                    let fits = shared.memory.bytes() + payload.len() as u64 <= shared.memory.capacity();
                     let current = shared.map.while_current(key, entry.node, entry.put_id, || {
                         if fits {
                             shared.memory.insert(*key, entry.put_id, payload.clone(), false);
