@@ -26,7 +26,7 @@ fn limited(dir: &Path, limit: u32) -> PathBuf {
 }
 
 fn setup(dir: &Path) -> Setup {
-    rig::setup(dir, &["reactors=2", "object_inflight_max=16", "log=warn"])
+    rig::setup(dir, &["reactors=2", "object_inflight_max=16", "shm_socket=none", "log=warn"])
 }
 
 fn crowd(daemon: &Daemon, size: usize) -> Vec<TcpStream> {

@@ -12,3 +12,8 @@ fn frames_arrive_whole_and_in_order() {
 fn no_wake_up_is_lost() {
     loom_model::sleep_and_wake();
 }
+
+#[test]
+fn no_wake_up_for_room_is_lost() {
+    loom_model::sleep_until_read();
+}

@@ -10,6 +10,7 @@ use crate::process::data_dir::DataDir;
 use crate::process::memory::{self, PayloadMemory};
 use crate::process::priority::put_thread_behind;
 use crate::process::reactors::{Listeners, Place, Reactors, Stop};
+use crate::process::shm::{self, Parts, ShmThreads};
 use crate::process::signals::Signals;
 use crate::process::tokens::Tokens;
 use crate::process::{descriptors, logs, ready, storage};
@@ -47,32 +48,28 @@ pub fn run(args: &ConfigArgs) -> Outcome {
     let address = listen_address(config).map_err(located)?;
     let tokens = Tokens::read(&config.token_file.0).map_err(located)?;
     let data_dir = DataDir::hold(Path::new(&config.data_dir.0))?;
+    let attaching = shm::listen(config, data_dir.path(), &tokens).map_err(located)?;
     let listeners = Listeners::bind(address, usize::try_from(config.reactors.0).unwrap_or(1))?;
     let memory = memory::reserve(config)?;
+    let doors = Doors { listeners, attaching, connections_max, tokens, memory };
     let threads = usize::try_from(config.storage_threads.0).unwrap_or(1);
     let mut storage = tokio::runtime::Builder::new_multi_thread();
     let storage = storage.worker_threads(threads).on_thread_start(put_thread_behind).enable_all().build();
     let background = Background::start()?;
-    storage.or_exit(Exit::Failed, "storage runtime")?.block_on(serve(
-        config,
-        &background,
-        &data_dir,
-        listeners,
-        connections_max,
-        tokens,
-        memory,
-    ))
+    storage.or_exit(Exit::Failed, "storage runtime")?.block_on(serve(config, &background, &data_dir, doors))
 }
 
-async fn serve(
-    config: &Config,
-    background: &Background,
-    data_dir: &DataDir,
+/// What is there before the store is open.
+struct Doors {
     listeners: Listeners,
+    attaching: Option<shm::Listener>,
     connections_max: u32,
     tokens: Tokens,
     memory: PayloadMemory,
-) -> Outcome {
+}
+
+async fn serve(config: &Config, background: &Background, data_dir: &DataDir, doors: Doors) -> Outcome {
+    let Doors { listeners, attaching, connections_max, tokens, memory } = doors;
     let mut signals = Signals::listen()?;
     let opening = async {
         let objects = objects::open(config).await?;
@@ -83,7 +80,12 @@ async fn serve(
         signal = signals.next() => return Err(Failure::new(Exit::Interrupted, format!("{signal} before the store was open"))),
         opened = opening => opened?,
     };
-    let door = Arc::new(door(config, store.clone(), &world, tokens));
+    let sessions = shm::sessions(config, &memory.pool);
+    let service = {
+        let sessions = sessions.clone();
+        Arc::new(StoreService::new(store.clone()).with_facts("sessions", Arc::new(move || sessions.facts())))
+    };
+    let door = Arc::new(door(config, service.clone(), &world, tokens.clone()));
     let address = listeners.address;
     let (ends, full) = (Arc::new(Ends::new(*world.clock())), connections_full(connections_max));
     let serve = move |stream, origin, stop, place| {
@@ -91,6 +93,11 @@ async fn serve(
         drive(door.clone(), ends.clone(), stream, origin, stop, full)
     };
     let reactors = Reactors::start(listeners, connections_max, serve)?;
+    let start = |listener| {
+        let clock = *world.clock();
+        ShmThreads::start(Parts { config, listener, memory, store: &store, service, sessions, clock, tokens })
+    };
+    let attached = attaching.map(start).transpose()?;
     let node_id = data_dir.node_id(&config.node_id.0)?;
     render::line(&ready::line(address, &node_id, &config.store_or_default()))?;
     tracing::info!(%address, node_id, store = config.store_or_default(), "ready");
@@ -104,14 +111,14 @@ async fn serve(
             None
         }
     };
-    let Some(fate) = end else { return drain(config, &mut signals, reactors, &store).await };
+    let Some(fate) = end else { return drain(config, &mut signals, reactors, attached, &store).await };
     if let Fate::Broken(_) = fate {
         // Every call is answered with an error now, also those that are under way.
-        reactors.stop(Stop::Accepting);
-        let _ = tokio::time::timeout(config.drain_ms.duration(), reactors.finished()).await;
+        let _ = tokio::time::timeout(config.drain_ms.duration(), served(&reactors, attached.as_ref())).await;
     }
     // Where a newer life owns the names, every door closes at once.
     reactors.join();
+    attached.into_iter().for_each(ShmThreads::join);
     Err(Failure::new(exit_of_fate(&fate), format!("node {node_id} has to end: {fate}")))
 }
 
@@ -122,9 +129,19 @@ fn exit_of_fate(fate: &Fate) -> Exit {
     }
 }
 
+/// Turns new clients away, and waits until those that are there are answered.
+async fn served(reactors: &Reactors, attached: Option<&ShmThreads>) {
+    reactors.stop(Stop::Accepting);
+    attached.iter().for_each(|threads| threads.stop(Stop::Accepting));
+    reactors.finished().await;
+    if let Some(threads) = attached {
+        threads.finished().await;
+    }
+}
+
 fn door(
     config: &Config,
-    store: Store<RealWorld>,
+    service: Arc<StoreService<RealWorld>>,
     world: &RealWorld,
     tokens: Tokens,
 ) -> TcpDoor<StoreService<RealWorld>, RealClock, Tokens> {
@@ -137,7 +154,7 @@ fn door(
         deadlines: Deadlines { default: config.deadline_default_ms.duration(), max: config.deadline_max_ms.duration() },
         stall: config.stall_ms.duration(),
     };
-    TcpDoor::new(Arc::new(StoreService::new(store)), *world.clock(), tokens, limits)
+    TcpDoor::new(service, *world.clock(), tokens, limits)
 }
 
 fn connections_full(max: u32) -> ServiceError {
@@ -185,14 +202,20 @@ async fn drive(
 }
 
 /// Answers what is under way and uploads what the journal has, within the bound. A second signal ends the process at once.
-async fn drain(config: &Config, signals: &mut Signals, reactors: Reactors, store: &Store<RealWorld>) -> Outcome {
+async fn drain(
+    config: &Config,
+    signals: &mut Signals,
+    reactors: Reactors,
+    attached: Option<ShmThreads>,
+    store: &Store<RealWorld>,
+) -> Outcome {
     let bound = config.drain_ms.duration();
-    reactors.stop(Stop::Accepting);
     let began = Instant::now();
     let left = || bound.saturating_sub(began.elapsed());
     let drained = async {
-        let served = tokio::time::timeout(bound, reactors.finished()).await.is_ok();
+        let served = tokio::time::timeout(bound, served(&reactors, attached.as_ref())).await.is_ok();
         reactors.stop(Stop::Connections);
+        attached.iter().for_each(|threads| threads.stop(Stop::Connections));
         // No put comes behind these. Some of the bound stays for the index, which has to be closed.
         let backlog = store.flush(left() * 3 / 4).await;
         (served & store.close(left()).await, backlog)
@@ -206,6 +229,7 @@ async fn drain(config: &Config, signals: &mut Signals, reactors: Reactors, store
         drained = drained => drained,
     };
     reactors.join();
+    attached.into_iter().for_each(ShmThreads::join);
     let undrained =
         |what: String| Err(Failure::new(Exit::Undrained, format!("not drained within {}{what}", config.drain_ms)));
     match backlog {

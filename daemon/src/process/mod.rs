@@ -8,6 +8,8 @@ pub mod memory;
 pub mod priority;
 pub mod reactors;
 pub mod ready;
+#[cfg_attr(not(target_os = "linux"), path = "shm_elsewhere.rs")]
+pub mod shm;
 pub mod signals;
 pub mod storage;
 pub mod tokens;

@@ -42,6 +42,11 @@ impl Tokens {
             .map_err(|(line, message)| Failure::new(Exit::Usage, format!("token_file {path}:{line}: {message}")))?;
         Ok(Self { grants: Some(grants) })
     }
+
+    /// How many tenants are told apart: one where every peer is trusted with everything.
+    pub fn tenants(&self) -> usize {
+        self.grants.as_ref().map_or(1, BTreeMap::len)
+    }
 }
 
 /// Lines of `tenant token [admin]`; empty lines and lines that begin with `#` are passed over. Errors never repeat a

@@ -33,11 +33,25 @@ impl Memfd {
 
     /// Takes a segment that another process has made. One that is not sealed is refused: its pages could go away.
     pub fn given(fd: OwnedFd) -> Result<Self, SharedMemoryError> {
+        Self::sealed(fd, FIXED)
+    }
+
+    /// Takes a segment that another process has made and writes. One that anybody else could write is refused.
+    pub fn given_to_read(fd: OwnedFd) -> Result<Self, SharedMemoryError> {
+        Self::sealed(fd, FIXED | SealFlags::FUTURE_WRITE)
+    }
+
+    /// In bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn sealed(fd: OwnedFd, needs: SealFlags) -> Result<Self, SharedMemoryError> {
         let failed = |source: rustix::io::Errno| SharedMemoryError::Map { bytes: 0, source: source.into() };
         let bytes = usize::try_from(fstat(&fd).map_err(failed)?.st_size).unwrap_or(0);
         let has = fcntl_get_seals(&fd).map_err(failed)?;
-        if !has.contains(FIXED) {
-            return Err(SharedMemoryError::NotSealed { has: has.bits(), needs: FIXED.bits() });
+        if !has.contains(needs) {
+            return Err(SharedMemoryError::NotSealed { has: has.bits(), needs: needs.bits() });
         }
         Ok(Self { fd, bytes })
     }
@@ -47,7 +61,7 @@ impl Memfd {
         Mapping::new(self.fd.as_fd(), self.bytes)
     }
 
-    /// Maps it to write: only of a segment whose writer is the peer that it was given to.
+    /// Maps it to write, once: only of a segment whose writer is the peer that it was given to.
     pub fn map_own(&self) -> Result<OwnMapping, SharedMemoryError> {
         OwnMapping::new(self.fd.as_fd(), self.bytes)
     }
@@ -70,5 +84,12 @@ impl Memfd {
 impl AsFd for Memfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// Without its mappings, which live on.
+impl From<Memfd> for OwnedFd {
+    fn from(memfd: Memfd) -> Self {
+        memfd.fd
     }
 }

@@ -4,17 +4,31 @@
 //! what for as long as it exists: nobody changes its size, so that a page that was there stays there; and where the daemon
 //! writes, nobody else can ever map it writably.
 
+pub mod attach;
 mod bell;
 mod mapping;
 mod memfd;
 mod segment;
+mod staging;
+// The simulator's executor watches no descriptors.
+#[cfg(not(madsim))]
+mod watch;
 
 pub use bell::{ring, wait};
 pub use mapping::{Mapping, OwnMapping};
 pub use memfd::Memfd;
 pub use segment::{MappedSegment, RING_OFFSET, segment_bytes};
+pub use staging::{OwnStagingMapping, StagingMapping};
+#[cfg(not(madsim))]
+pub use watch::{OneDescriptor, Watched};
 
 use std::io;
+use std::sync::Arc;
+
+/// The segment that this process writes.
+pub type OwnSegment = Arc<MappedSegment<OwnMapping>>;
+/// The segment that the other side writes.
+pub type PeerSegment = Arc<MappedSegment<Mapping>>;
 
 /// Why shared memory could not be had.
 #[derive(Debug, thiserror::Error)]

@@ -42,7 +42,7 @@ pub(super) struct Outgoing {
 pub(super) struct Incoming {
     /// The position behind the last frame that was copied.
     pub head: AtomicU64,
-    /// Not zero while the owner sleeps, or is about to.
+    /// Not zero while the owner sleeps, or is about to; its second bit says that it waits for room, too.
     pub waits: AtomicU32,
 }
 

@@ -23,7 +23,7 @@ mod tests;
 pub use control::{Control, Scribble};
 pub use receiver::Receiver;
 pub use segment::{HeapSegment, Segment};
-pub use sender::{SendError, Sender};
+pub use sender::{SendError, Sender, TooLong};
 
 use crate::frame::{FRAME_HEADER_BYTES, InvalidFrame};
 
@@ -79,11 +79,21 @@ impl Geometry {
         (position & (self.capacity - 1)) as usize
     }
 
+    /// Where a frame of so many words begins that is written at the position or behind it.
+    fn start(&self, position: u64, words: u64) -> u64 {
+        let lap_end = self.lap_end(position);
+        if words <= lap_end - position { position } else { lap_end }
+    }
+
     /// The first position behind the array's end.
     fn lap_end(&self, position: u64) -> u64 {
         position - (position & (self.capacity - 1)) + self.capacity
     }
 }
 
+/// What `waits` says where its owner sleeps until something is written.
+const WAITS: u32 = 1;
+/// What it says where something that is read wakes its owner, too.
+const WAITS_UNTIL_READ: u32 = 3;
 /// Bytes of a word.
 const WORD_BYTES: usize = 4;

@@ -1,6 +1,6 @@
 //! The reading end of a half ring.
 
-use super::{Geometry, GeometryError, Segment, Violation, WORD_BYTES};
+use super::{Geometry, GeometryError, Segment, Violation, WAITS, WAITS_UNTIL_READ, WORD_BYTES};
 use crate::frame::{FRAME_HEADER_BYTES, Frame, InvalidFrame};
 use crate::sync::{Ordering, fence, release};
 
@@ -44,15 +44,29 @@ impl<Own: Segment, Peer: Segment> Receiver<Own, Peer> {
     /// Says that this side is about to sleep; whether it may, since nothing has come meanwhile. Whoever may not, or has
     /// slept, says `awake`.
     pub fn may_sleep(&self) -> bool {
-        self.own.control().incoming.waits.store(1, Ordering::Relaxed);
+        self.own.control().incoming.waits.store(WAITS, Ordering::Relaxed);
         // SYNC POINT: see `Sender::must_wake`.
         fence(Ordering::SeqCst);
         self.head == self.tail && self.peer.control().outgoing.tail.load(Ordering::Relaxed) == self.tail
     }
 
+    /// Whether the other side sleeps until there is room, and must be woken for what was read. Asked once for any number of
+    /// frames.
+    pub fn must_wake(&self) -> bool {
+        // SYNC POINT: the head is written before this reads whether anybody waits; `Sender::may_sleep_until_read` has it the
+        // other way round.
+        fence(Ordering::SeqCst);
+        self.peer.control().incoming.waits.load(Ordering::Relaxed) == WAITS_UNTIL_READ
+    }
+
     /// What the other side's bell said when there was nothing left.
     pub fn seen(&self) -> u32 {
         self.tail as u32
+    }
+
+    /// Whether nothing is known to be left to read.
+    pub fn is_empty(&self) -> bool {
+        self.head == self.tail
     }
 
     /// Nobody need wake this side any more.

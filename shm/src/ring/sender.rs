@@ -1,10 +1,10 @@
 //! The writing end of a half ring.
 
-use super::{Geometry, GeometryError, Segment, Violation, WORD_BYTES};
+use super::{Geometry, GeometryError, Segment, Violation, WAITS_UNTIL_READ, WORD_BYTES};
 use crate::frame::{Frame, InvalidFrame};
 use crate::sync::{Ordering, fence, release};
 
-/// Why a frame was not written. The ring is as it was.
+/// Why frames were not written. The ring is as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SendError {
     /// The other side has to read first.
@@ -15,6 +15,14 @@ pub enum SendError {
     Frame(#[from] InvalidFrame),
     #[error(transparent)]
     Violation(#[from] Violation),
+}
+
+/// Frames that are not certain to fit at once even where the ring is empty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("frames that take up to {needed} words at once: the ring has {capacity}")]
+pub struct TooLong {
+    pub needed: u64,
+    pub capacity: u64,
 }
 
 /// Writes frames into its own segment, as far as the other side has read.
@@ -38,30 +46,66 @@ impl<Own: Segment, Peer: Segment> Sender<Own, Peer> {
 
     /// Writes one frame, whole or not at all. Never waits.
     pub fn send(&mut self, frame: &Frame<'_>) -> Result<(), SendError> {
+        self.send_all(std::slice::from_ref(frame))
+    }
+
+    /// Writes all of the frames or none; the other side sees them at once. Never waits. Whether they ever fit is what
+    /// `check_length` knows.
+    pub fn send_all(&mut self, frames: &[Frame<'_>]) -> Result<(), SendError> {
         self.bytes.clear();
-        frame.encode(self.geometry.inline_max, &mut self.bytes)?;
-        let needed = (self.bytes.len() / WORD_BYTES) as u64;
-        let (tail, capacity, lap_end) = (self.tail, self.geometry.capacity, self.geometry.lap_end(self.tail));
-        let start = if needed <= lap_end - tail { tail } else { lap_end };
-        let end = start + needed;
+        frames.iter().try_for_each(|frame| frame.encode(self.geometry.inline_max, &mut self.bytes))?;
+        let lens = || frames.iter().filter_map(|frame| frame.total().map(|bytes| (bytes / WORD_BYTES) as u64));
+        let (tail, capacity) = (self.tail, self.geometry.capacity);
+        let end = lens().fold(tail, |at, words| self.geometry.start(at, words) + words);
         if end - self.head > capacity {
             self.head = read_up_to(&self.peer, self.head, tail)?;
         }
         if end - self.head > capacity {
             return Err(SendError::Full { needed: end - tail, free: capacity - (tail - self.head) });
         }
-        if start > tail {
-            self.own.control().outgoing.watermark.store(!tail, Ordering::Relaxed);
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut rest = bytes.as_slice();
+        for words in lens() {
+            let Some((frame, behind)) = rest.split_at_checked(words as usize * WORD_BYTES) else { break };
+            self.write(frame, words);
+            rest = behind;
         }
-        let words = self.own.words().iter().skip(self.geometry.index(start));
-        for (word, bytes) in words.zip(self.bytes.as_chunks::<WORD_BYTES>().0) {
-            word.store(u32::from_ne_bytes(*bytes), Ordering::Relaxed);
-        }
-        self.tail = end;
-        // SYNC POINT: frame and watermark are written before the position says so; see `Receiver::recv`.
+        self.bytes = bytes;
+        // SYNC POINT: frames and watermark are written before the position says so; see `Receiver::recv`.
         self.own.control().outgoing.tail.store(end, release());
         self.own.control().outgoing.bell.store(end as u32, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether the frames fit at once into a ring that is empty, wherever its tail is. A single frame does.
+    pub fn check_length(&self, frames: &[Frame<'_>]) -> Result<(), TooLong> {
+        let lens = || frames.iter().filter_map(|frame| frame.total().map(|bytes| (bytes / WORD_BYTES) as u64));
+        let capacity = self.geometry.capacity;
+        // At most one frame does not fit before the array's end, and leaves less than its own length unused.
+        let needed = lens().sum::<u64>() + lens().max().unwrap_or(1) - 1;
+        if needed > capacity && frames.len() > 1 { Err(TooLong { needed, capacity }) } else { Ok(()) }
+    }
+
+    /// Writes a frame for which there is room. Nobody sees it before the tail says so.
+    fn write(&mut self, frame: &[u8], words: u64) {
+        let start = self.geometry.start(self.tail, words);
+        if start > self.tail {
+            self.own.control().outgoing.watermark.store(!self.tail, Ordering::Relaxed);
+        }
+        let places = self.own.words().iter().skip(self.geometry.index(start));
+        for (word, bytes) in places.zip(frame.as_chunks::<WORD_BYTES>().0) {
+            word.store(u32::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        self.tail = start + words;
+    }
+
+    /// Says that this side is about to sleep until the other has read something, too: after `Receiver::may_sleep`. Whether it
+    /// may, since nothing was read since the ring was found full.
+    pub fn may_sleep_until_read(&self) -> bool {
+        self.own.control().incoming.waits.store(WAITS_UNTIL_READ, Ordering::Relaxed);
+        // SYNC POINT: see `Receiver::must_wake`.
+        fence(Ordering::SeqCst);
+        self.peer.control().incoming.head.load(Ordering::Relaxed) == self.head
     }
 
     /// Whether the other side sleeps and must be woken for what was sent. Asked once for any number of frames.

@@ -33,6 +33,8 @@ enum Step {
     Inline(Vec<u8>),
     Slot(u32),
     Mmap(u64),
+    /// Several at once.
+    Slots(u32),
     Recv,
 }
 
@@ -41,6 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
         prop::collection::vec(any::<u8>(), 0..=usize::from(INLINE_MAX)).prop_map(Step::Inline),
         any::<u32>().prop_map(Step::Slot),
         any::<u64>().prop_map(Step::Mmap),
+        (0..8u32).prop_map(Step::Slots),
         Just(Step::Recv),
         Just(Step::Recv),
     ]
@@ -57,6 +60,18 @@ proptest! {
                 Step::Inline(bytes) => Frame::Inline(bytes),
                 Step::Slot(number) => slot(*number),
                 Step::Mmap(offset) => Frame::Mmap(MmapRef { map: 7, generation: 8, offset: *offset, len: 9 }),
+                Step::Slots(count) => {
+                    let frames: Vec<_> = (0..*count).map(slot).collect();
+                    match rig.sender.send_all(&frames) {
+                        Ok(()) => queue.extend(frames.iter().map(encoded)),
+                        Err(SendError::Full { .. }) => {
+                            let fits = rig.sender.check_length(&frames).is_ok();
+                            prop_assert!(!queue.is_empty() || !fits);
+                        }
+                        Err(error) => prop_assert!(false, "{}", error),
+                    }
+                    continue;
+                }
                 Step::Recv => {
                     let got = rig.receiver.recv().unwrap().map(|frame| encoded(&frame));
                     prop_assert_eq!(got, queue.pop_front());
@@ -184,4 +199,18 @@ fn whoever_sleeps_is_woken() {
     assert!(!rig.sender.must_wake());
     assert_eq!(rig.receiver.recv().unwrap(), Some(slot(1)));
     assert!(rig.receiver.may_sleep());
+}
+
+#[test]
+fn who_waits_for_room_is_woken() {
+    let mut rig = rig();
+    let writer = Receiver::new(rig.writer.clone(), rig.reader.clone(), INLINE_MAX).unwrap();
+    while rig.sender.send(&slot(1)).is_ok() {}
+    assert!(!rig.receiver.must_wake());
+    assert!(writer.may_sleep() && !rig.receiver.must_wake(), "it does not wait for room");
+    assert!(rig.sender.may_sleep_until_read() && rig.receiver.must_wake());
+    rig.receiver.recv().unwrap();
+    assert!(!rig.sender.may_sleep_until_read(), "something was read");
+    writer.awake();
+    assert!(!rig.receiver.must_wake());
 }

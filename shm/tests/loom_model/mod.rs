@@ -81,3 +81,34 @@ pub fn sleep_and_wake() {
         sleeping.join().unwrap();
     });
 }
+
+/// One side sleeps until there is room, and the other reads. A wake-up that is lost is a deadlock.
+pub fn sleep_until_read() {
+    check(3, || {
+        let (writer, reader) = (Segment::new(HeapSegment::new(WORDS)), Segment::new(HeapSegment::new(WORDS)));
+        let mut sender = Sender::new(writer.clone(), reader.clone(), 0).unwrap();
+        let answers = Receiver::new(writer.clone(), reader.clone(), 0).unwrap();
+        let mut receiver = Receiver::new(reader, writer, 0).unwrap();
+        // Two at once, and one more is all that fits.
+        sender.send_all(&[slot(0), slot(1)]).unwrap();
+        sender.send(&slot(2)).unwrap();
+        let bell = Arc::new(loom::sync::Notify::new());
+        let rung = bell.clone();
+        let sleeping = thread::spawn(move || {
+            while let Err(error) = sender.send(&slot(3)) {
+                assert!(matches!(error, SendError::Full { .. }), "{error}");
+                if answers.may_sleep() && sender.may_sleep_until_read() {
+                    rung.wait();
+                }
+                answers.awake();
+            }
+        });
+        for number in 0..3 {
+            assert_eq!(receiver.recv().expect("a frame"), Some(slot(number)));
+            if receiver.must_wake() {
+                bell.notify();
+            }
+        }
+        sleeping.join().unwrap();
+    });
+}

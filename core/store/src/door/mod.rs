@@ -1,6 +1,7 @@
 //! The doors that a simulated world can open too: they are driven over any byte stream, by whoever accepted it.
 
 mod desk;
+pub mod shm;
 pub mod tcp;
 
 pub use desk::Deadlines;

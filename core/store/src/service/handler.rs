@@ -14,6 +14,7 @@ use bettong_wire::request::{
 use bettong_wire::response::{Answer, Hit, ItemOutcome, Opened, Outcome, SessionLimits, Stored};
 use bettong_wire::{BlockKey, ErrorKind, MissReason, Payload, Request, Response, ServiceError, SidecarKey, WriteBuf};
 use futures::{StreamExt, stream};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,12 @@ const REQUESTS_INFLIGHT_MAX: u32 = 256;
 pub struct StoreService<W: World> {
     store: Store<W>,
     half_sent: HalfSent,
+    /// What STATS tells operators besides, by name.
+    facts: BTreeMap<&'static str, Facts>,
 }
+
+/// Something that STATS tells operators.
+pub type Facts = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 type Answered = Result<Response, ServiceError>;
 
@@ -51,7 +57,14 @@ fn invalid(message: impl Into<String>) -> ServiceError {
 impl<W: World> StoreService<W> {
     pub fn new(store: Store<W>) -> Self {
         let half_sent = HalfSent::new(store.half_sent_bytes_max());
-        Self { store, half_sent }
+        Self { store, half_sent, facts: BTreeMap::new() }
+    }
+
+    /// The same, where STATS tells operators `facts` too, under `name`.
+    #[must_use]
+    pub fn with_facts(mut self, name: &'static str, facts: Facts) -> Self {
+        self.facts.insert(name, facts);
+        self
     }
 
     pub fn store(&self) -> &Store<W> {
@@ -101,8 +114,11 @@ impl<W: World> StoreService<W> {
             }
             Request::Stats => {
                 let mut document = self.store.stats();
-                if !peer.rights.admin {
-                    hide_others(&mut document);
+                match document.as_object_mut() {
+                    Some(document) if peer.rights.admin => {
+                        document.extend(self.facts.iter().map(|(name, facts)| ((*name).to_owned(), facts())));
+                    }
+                    _ => hide_others(&mut document),
                 }
                 let text = serde_json::to_vec(&document)
                     .map_err(|error| ServiceError::new(ErrorKind::Internal, error.to_string()))?;

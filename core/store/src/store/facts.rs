@@ -43,6 +43,11 @@ impl<W: World> Store<W> {
         self.memory().reserve(len)
     }
 
+    /// Names this run of the node's process.
+    pub fn life(&self) -> u64 {
+        self.shared.life.life
+    }
+
     /// The pool's memory, for doors that bring payloads into it themselves.
     pub fn memory(&self) -> Arc<dyn BlockMemory> {
         Arc::new(Memory(self.shared.clone()))

@@ -1,6 +1,6 @@
 //! A node behind its TCP door: every request and answer crosses the wire.
 
-use super::rig::{Node, identity};
+use super::rig::{Bucket, Node, config, identity};
 use bettong_core::door::tcp::{TcpDoor, TcpLimits};
 use bettong_core::real::RealWorld;
 use bettong_core::service::handler::PROTOCOL_VERSION;
@@ -13,7 +13,35 @@ use bettong_wire::{BlockMemory, Payload, Request, Response};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+/// A client's end of some door, of a node that was opened for it.
+pub trait Crossing: Sized {
+    async fn open(bucket: &Bucket) -> (Node, Self);
+
+    async fn call(&mut self, request: Request, body: Vec<Payload>) -> Response;
+
+    fn namespace(&self) -> NsHandle;
+}
+
+impl Crossing for Connection {
+    async fn open(bucket: &Bucket) -> (Node, Self) {
+        let world = bucket.world("a");
+        let store = bucket.store_of(world.clone(), config("a"), Duration::MAX).await.unwrap();
+        let node = Node::of(store).await;
+        let connection = Self::to(&node, &world).await;
+        (node, connection)
+    }
+
+    async fn call(&mut self, request: Request, body: Vec<Payload>) -> Response {
+        self.ask(request, body).await
+    }
+
+    fn namespace(&self) -> NsHandle {
+        self.ns
+    }
+}
 
 /// So little fits into the pipe that frames and values are cut anywhere.
 const PIPE_BYTES: usize = 700;
@@ -24,12 +52,12 @@ pub struct Connection {
     wire: ClientConnection,
     stream: DuplexStream,
     memory: HeapMemory,
-    pub ns: NsHandle,
+    ns: NsHandle,
 }
 
 impl Connection {
     /// Connects to `node` in its `world`, as an operator, and opens its namespace.
-    pub async fn to(node: &Node, world: &RealWorld) -> Self {
+    async fn to(node: &Node, world: &RealWorld) -> Self {
         let (stream, there) = duplex(PIPE_BYTES);
         let (reader, writer) = tokio::io::split(there);
         let operator = |_: &str, _: &str, _: &str| Ok(Rights { admin: true });
@@ -47,14 +75,14 @@ impl Connection {
             identity: Some(identity()),
             payload_crc: true,
         };
-        match connection.call(Request::Open(open), Vec::new()).await.outcome {
+        match connection.ask(Request::Open(open), Vec::new()).await.outcome {
             Outcome::Ok(Answer::Opened(opened)) => connection.ns = opened.ns,
             other => panic!("{other:?}"),
         }
         connection
     }
 
-    pub async fn call(&mut self, request: Request, body: Vec<Payload>) -> Response {
+    async fn ask(&mut self, request: Request, body: Vec<Payload>) -> Response {
         let asked = self.wire.send(&request, body).unwrap();
         loop {
             match self.wire.next_event() {

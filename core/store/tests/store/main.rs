@@ -1,6 +1,8 @@
 //! The store through its service, on real directories and a bucket in memory. Faults are the simulator's; here is what
 //! must hold when nothing fails.
 
+mod attached;
+mod attached_ends;
 mod broken;
 mod cases;
 mod damage;

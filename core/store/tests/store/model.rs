@@ -1,13 +1,13 @@
-//! The store against the reference model, embedded and through its TCP door: random histories with restarts, without
+//! The store against the reference model, embedded and through its doors: random histories with restarts, without
 //! faults.
 
-use super::door::Connection;
-use super::rig::{Bucket, Node, config};
+use super::attached::Attached;
+use super::door::{Connection, Crossing};
+use super::rig::{Bucket, Node};
 use bettong_core::conformance::service::{Operation, Subject, run};
 use bettong_wire::request::NsHandle;
 use bettong_wire::{Payload, Request, Response};
 use proptest::prelude::*;
-use std::time::Duration;
 
 struct Embedded {
     bucket: Bucket,
@@ -30,28 +30,20 @@ impl Subject for Embedded {
 }
 
 /// What outlives a connection, and the connection of the present life.
-struct Remote {
+struct Remote<C> {
     bucket: Bucket,
-    life: Option<(Node, Connection)>,
+    life: Option<(Node, C)>,
 }
 
-impl Remote {
+impl<C: Crossing> Remote<C> {
     async fn new() -> Self {
-        let mut remote = Self { bucket: Bucket::new(), life: None };
-        remote.start().await;
-        remote
-    }
-
-    async fn start(&mut self) {
-        let world = self.bucket.world("a");
-        let store = self.bucket.store_of(world.clone(), config("a"), Duration::MAX).await.unwrap();
-        let node = Node::of(store).await;
-        let connection = Connection::to(&node, &world).await;
-        self.life = Some((node, connection));
+        let bucket = Bucket::new();
+        let life = Some(C::open(&bucket).await);
+        Self { bucket, life }
     }
 }
 
-impl Subject for Remote {
+impl<C: Crossing> Subject for Remote<C> {
     async fn call(&mut self, request: Request, body: Vec<Payload>) -> Response {
         self.life.as_mut().unwrap().1.call(request, body).await
     }
@@ -60,11 +52,11 @@ impl Subject for Remote {
         let (node, connection) = self.life.take().unwrap();
         drop(connection);
         node.stop().await;
-        self.start().await;
+        self.life = Some(C::open(&self.bucket).await);
     }
 
     fn namespace(&self) -> NsHandle {
-        self.life.as_ref().unwrap().1.ns
+        self.life.as_ref().unwrap().1.namespace()
     }
 }
 
@@ -94,7 +86,14 @@ proptest! {
     #[test]
     fn every_answer_through_the_door_is_the_models(operations in history()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let verdict = runtime.block_on(async { run(&mut Remote::new().await, &operations).await });
+        let verdict = runtime.block_on(async { run(&mut Remote::<Connection>::new().await, &operations).await });
+        prop_assert_eq!(verdict, Ok(()));
+    }
+
+    #[test]
+    fn every_answer_through_shared_memory_is_the_models(operations in history()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let verdict = runtime.block_on(async { run(&mut Remote::<Attached>::new().await, &operations).await });
         prop_assert_eq!(verdict, Ok(()));
     }
 }

@@ -4,6 +4,7 @@ use bettong_core::real::RealWorld;
 use bettong_core::service::handler::{PROTOCOL_VERSION, StoreService};
 use bettong_core::tiers::disk::DiskConfig;
 use bettong_core::{Deadline, Peer, Rights, Service, Store, StoreConfig, StoreParts, World};
+use bettong_shm::pool::SlotPool;
 use bettong_wire::request::{Clear, Delete, Exists, Get, Level, NsHandle, Open, Put, ReadLimits, Target, Tier};
 use bettong_wire::response::{Answer, Opened, Outcome};
 use bettong_wire::{

@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use bettong_core::real::RealWorld;
 use bettong_core::store::OpenError;
 use bettong_core::{Store, StoreParts};
-use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::{GetHead, Level};
 use bettong_wire::{ErrorKind, MissReason, ModelIdentity, Request};
 use futures::stream::BoxStream;
@@ -103,7 +102,7 @@ impl Machine {
         let parts = StoreParts {
             objects: objects.clone(),
             local_index: Some(self.index.clone()),
-            memory: Arc::new(HeapMemory::new(config.memory_bytes, config.payload_bytes_max)),
+            memory: config.memory_on_the_heap().unwrap(),
             disk: None,
             conditional_update: true,
             ordered_listing: true,

@@ -1,0 +1,211 @@
+//! One session, driven by polling: answers, requests, wake-ups, in this order, until nothing moves.
+
+use super::sessions::Pulse;
+use super::{Ended, Heard, Line, ShmDoor};
+use crate::door::Authenticate;
+use crate::door::desk::Desk;
+use crate::service::Service;
+use crate::world::{Clock, Mono};
+use bettong_shm::ring::Segment;
+use bettong_shm::session::staging::Staging;
+use bettong_shm::session::{ServerEvent, ServerSession};
+use bettong_wire::response::Answer;
+use bettong_wire::{Payload, Request, Response};
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+/// Rounds of one poll: others wait, too.
+const ROUNDS_MAX: usize = 32;
+
+pub(super) struct Session<'a, S, C, A, Own, Peer, Area, L> {
+    door: &'a ShmDoor<S, C, A>,
+    rings: ServerSession<Own, Peer, Area>,
+    line: L,
+    desk: Desk<S>,
+    stopping: bool,
+    refused: Option<String>,
+    asleep: bool,
+    /// When something last came, and how long it had been waited for.
+    active_at: Mono,
+    is_busy: bool,
+    pulse: Arc<Pulse>,
+}
+
+impl<'a, S, C, A, Own, Peer, Area, L> Session<'a, S, C, A, Own, Peer, Area, L>
+where
+    S: Service,
+    C: Clock,
+    A: Authenticate,
+    Own: Segment + Clone,
+    Peer: Segment + Clone,
+    Area: Staging,
+    L: Line,
+{
+    pub fn new(
+        door: &'a ShmDoor<S, C, A>,
+        origin: String,
+        rings: ServerSession<Own, Peer, Area>,
+        line: L,
+        pulse: Arc<Pulse>,
+    ) -> Self {
+        Self {
+            desk: Desk::new(door.service.clone(), origin, door.limits.deadlines),
+            rings,
+            line,
+            stopping: false,
+            refused: None,
+            asleep: false,
+            active_at: door.clock.mono(),
+            is_busy: false,
+            pulse,
+            door,
+        }
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>, stop: Pin<&mut impl Future<Output = ()>>) -> Poll<Ended> {
+        if std::mem::take(&mut self.asleep) {
+            self.rings.awake();
+        }
+        if !self.stopping && stop.poll(cx).is_ready() {
+            self.stopping = true;
+            self.rings.drain();
+        }
+        let mut moves = true;
+        for _ in 0..ROUNDS_MAX {
+            match self.round(cx) {
+                Err(ended) => return Poll::Ready(ended),
+                Ok(moved) => moves = moved,
+            }
+            if !moves {
+                break;
+            }
+        }
+        self.pulse.unanswered.store(self.rings.unanswered() as u64, Ordering::Relaxed);
+        self.pulse.queued_bytes.store(self.rings.queued_bytes(), Ordering::Relaxed);
+        if moves {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.rest(cx)
+    }
+
+    /// Whether anything moved.
+    fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut moved = false;
+        while let Some((id, response)) = self.desk.poll_answer(cx) {
+            self.rings.answer(id, response);
+            moved = true;
+        }
+        match self.rings.next_event()? {
+            ServerEvent::Idle => {}
+            ServerEvent::More => moved = true,
+            ServerEvent::Request { id, request, body } => {
+                self.note_activity();
+                self.pulse.requests.fetch_add(1, Ordering::Relaxed);
+                self.dispatch(cx, id, request, &body);
+                moved = true;
+            }
+        }
+        if self.rings.must_wake() {
+            self.line.wake();
+        }
+        if self.rings.queued_bytes() == 0 {
+            if let Some(reason) = self.refused.take() {
+                return Err(Ended::Refused(reason));
+            }
+            if self.stopping && self.rings.unanswered() == 0 {
+                return Err(Ended::Stopped);
+            }
+        }
+        Ok(moved)
+    }
+
+    fn dispatch(&mut self, cx: &mut Context<'_>, id: u64, request: Request, body: &[Range<u64>]) {
+        let answer = match request {
+            Request::Ping => Some(Response::ok(Answer::Pong)),
+            Request::Cancel { request_id } => {
+                self.desk.cancel(request_id);
+                Some(Response::ok(Answer::Cancelled))
+            }
+            Request::Open(open) => match self.desk.let_in(&open, &self.door.authenticate) {
+                Ok(()) => {
+                    self.rings.set_authenticated();
+                    self.desk.call(cx, id, Request::Open(open), Vec::new())
+                }
+                Err(error) => {
+                    if self.desk.peer().is_none() {
+                        self.refused = Some(error.message.clone());
+                    }
+                    Some(Response::error(error))
+                }
+            },
+            request => match self.body(body) {
+                Ok(body) => self.desk.call(cx, id, request, body),
+                Err(response) => Some(response),
+            },
+        };
+        if let Some(answer) = answer {
+            self.rings.answer(id, answer);
+        }
+    }
+
+    /// The payloads of a request, copied out of what its client may still write.
+    fn body(&self, ranges: &[Range<u64>]) -> Result<Vec<Payload>, Response> {
+        if ranges.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.desk.known_peer().and_then(|_| self.rings.copy_body(ranges)).map_err(Response::error)
+    }
+
+    fn note_activity(&mut self) {
+        let now = self.door.clock.mono();
+        self.is_busy = now.since(self.active_at) <= self.door.limits.spin;
+        self.active_at = now;
+    }
+
+    /// Looks again in a moment where the next request is likely to come soon, else sleeps.
+    fn rest(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let spin = self.door.limits.spin;
+        if self.is_busy && self.door.clock.mono().since(self.active_at) < spin {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        while let Poll::Ready(heard) = self.line.poll_heard(cx) {
+            match heard {
+                Heard::Woken => {}
+                Heard::Detached => return Poll::Ready(Ended::Detached),
+                Heard::Gone => return Poll::Ready(Ended::Gone),
+                Heard::Closed => return Poll::Ready(Ended::Closed),
+            }
+        }
+        self.asleep = true;
+        if !self.rings.may_sleep() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Tells the client why, and ends its leases once nothing of them can be read any more.
+    pub async fn keep_leases(mut self, end: &Ended) {
+        if !matches!(end, Ended::Detached | Ended::Gone) {
+            self.line.say_why(end);
+            let line = &mut self.line;
+            let is_over = |heard: &Heard| matches!(heard, Heard::Detached | Heard::Gone);
+            std::future::poll_fn(|cx| {
+                loop {
+                    match line.poll_heard(cx) {
+                        Poll::Ready(heard) if is_over(&heard) => return Poll::Ready(()),
+                        Poll::Ready(_) => {}
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            })
+            .await;
+        }
+        self.rings.detach();
+    }
+}

@@ -1,0 +1,103 @@
+//! The client's side of an attach.
+
+use super::listener::{address, new_socket};
+use super::packet::{Hello, PACKET_BYTES_MAX, Reply, Welcome};
+use super::pending::SEGMENTS;
+use super::{AttachError, Link, send, system};
+use crate::real::{MappedSegment, Mapping, Memfd, OwnSegment, OwnStagingMapping, PeerSegment, segment_bytes};
+use crate::session::staging::StagingArea;
+use bettong_wire::DecodeError;
+use rustix::fd::OwnedFd;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SocketFlags, connect, recvmsg};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a client has of a session.
+#[derive(Debug)]
+pub struct Attached {
+    pub own: OwnSegment,
+    pub peer: PeerSegment,
+    pub pool: Arc<Mapping>,
+    pub staging: StagingArea<OwnStagingMapping>,
+    pub link: Link,
+    pub welcome: Welcome,
+}
+
+/// Attaches to the daemon that listens on `path`. Each of three steps (to connect, to send, to receive) waits for at most
+/// `time_max`.
+pub fn attach(path: &Path, hello: &Hello, time_max: Duration) -> Result<Attached, AttachError> {
+    let hello = hello.encode()?;
+    let socket = new_socket(SocketFlags::empty())?;
+    for timeout in [Timeout::Send, Timeout::Recv] {
+        set_socket_timeout(&socket, timeout, Some(time_max)).map_err(system("a socket's patience is set"))?;
+    }
+    connect(&socket, &address(path)?).map_err(system("a daemon is connected to"))?;
+    // A daemon that does not want this client says so and closes, without reading what was sent: both are then said to be
+    // reset, once, and its answer is there all the same.
+    let sent = send(&socket, &hello);
+    let (welcome, fds) = match receive_reply(&socket) {
+        Err(AttachError::Gone) => receive_reply(&socket)?,
+        received => received?,
+    };
+    sent.map_err(system("a hello is sent"))?;
+    let got = fds.len();
+    let fds: [OwnedFd; SEGMENTS] = fds.try_into().map_err(|_| AttachError::Count { got, must: SEGMENTS })?;
+    let [to_client, to_daemon, pool, staging] = fds;
+    let to_client = sized("daemon's ring", Memfd::given_to_read(to_client)?, ring_bytes(&welcome))?;
+    let to_daemon = sized("client's ring", Memfd::given(to_daemon)?, ring_bytes(&welcome))?;
+    let pool = sized("pool", Memfd::given_to_read(pool)?, welcome.pool_bytes)?;
+    let staging = sized("staging area", Memfd::given(staging)?, welcome.staging_bytes)?;
+    rustix::io::ioctl_fionbio(&socket, true).map_err(system("a socket is kept from waiting"))?;
+    Ok(Attached {
+        own: Arc::new(MappedSegment::own(to_daemon.map_own()?)?),
+        peer: Arc::new(MappedSegment::of_peer(to_client.map()?)?),
+        pool: Arc::new(pool.map()?),
+        staging: StagingArea::new(OwnStagingMapping::new(staging.map_own()?)),
+        link: Link::new(socket),
+        welcome,
+    })
+}
+
+fn ring_bytes(welcome: &Welcome) -> u64 {
+    segment_bytes(welcome.ring_words as usize) as u64
+}
+
+fn sized(what: &'static str, memfd: Memfd, said: u64) -> Result<Memfd, AttachError> {
+    let got = memfd.bytes() as u64;
+    if got == said { Ok(memfd) } else { Err(AttachError::Size { what, said, got }) }
+}
+
+/// The daemon's answer, and the descriptors that came with it.
+fn receive_reply(socket: &OwnedFd) -> Result<(Welcome, Vec<OwnedFd>), AttachError> {
+    let mut packet = [0; PACKET_BYTES_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SEGMENTS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let slices = &mut [IoSliceMut::new(&mut packet)];
+    let got = recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC).map_err(system("a reply is received"))?;
+    let fds: Vec<OwnedFd> = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    if got.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(AttachError::Descriptors);
+    }
+    if got.flags.contains(ReturnFlags::TRUNC) {
+        let limit = PACKET_BYTES_MAX as u64;
+        return Err(DecodeError::TooLong { what: "a reply in bytes", got: limit + 1, limit }.into());
+    }
+    if got.bytes == 0 {
+        return Err(AttachError::Gone);
+    }
+    match Reply::decode(packet.get(..got.bytes).unwrap_or_default())? {
+        Reply::Welcome(welcome) => Ok((welcome, fds)),
+        Reply::Refusal(refusal) => Err(AttachError::Refused(refusal)),
+    }
+}

@@ -1,0 +1,158 @@
+//! The staging area in shared memory.
+
+use super::{Mapping, OwnMapping};
+use crate::session::staging::{NotRead, OwnStaging, Reserved, Staging, checked};
+use bytes::BufMut;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// Bytes that are copied at once: they go through a buffer that stays in the cache.
+const STEP: usize = 4096;
+const WORD: usize = size_of::<u64>();
+
+/// A client's staging area as the daemon has it.
+#[derive(Debug)]
+pub struct StagingMapping(Mapping);
+
+/// A client's staging area as the client has it.
+#[derive(Debug)]
+pub struct OwnStagingMapping(OwnMapping);
+
+impl StagingMapping {
+    pub fn new(mapping: Mapping) -> Self {
+        Self(mapping)
+    }
+}
+
+impl OwnStagingMapping {
+    pub fn new(mapping: OwnMapping) -> Self {
+        Self(mapping)
+    }
+}
+
+impl Staging for StagingMapping {
+    fn len(&self) -> u64 {
+        self.0.bytes() as u64
+    }
+
+    fn read(&self, range: Range<u64>, to: &mut dyn BufMut) -> Result<(), NotRead> {
+        let range = checked(&range, self.0.bytes(), to)?;
+        let mut step = [0; STEP];
+        for at in range.clone().step_by(STEP) {
+            let len = STEP.min(range.end - at);
+            let (copy, _) = step.split_at_mut(len);
+            copy_out(self.0.base(), at, copy);
+            to.put_slice(copy);
+        }
+        Ok(())
+    }
+}
+
+impl OwnStaging for OwnStagingMapping {
+    fn len(&self) -> u64 {
+        self.0.bytes() as u64
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.bytes());
+        let bytes = bytes.get(..self.0.bytes() - at).unwrap_or(bytes);
+        copy_in(self.0.base(), at, bytes);
+    }
+}
+
+impl Reserved<OwnStagingMapping> {
+    /// The range to be filled in place, by a device's copy for instance. Its bytes are whatever was there.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let (range, mapping) = (self.range(), &self.memory().0);
+        let (begin, len) = (range.start as usize, self.len() as usize);
+        assert!(begin + len <= mapping.bytes(), "a range beyond its area: {range:?} of {}", mapping.bytes());
+        // SAFETY: the bytes lie within the mapping, which `self` keeps, and are initialised: a memfd is zeros until somebody
+        // writes. The area has one account, which has handed this range out to `self` alone, and nothing else reaches the
+        // mapping; so nobody in this process reads or writes these bytes but by the slice, which borrows `self`. No other
+        // process writes them: the daemon maps the area to read.
+        unsafe { std::slice::from_raw_parts_mut(mapping.base().add(begin).as_ptr(), len) }
+    }
+}
+
+/// Copies bytes that another process may be writing, each once. They lie within the mapping at `base`.
+fn copy_out(base: NonNull<u8>, at: usize, to: &mut [u8]) {
+    let edge = to.len().min(at.next_multiple_of(WORD) - at);
+    let (before, rest) = to.split_at_mut(edge);
+    let (words, behind) = rest.as_chunks_mut::<WORD>();
+    let behind_at = at + edge + words.len() * WORD;
+    // SAFETY: whoever calls this has checked that the bytes lie within the mapping, which begins on a page, so that words are
+    // aligned where their offset is. Any bits are a value, and they are read by atomics alone: what another process writes
+    // meanwhile is seen in part, or not, and nothing is assumed of it. Loads of at most 64 bits may be from memory that
+    // is mapped to read.
+    unsafe {
+        let byte = |at: usize| AtomicU8::from_ptr(base.add(at).as_ptr()).load(Ordering::Relaxed);
+        let word = |at: usize| AtomicU64::from_ptr(base.add(at).cast().as_ptr()).load(Ordering::Relaxed).to_ne_bytes();
+        (at..).zip(before).for_each(|(at, to)| *to = byte(at));
+        (at + edge..).step_by(WORD).zip(words).for_each(|(at, to)| *to = word(at));
+        (behind_at..).zip(behind).for_each(|(at, to)| *to = byte(at));
+    }
+}
+
+/// Writes bytes that another process may be reading. They lie within the mapping at `base`, which is this process's to write.
+fn copy_in(base: NonNull<u8>, at: usize, from: &[u8]) {
+    let edge = from.len().min(at.next_multiple_of(WORD) - at);
+    let (before, rest) = from.split_at(edge);
+    let (words, behind) = rest.as_chunks::<WORD>();
+    let behind_at = at + edge + words.len() * WORD;
+    // SAFETY: as in `copy_out`; the memory is mapped to write. That nobody in this process has a slice over it is what the
+    // area's account is for, which hands each range out once.
+    unsafe {
+        let byte = |at: usize, byte| AtomicU8::from_ptr(base.add(at).as_ptr()).store(byte, Ordering::Relaxed);
+        let word = |at: usize, word| {
+            AtomicU64::from_ptr(base.add(at).cast().as_ptr()).store(u64::from_ne_bytes(word), Ordering::Relaxed);
+        };
+        (at..).zip(before).for_each(|(at, from)| byte(at, *from));
+        (at + edge..).step_by(WORD).zip(words).for_each(|(at, from)| word(at, *from));
+        (behind_at..).zip(behind).for_each(|(at, from)| byte(at, *from));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Memfd;
+    use super::*;
+    use crate::session::staging::StagingArea;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_the_client_writes_the_daemon_reads(at in 0..5000u64, bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
+            let (memfd, peer) = Memfd::of_peer(3 * 4096).unwrap();
+            let (own, peer) = (OwnStagingMapping::new(memfd.map_own().unwrap()), StagingMapping::new(peer));
+            own.write(at, &bytes);
+            let there = (bytes.len() as u64).min(3 * 4096 - at);
+            let mut copy = Vec::new();
+            peer.read(at..at + there, &mut copy).unwrap();
+            prop_assert_eq!(&copy, &bytes[..there as usize]);
+            let mut around = Vec::new();
+            peer.read(0..3 * 4096, &mut around).unwrap();
+            prop_assert!(around[..at as usize].iter().chain(&around[(at + there) as usize..]).all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn ranges_are_filled_in_place_beside_each_other() {
+        let (memfd, peer) = Memfd::of_peer(4096).unwrap();
+        let peer = StagingMapping::new(peer);
+        let area = StagingArea::new(OwnStagingMapping::new(memfd.map_own().unwrap()));
+        let mut ranges: Vec<_> = (0..4).map(|_| area.reserve(1000).unwrap()).collect();
+        for (byte, range) in (1..).zip(&mut ranges) {
+            range.bytes_mut().fill(byte);
+        }
+        for (byte, range) in (1..).zip(&ranges) {
+            let mut copy = Vec::new();
+            peer.read(range.range(), &mut copy).unwrap();
+            assert_eq!(copy, [byte; 1000]);
+        }
+        let out = peer.read(4000..4097, &mut Vec::new()).unwrap_err();
+        assert_eq!((out.end, out.len), (4097, 4096));
+        assert!(peer.read(4000..u64::MAX, &mut Vec::new()).is_err());
+        assert!(peer.read(0..9, &mut [0u8; 8].as_mut_slice()).is_err(), "there is no room for it");
+    }
+}
