@@ -75,6 +75,12 @@ Examples:
   bettong config --config bettong.toml --set disk_bytes=0   with a file and a flag; each value says where it is from
 ";
 
+const SESSIONS_EXAMPLES: &str = "\
+Examples:
+  bettong sessions                                          one line an engine: what it holds and may hold
+  bettong sessions --json                                   the same for programs
+";
+
 const NODE_LS_EXAMPLES: &str = "\
 Examples:
   bettong node ls                                           of the store in ./bettong-data; no daemon is needed
@@ -152,6 +158,9 @@ pub enum Command {
     /// Show the daemon's counters.
     #[command(after_help = values::STATS_EXAMPLES)]
     Stats(Prices),
+    /// Show who is attached to the shared-memory door: leases, quotas, staging, what is under way.
+    #[command(after_help = SESSIONS_EXAMPLES)]
+    Sessions,
     /// Wait until all that the journal acknowledged is in the object store.
     #[command(after_help = journal::FLUSH_EXAMPLES)]
     Flush(FlushArgs),
@@ -199,6 +208,9 @@ pub struct ConfigArgs {
     /// TCP address; port 0 takes a free one.
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
+    /// Unix socket of the shared-memory door; none means no such door.
+    #[arg(long, value_name = "PATH")]
+    pub shm_socket: Option<String>,
     /// This node's name under the store's prefix.
     #[arg(long, value_name = "NAME")]
     pub node_id: Option<String>,

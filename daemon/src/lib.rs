@@ -47,6 +47,7 @@ async fn against_a_daemon(cli: &Cli) -> Outcome {
         Command::Rm { key } => commands::keys::rm(key, global).await,
         Command::Ls(args) => commands::ls::run(args, global).await,
         Command::Lookup(args) => commands::keys::lookup(args, global).await,
+        Command::Sessions => commands::sessions::run(global).await,
         Command::Stats(prices) => commands::stats::run(prices, global).await,
         Command::Flush(args) => commands::flush::run(args, global).await,
         Command::Journal(JournalCommand::Check(args)) => commands::journal::check(args, global.json).await,

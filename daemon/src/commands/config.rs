@@ -39,6 +39,7 @@ fn flags(args: &ConfigArgs) -> Outcome<Vec<(String, String, String)>> {
         ("data_dir", "flag --data-dir", &args.data_dir),
         ("store", "flag --store", &args.store),
         ("listen", "flag --listen", &args.listen),
+        ("shm_socket", "flag --shm-socket", &args.shm_socket),
         ("node_id", "flag --node-id", &args.node_id),
         ("pack_below", "flag --pack-below", &args.pack_below),
         ("pack_bytes", "flag --pack-bytes", &args.pack_bytes),

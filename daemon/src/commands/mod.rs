@@ -11,5 +11,6 @@ pub mod ls;
 pub mod node;
 pub mod replay;
 pub mod serve;
+pub mod sessions;
 pub mod stats;
 pub mod upkeep;

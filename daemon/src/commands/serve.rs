@@ -24,6 +24,7 @@ use bettong_core::service::handler::StoreService;
 use bettong_core::{Clock, Fate, Store, World};
 use bettong_wire::ServiceError;
 use bettong_wire::tcp::ServerLimits;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -83,7 +84,9 @@ async fn serve(config: &Config, background: &Background, data_dir: &DataDir, doo
     let sessions = shm::sessions(config, &memory.pool);
     let service = {
         let sessions = sessions.clone();
-        Arc::new(StoreService::new(store.clone()).with_facts("sessions", Arc::new(move || sessions.facts())))
+        let socket = attaching.as_ref().map(|listener| listener.path().to_owned());
+        let facts = move || json!({ "socket": socket, "sessions": sessions.facts() });
+        Arc::new(StoreService::new(store.clone()).with_facts("shared_memory", Arc::new(facts)))
     };
     let door = Arc::new(door(config, service.clone(), &world, tokens.clone()));
     let address = listeners.address;
