@@ -2,7 +2,8 @@
 //! tests.
 //!
 //! `cargo +nightly fuzz run TARGET` from the workspace's top; the targets are `messages`, `tcp_server`, `tcp_client`,
-//! `ring_frames`, `ring_segment` (a peer that scribbles), `stored` (every decoder of what is kept), `journal` (its decoders, and directories tampered with) and `store` (the store against the model). Frames bear checksums that no fuzzer guesses, so the TCP targets read their input as a
+//! `ring_frames`, `ring_segment` (a peer that scribbles), `shm_session` (either
+//! end of a session against a peer that does), `stored` (every decoder of what is kept), `journal` (its decoders, and directories tampered with) and `store` (the store against the model). Frames bear checksums that no fuzzer guesses, so the TCP targets read their input as a
 //! list of steps and seal the frames themselves; raw bytes are one of the steps.
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,7 @@ pub mod journal;
 pub mod messages;
 pub mod ring_frames;
 pub mod ring_segment;
+pub mod shm_session;
 mod steps;
 pub mod store;
 pub mod stored;
@@ -36,6 +38,7 @@ mod tests {
         run_corpus("messages", super::messages::run);
         run_corpus("ring_frames", super::ring_frames::run);
         run_corpus("ring_segment", super::ring_segment::run);
+        run_corpus("shm_session", super::shm_session::run);
         run_corpus("store", super::store::run);
         run_corpus("stored", super::stored::run);
         run_corpus("tcp_client", super::tcp_client::run);
