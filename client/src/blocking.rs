@@ -1,12 +1,14 @@
 //! The same client for programs without an executor. Not to be called from asynchronous code.
 //!
-//! The connection is carried while a call is under way; nothing runs between calls.
+//! The connection is carried while a call is under way; nothing runs between calls. So through shared memory the daemon hears
+//! only with the next call that a value is not read any more.
 
 use crate::namespace::{BlockToPut, Existing, Got, Place, Value};
-use crate::{Client as AsyncClient, Error, Namespace as AsyncNamespace, Options};
+use crate::{Client as AsyncClient, Error, Namespace as AsyncNamespace, Options, PutBuffer};
 use bettong_wire::request::{HeadValue, Level, ListKind, Maintain, PartAsk, ReadLimits, Target, Tier};
 use bettong_wire::response::{Head, ListPage, Stored};
 use bettong_wire::{BlockHash, BlockKey, ErrorKind, ModelIdentity, NamespaceId, Payload, SidecarKey};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -16,7 +18,25 @@ use tokio::runtime::{Builder, Runtime};
 pub struct Client {
     // Dropped before the runtime that carries it.
     client: AsyncClient,
-    runtime: Arc<Runtime>,
+    executor: Arc<Executor>,
+}
+
+/// Carries the connection.
+struct Executor(Option<Runtime>);
+
+impl Executor {
+    fn block_on<T>(&self, call: impl Future<Output = T>) -> T {
+        self.0.as_ref().expect("only drop takes it out").block_on(call)
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        // A daemon that takes its time to let this client in is not waited for.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Client {
@@ -24,17 +44,18 @@ impl Client {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| {
             Error::new(ErrorKind::Unavailable, format!("the client's runtime cannot be made: {error}"))
         })?;
-        let client = runtime.block_on(AsyncClient::connect(url, options))?;
-        Ok(Self { client, runtime: Arc::new(runtime) })
+        let executor = Executor(Some(runtime));
+        let client = executor.block_on(AsyncClient::connect(url, options))?;
+        Ok(Self { client, executor: Arc::new(executor) })
     }
 
     pub fn ping(&self) -> Result<Duration, Error> {
-        self.runtime.block_on(self.client.ping())
+        self.executor.block_on(self.client.ping())
     }
 
     pub fn open_namespace(&self, name: &str, identity: Option<ModelIdentity>) -> Result<Namespace, Error> {
-        let namespace = self.runtime.block_on(self.client.open_namespace(name, identity))?;
-        Ok(Namespace { namespace, runtime: self.runtime.clone() })
+        let namespace = self.executor.block_on(self.client.open_namespace(name, identity))?;
+        Ok(Namespace { namespace, executor: self.executor.clone() })
     }
 }
 
@@ -42,7 +63,7 @@ impl Client {
 #[derive(Clone)]
 pub struct Namespace {
     namespace: AsyncNamespace,
-    runtime: Arc<Runtime>,
+    executor: Arc<Executor>,
 }
 
 macro_rules! blocking {
@@ -51,7 +72,7 @@ macro_rules! blocking {
             $(
                 #[doc = concat!("See `bettong_client::Namespace::", stringify!($name), "`.")]
                 pub fn $name(&self $(, $arg: $type)*) -> Result<$answer, Error> {
-                    self.runtime.block_on(self.namespace.$name($($arg),*))
+                    self.executor.block_on(self.namespace.$name($($arg),*))
                 }
             )*
         }
@@ -62,6 +83,7 @@ blocking! {
     fn put_plain(&self, key: &str, value: impl Into<Payload>, level: Level, ttl: Option<Duration>) -> Stored;
     fn get_plain(&self, key: &str, limits: ReadLimits) -> Got<Value>;
     fn put_block(&self, key: BlockKey, place: Place, bytes: impl Into<Payload>, level: Level, ttl: Option<Duration>) -> Stored;
+    fn put_block_from(&self, key: BlockKey, place: Place, buffer: PutBuffer, level: Level, ttl: Option<Duration>) -> Stored;
     fn get_block(&self, key: BlockKey, limits: ReadLimits) -> Got<Value>;
     fn get_range(&self, target: Target, offset: u64, len: u64, limits: ReadLimits) -> Got<Value>;
     fn exists(&self, target: Target) -> Got<Existing>;
@@ -82,6 +104,11 @@ blocking! {
 }
 
 impl Namespace {
+    /// Room for a block that is to be put by `put_block_from`.
+    pub fn reserve_put(&self, len: usize) -> Result<PutBuffer, Error> {
+        self.namespace.reserve_put(len)
+    }
+
     pub fn id(&self) -> NamespaceId {
         self.namespace.id()
     }
@@ -93,6 +120,6 @@ impl Namespace {
 
     /// Closes the namespace. Other clones find it closed.
     pub fn close(self) -> Result<(), Error> {
-        self.runtime.block_on(self.namespace.close())
+        self.executor.block_on(self.namespace.close())
     }
 }

@@ -1,5 +1,7 @@
 //! One call on its way to the session: what it asks, and how it ended.
 
+#[cfg(all(target_os = "linux", not(madsim)))]
+use crate::shm::Staged;
 use bettong_wire::request::{Open, Target};
 use bettong_wire::response::Opened;
 use bettong_wire::{Payload, Request, Response, ServiceError};
@@ -40,12 +42,46 @@ pub(crate) enum Opening {
 
 pub(crate) type Answered = Result<Response, Lost>;
 
+/// The payloads of a call.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Payloads(Vec<Payload>),
+    /// One payload that is where a daemon reads it.
+    #[cfg(all(target_os = "linux", not(madsim)))]
+    Staged(Staged),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Payloads(Vec::new())
+    }
+}
+
+impl Body {
+    /// Whether a connection has to find a place for it.
+    pub fn needs_room(&self) -> bool {
+        match self {
+            Self::Payloads(payloads) => !payloads.is_empty(),
+            #[cfg(all(target_os = "linux", not(madsim)))]
+            Self::Staged(_) => false,
+        }
+    }
+
+    pub fn into_payloads(self) -> Vec<Payload> {
+        match self {
+            Self::Payloads(payloads) => payloads,
+            #[cfg(all(target_os = "linux", not(madsim)))]
+            Self::Staged(staged) => vec![staged.into_payload()],
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Call {
     pub key: CallKey,
     pub namespace: Option<NamespaceKey>,
     pub request: Request,
-    pub payloads: Vec<Payload>,
+    pub body: Body,
     /// When the caller began to wait.
     pub since: Instant,
     pub reply: oneshot::Sender<Answered>,

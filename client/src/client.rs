@@ -1,13 +1,20 @@
 //! The client: makes calls, repeats what may be repeated, and keeps every call within its time.
 
 use crate::call::{
-    Asked, Call, CallKey, Command, Lost, NamespaceKey, Opening, TellOnDrop, TimedOut, changes_anything, is_repeatable,
+    Asked, Body, Call, CallKey, Command, Lost, NamespaceKey, Opening, TellOnDrop, TimedOut, changes_anything,
+    is_repeatable,
 };
 use crate::dial::{Dial, Tcp};
 use crate::namespace::Namespace;
 use crate::options::{Address, Options};
+use crate::put_buffer::{PutBuffer, Rooms};
 use crate::session;
-use bettong_wire::limits::PROTOCOL_VERSION;
+use crate::session::wire::Reach;
+#[cfg(all(target_os = "linux", not(madsim)))]
+use crate::shm::{Areas, ShmReach};
+use crate::tcp::TcpReach;
+use bettong_wire::limits::{BLOCK_BYTES_MAX, PROTOCOL_VERSION};
+use bettong_wire::memory::HeapMemory;
 use bettong_wire::request::Open;
 use bettong_wire::response::{Answer, Opened, Outcome};
 use bettong_wire::{ErrorKind, ModelIdentity, Payload, Request, Response, ServiceError};
@@ -28,6 +35,7 @@ pub struct Client {
 struct Shared {
     commands: mpsc::UnboundedSender<Command>,
     options: Options,
+    rooms: Rooms,
     payload_crc: bool,
     next_key: AtomicU64,
     calls: AtomicUsize,
@@ -80,22 +88,46 @@ impl Drop for Counted<'_> {
 }
 
 impl Client {
-    /// Connects to `tcp://HOST:PORT`. Tries once: a daemon that is not there is an error at once; one that leaves later
-    /// is waited for.
+    /// Connects to `tcp://HOST:PORT` or, on Linux, to `shm:///PATH`. Tries once: a daemon that is not there is an error at
+    /// once; one that leaves later is waited for.
     pub async fn connect(url: &str, options: Options) -> Result<Self, ServiceError> {
-        Self::connect_by(Tcp, url, options).await
+        match Address::parse(url)? {
+            Address::Tcp { .. } => Self::connect_by(Tcp, url, options).await,
+            #[cfg(all(target_os = "linux", not(madsim)))]
+            Address::Shm { path } => {
+                let areas = Areas::default();
+                // What stays on this host is not summed.
+                let reach = ShmReach::new(path, &options, areas.clone());
+                Self::connect_to(reach, Rooms::Staging(areas), false, options).await
+            }
+            #[cfg(not(all(target_os = "linux", not(madsim))))]
+            Address::Shm { path } => Err(no_shared_memory(&path)),
+        }
     }
 
-    /// The same, over connections that `dial` makes.
+    /// The same, over connections that `dial` makes to `tcp://HOST:PORT`.
     pub async fn connect_by(dial: impl Dial, url: &str, options: Options) -> Result<Self, ServiceError> {
-        let address = Address::parse(url)?;
-        let stream = session::connect(&dial, &address, options.connect_timeout).await?;
+        let Address::Tcp { host_port, is_loopback } = Address::parse(url)? else {
+            let text = format!("`{url}` is not reached by dialling: write tcp://HOST:PORT");
+            return Err(ServiceError::new(ErrorKind::Invalid, text));
+        };
+        let payload_crc = options.payload_crc.unwrap_or(!is_loopback);
+        let memory = HeapMemory::new(options.received_bytes_max, BLOCK_BYTES_MAX);
+        Self::connect_to(TcpReach { dial, host_port, memory }, Rooms::Heap, payload_crc, options).await
+    }
+
+    async fn connect_to(
+        mut reach: impl Reach,
+        rooms: Rooms,
+        payload_crc: bool,
+        options: Options,
+    ) -> Result<Self, ServiceError> {
+        let wire = reach.reach(options.connect_timeout).await?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let trouble = Trouble::default();
-        let payload_crc = options.payload_crc.unwrap_or(!address.is_loopback);
-        tokio::spawn(session::run(dial, stream, address, options.clone(), receiver, trouble.clone()));
+        tokio::spawn(session::run(reach, wire, options.clone(), receiver, trouble.clone()));
         let (next_key, calls) = (AtomicU64::new(1), AtomicUsize::new(0));
-        Ok(Self { shared: Arc::new(Shared { commands, options, payload_crc, next_key, calls, trouble }) })
+        Ok(Self { shared: Arc::new(Shared { commands, options, rooms, payload_crc, next_key, calls, trouble }) })
     }
 
     /// Whether the daemon answers. Answers how long it took.
@@ -198,7 +230,8 @@ impl Client {
         let mut in_doubt = false;
         loop {
             let remaining = until.saturating_duration_since(Instant::now());
-            let attempt = self.attempt(namespace, request.clone(), payloads.clone(), remaining).await;
+            let body = Body::Payloads(payloads.clone());
+            let attempt = self.attempt(namespace, request.clone(), body, remaining).await;
             // Out of time: of a read, what the daemon said before says more than that it has not said it again.
             let no_answer = |error| truly(answered.take().filter(|_| !changes).unwrap_or(error), in_doubt);
             let wait = match attempt.map_err(no_answer)? {
@@ -227,6 +260,24 @@ impl Client {
         }
     }
 
+    /// The same, once: what was sent of `body` is not there to be sent again.
+    #[cfg(all(target_os = "linux", not(madsim)))]
+    pub(crate) async fn call_once(
+        &self,
+        namespace: NamespaceKey,
+        request: Request,
+        body: Body,
+    ) -> Result<Response, ServiceError> {
+        bettong_wire::validate::request(&request)?;
+        let _counted = self.count()?;
+        let attempt = self.attempt(Some(namespace), request, body, self.shared.options.call_timeout).await?;
+        attempt.map_err(|lost| lost.error).and_then(outcome)
+    }
+
+    pub(crate) fn reserve_put(&self, len: usize) -> Result<PutBuffer, ServiceError> {
+        self.shared.rooms.reserve(len)
+    }
+
     fn count(&self) -> Result<Counted<'_>, ServiceError> {
         let limit = self.shared.options.calls_max;
         let counted = Counted(&self.shared.calls);
@@ -242,13 +293,13 @@ impl Client {
         &self,
         namespace: Option<NamespaceKey>,
         request: Request,
-        payloads: Vec<Payload>,
+        body: Body,
         remaining: Duration,
     ) -> Result<Result<Response, Lost>, ServiceError> {
         let key = CallKey(self.shared.next_key.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
         let since = Instant::now();
-        self.tell(Command::Call(Box::new(Call { key, namespace, request, payloads, since, reply })))?;
+        self.tell(Command::Call(Box::new(Call { key, namespace, request, body, since, reply })))?;
         let mut leaving = self.on_leaving(Command::Abandon { key, timed_out: None });
         match timeout(remaining, answer).await {
             Ok(answered) => {
@@ -302,6 +353,14 @@ fn outcome(response: Response) -> Result<Response, ServiceError> {
         Outcome::Error(error) => Err(error),
         _ => Ok(response),
     }
+}
+
+#[cfg(not(all(target_os = "linux", not(madsim))))]
+fn no_shared_memory(path: &std::path::Path) -> ServiceError {
+    let path = path.display();
+    let text =
+        format!("shm://{path}: this platform has no door of shared memory, only Linux has; write tcp://HOST:PORT");
+    ServiceError::new(ErrorKind::Invalid, text)
 }
 
 fn gone() -> ServiceError {

@@ -20,6 +20,13 @@
 //! and puts of blocks and sidecars, are repeated by the library, because repeating them changes nothing; a put of a plain
 //! key, a delete, a publish, a clear whose outcome is unknown ends with `ErrorKind::Retry`, and the caller decides.
 //!
+//! **Through shared memory** (`shm:///PATH` of a daemon's socket, on Linux) a put copies its bytes once, into memory that the
+//! daemon reads, or not at all where they are made there (`Namespace::reserve_put`). A value that was got is read where the
+//! daemon has it, for as long as its `Payload` or a part of it is held, whatever becomes of the daemon; what is held counts
+//! for the client's quota, so let go of it soon. The daemon hears of it within a few milliseconds, or with the next
+//! request. What is still held when the client is dropped, or has lost its session, the daemon keeps until this process
+//! ends. A child that is forked does not have this memory: it is not to use a client of its parent, nor a value of one.
+//!
 //! The same client runs in the simulator: it reads no clock but tokio's and draws randomness only from `Options::seed`.
 #![forbid(unsafe_code)]
 
@@ -31,7 +38,11 @@ mod client;
 mod dial;
 mod namespace;
 mod options;
+mod put_buffer;
 mod session;
+#[cfg(all(target_os = "linux", not(madsim)))]
+mod shm;
+mod tcp;
 
 pub use bettong_wire::request::{HeadValue, Level, ListKind, PartAsk, ReadLimits, Target, Tier};
 pub use bettong_wire::response::{Head, ListEntry, ListName, ListPage, MissReason, Stored};
@@ -43,3 +54,4 @@ pub use client::Client;
 pub use dial::{Dial, Tcp};
 pub use namespace::{BlockToPut, Existing, Got, Namespace, Place, Value};
 pub use options::Options;
+pub use put_buffer::PutBuffer;

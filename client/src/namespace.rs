@@ -1,7 +1,8 @@
 //! One open namespace: the typed calls.
 
-use crate::call::NamespaceKey;
+use crate::call::{Body, NamespaceKey};
 use crate::client::{Client, unexpected};
+use crate::put_buffer::PutBuffer;
 use bettong_wire::limits::BATCH_ITEMS_MAX;
 use bettong_wire::request::*;
 use bettong_wire::response::*;
@@ -120,10 +121,8 @@ impl Namespace {
         level: Level,
         ttl: Option<Duration>,
     ) -> Result<Stored, ServiceError> {
-        let Place { parent, sequence } = place;
-        let ttl_ms = ttl.map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
-        let put = Put { ns: NS, target, level, ttl_ms, parent, sequence, len: bytes.len() as u64 };
-        stored(self.call(Request::Put(put), vec![bytes]).await?)
+        let request = put(target, place, bytes.len(), level, ttl);
+        stored(self.call(request, vec![bytes]).await?)
     }
 
     /// Puts a mutable value, visible on this daemon. Not repeated: after `ErrorKind::Retry` the outcome is unknown.
@@ -147,6 +146,30 @@ impl Namespace {
         ttl: Option<Duration>,
     ) -> Result<Stored, ServiceError> {
         self.put(Target::Block(key), place, bytes.into(), level, ttl).await
+    }
+
+    /// Room for a block that is to be put by `put_block_from`.
+    pub fn reserve_put(&self, len: usize) -> Result<PutBuffer, ServiceError> {
+        self.inner.client.reserve_put(len)
+    }
+
+    /// Puts the immutable block that `buffer` was filled with. Through shared memory this is not repeated, since the bytes are
+    /// gone once they are sent: after `ErrorKind::Retry` and `ErrorKind::Busy` fill another buffer.
+    pub async fn put_block_from(
+        &self,
+        key: BlockKey,
+        place: Place,
+        buffer: PutBuffer,
+        level: Level,
+        ttl: Option<Duration>,
+    ) -> Result<Stored, ServiceError> {
+        let request = put(Target::Block(key), place, buffer.len(), level, ttl);
+        let Inner { client, key, .. } = &*self.inner;
+        stored(match buffer.into_body() {
+            Body::Payloads(payloads) => client.call(Some(*key), request, payloads).await?,
+            #[cfg(all(target_os = "linux", not(madsim)))]
+            body @ Body::Staged(_) => client.call_once(*key, request, body).await?,
+        })
     }
 
     async fn get(
@@ -389,6 +412,12 @@ impl<'a, T: Clone> Parts<'a, T> {
 
 fn is_divisible(error: &ServiceError, items: usize) -> bool {
     error.kind == ErrorKind::TooLarge && (2..=BATCH_ITEMS_MAX).contains(&items)
+}
+
+fn put(target: Target, place: Place, len: usize, level: Level, ttl: Option<Duration>) -> Request {
+    let Place { parent, sequence } = place;
+    let ttl_ms = ttl.map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
+    Request::Put(Put { ns: NS, target, level, ttl_ms, parent, sequence, len: len as u64 })
 }
 
 fn stored(response: Response) -> Result<Stored, ServiceError> {

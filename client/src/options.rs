@@ -2,6 +2,7 @@
 
 use bettong_wire::{ErrorKind, ServiceError};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How a client behaves. The defaults suit a daemon on the same host or in the same rack.
@@ -24,10 +25,20 @@ pub struct Options {
     pub attempts_max: u32,
     /// Calls under way at once, those that wait for the connection included; one more is `busy`.
     pub calls_max: usize,
-    /// Bytes of payloads that were received and are still held, or are being received.
+    /// Over TCP: bytes of payloads that were received and are still held, or are being received. Through shared memory the
+    /// daemon's quota is what limits them.
     pub received_bytes_max: u64,
-    /// CRC32C over payloads; `None` means: unless the daemon is on this host.
+    /// Over TCP: CRC32C over payloads; `None` means: unless the daemon is on this host.
     pub payload_crc: Option<bool>,
+    /// Through shared memory: how much of it is asked of the daemon for what is put, in bytes; 64 MiB by default. The daemon
+    /// may give less. A put, or a batch of them, has
+    /// to fit into it at once, and is `too_large` otherwise.
+    pub staging_bytes: u64,
+    /// Through shared memory: for how long an answer is looked for before the thread may sleep, which alone costs about as
+    /// much. It gives way to other tasks, and is left out for a while where it was in vain. Zero: never.
+    pub spin: Duration,
+    /// Through shared memory: what the daemon's operators know this client by, at most 64 bytes.
+    pub name: String,
     /// Decides the jitter. Give each client its own.
     pub seed: u64,
 }
@@ -45,6 +56,9 @@ impl Default for Options {
             calls_max: 4096,
             received_bytes_max: 4 << 30,
             payload_crc: None,
+            staging_bytes: 64 << 20,
+            spin: Duration::from_micros(50),
+            name: String::new(),
             seed: 0,
         }
     }
@@ -52,30 +66,54 @@ impl Default for Options {
 
 /// Where a daemon listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Address {
-    /// As `TcpStream::connect` takes it.
-    pub host_port: String,
-    pub is_loopback: bool,
+pub(crate) enum Address {
+    Tcp {
+        /// As `TcpStream::connect` takes it.
+        host_port: String,
+        is_loopback: bool,
+    },
+    /// A socket in the file system of this host, by which memory is shared.
+    Shm { path: PathBuf },
+}
+
+/// That a URL is no address, and why.
+fn no_address(url: &str, why: &str) -> ServiceError {
+    let text = format!("`{url}` is no address of a daemon: {why}; write tcp://HOST:PORT or shm:///PATH");
+    ServiceError::new(ErrorKind::Invalid, text)
 }
 
 impl Address {
-    /// Reads `tcp://HOST:PORT`.
+    /// Reads `tcp://HOST:PORT` or `shm:///PATH`.
     pub fn parse(url: &str) -> Result<Self, ServiceError> {
-        let wrong = |why: &str| {
-            let text = format!("`{url}` is no address of a daemon: {why}; write tcp://HOST:PORT");
-            ServiceError::new(ErrorKind::Invalid, text)
+        let read = match (url.strip_prefix("tcp://"), url.strip_prefix("shm://")) {
+            (Some(host_port), _) => Self::tcp(host_port),
+            (_, Some(path)) => Self::shm(path),
+            _ => Err("it begins with neither tcp:// nor shm://"),
         };
-        let rest = url.strip_prefix("tcp://").ok_or_else(|| wrong("it does not begin with tcp://"))?;
-        let (host, port) = rest.rsplit_once(':').ok_or_else(|| wrong("it has no port"))?;
+        read.map_err(|why| no_address(url, why))
+    }
+
+    fn tcp(host_port: &str) -> Result<Self, &'static str> {
+        let (host, port) = host_port.rsplit_once(':').ok_or("it has no port")?;
         if port.parse::<u16>().is_err() {
-            return Err(wrong("its port is not a number up to 65535"));
+            return Err("its port is not a number up to 65535");
         }
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if bare.is_empty() || bare.contains(['/', '@', ' ']) || (bare == host && host.contains(':')) {
-            return Err(wrong("its host is not a name or an address"));
+            return Err("its host is not a name or an address");
         }
         let is_loopback = bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        Ok(Self { host_port: rest.to_owned(), is_loopback })
+        Ok(Self::Tcp { host_port: host_port.to_owned(), is_loopback })
+    }
+
+    fn shm(path: &str) -> Result<Self, &'static str> {
+        if !path.starts_with('/') {
+            return Err("its path does not begin with a slash");
+        }
+        if path.ends_with('/') || path.contains('\0') {
+            return Err("its path is not that of a file");
+        }
+        Ok(Self::Shm { path: path.into() })
     }
 }
 
@@ -92,8 +130,10 @@ mod tests {
             ("tcp://store.example:7450", "store.example:7450", false),
             ("tcp://10.0.0.1:7450", "10.0.0.1:7450", false),
         ] {
-            assert_eq!(Address::parse(url), Ok(Address { host_port: host_port.into(), is_loopback }), "{url}");
+            assert_eq!(Address::parse(url), Ok(Address::Tcp { host_port: host_port.into(), is_loopback }), "{url}");
         }
+        let path = "/run/a daemon.sock".into();
+        assert_eq!(Address::parse("shm:///run/a daemon.sock"), Ok(Address::Shm { path }));
         for url in [
             "",
             "127.0.0.1:1",
@@ -104,10 +144,15 @@ mod tests {
             "tcp://x:70000",
             "tcp://::1:7",
             "tcp://x:1/y",
+            "shm://",
+            "shm:///",
+            "shm://run/socket",
+            "shm:///run/",
+            "shm:///a\0b",
         ] {
             let error = Address::parse(url).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Invalid);
-            assert!(error.message.contains("tcp://HOST:PORT"), "{error}");
+            assert!(error.message.contains("tcp://HOST:PORT or shm:///PATH"), "{error}");
         }
     }
 }

@@ -1,10 +1,14 @@
-//! The client against a small server: one that keeps its promises, and one that does not. Over real sockets, and, with
-//! `--cfg madsim`, over the simulator's.
+//! The client against a small server: one that keeps its promises, and one that does not. Over real sockets and through
+//! shared memory, and, with `--cfg madsim`, over the simulator's sockets.
 
 mod server;
+#[cfg(all(target_os = "linux", not(madsim)))]
+mod shared;
 
 use bettong_client::*;
 use bettong_wire::request::{Maintain, Task};
+#[cfg(all(target_os = "linux", not(madsim)))]
+use server::shm::Daemon;
 use server::{Mood, Server};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,10 +27,8 @@ fn limits() -> ReadLimits {
     ReadLimits::default()
 }
 
-#[tokio::test]
-async fn values_of_any_size_come_back_whole() {
-    let server = Server::start().await;
-    let (client, namespace) = opened(&server).await;
+async fn values_of_any_size_come_back_whole(server: &Server) {
+    let (client, namespace) = opened(server).await;
     client.ping().await.unwrap();
     for len in [0, 1, 4096, 1 << 20, 5_000_000] {
         let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
@@ -69,10 +71,8 @@ async fn a_batch_whose_answer_is_too_large_is_asked_for_in_parts() {
     assert_eq!(namespace.get_blocks(too_many, true, limits()).await.unwrap_err().kind, ErrorKind::TooLarge);
 }
 
-#[tokio::test]
-async fn many_calls_share_a_connection() {
-    let server = Server::start().await;
-    let (_client, namespace) = opened(&server).await;
+async fn many_calls_share_a_connection(server: &Server) {
+    let (_client, namespace) = opened(server).await;
     let calls = (0..500).map(|i| {
         let namespace = namespace.clone();
         tokio::spawn(async move {
@@ -87,10 +87,8 @@ async fn many_calls_share_a_connection() {
     assert_eq!(server.connections.load(Ordering::Relaxed), 1);
 }
 
-#[tokio::test]
-async fn a_lost_connection_is_made_again_and_reads_are_repeated() {
-    let server = Server::start().await;
-    let (_client, namespace) = opened(&server).await;
+async fn a_lost_connection_is_made_again_and_reads_are_repeated(server: &Server) {
+    let (_client, namespace) = opened(server).await;
     namespace.put_plain("k", b"v".to_vec(), Level::Memory, None).await.unwrap();
     for lost in 1..=5 {
         server.set(Mood::DropNext);
@@ -104,10 +102,8 @@ async fn a_lost_connection_is_made_again_and_reads_are_repeated() {
     assert_eq!(namespace.get_block(key, limits()).await.unwrap().hit().unwrap().bytes.len(), 100);
 }
 
-#[tokio::test]
-async fn what_must_not_happen_twice_is_not_repeated() {
-    let server = Server::start().await;
-    let (_client, namespace) = opened(&server).await;
+async fn what_must_not_happen_twice_is_not_repeated(server: &Server) {
+    let (_client, namespace) = opened(server).await;
     server.set(Mood::DropNext);
     let error = namespace.put_plain("k", b"v".to_vec(), Level::Memory, None).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Retry);
@@ -120,10 +116,8 @@ async fn what_must_not_happen_twice_is_not_repeated() {
     namespace.put_plain("k", b"v".to_vec(), Level::Memory, None).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_busy_daemon_is_asked_again_where_that_changes_nothing() {
-    let server = Server::start().await;
-    let (_client, namespace) = opened(&server).await;
+async fn a_busy_daemon_is_asked_again_where_that_changes_nothing(server: &Server) {
+    let (_client, namespace) = opened(server).await;
     server.set(Mood::BusyNext);
     assert_eq!(namespace.get_plain("k", limits()).await.unwrap(), Got::Miss(MissReason::Absent));
     server.set(Mood::BusyNext);
@@ -131,10 +125,8 @@ async fn a_busy_daemon_is_asked_again_where_that_changes_nothing() {
     assert_eq!((error.kind, error.retry_after_ms), (ErrorKind::Busy, 1));
 }
 
-#[tokio::test]
-async fn a_put_of_which_one_attempt_may_have_acted_is_not_called_refused() {
-    let server = Server::start().await;
-    let (_client, namespace) = opened(&server).await;
+async fn a_put_of_which_one_attempt_may_have_acted_is_not_called_refused(server: &Server) {
+    let (_client, namespace) = opened(server).await;
     let key = BlockKey { hash: BlockHash([1; 32]), part: Part(0) };
     let place = Place { parent: None, sequence: 0 };
     let kinds = [ErrorKind::Unavailable, ErrorKind::TooLarge];
@@ -149,10 +141,8 @@ async fn a_put_of_which_one_attempt_may_have_acted_is_not_called_refused() {
     assert_eq!(error.kind, ErrorKind::Unavailable, "a read changes nothing: {error}");
 }
 
-#[tokio::test]
-async fn upkeep_of_which_one_attempt_may_have_acted_is_not_called_refused() {
-    let server = Server::start().await;
-    let (_client, namespace) = opened(&server).await;
+async fn upkeep_of_which_one_attempt_may_have_acted_is_not_called_refused(server: &Server) {
+    let (_client, namespace) = opened(server).await;
     let slice = |dry_run| Maintain {
         task: Task::Retire,
         dry_run,
@@ -172,10 +162,8 @@ async fn upkeep_of_which_one_attempt_may_have_acted_is_not_called_refused() {
     assert_eq!(error.kind, ErrorKind::Denied, "a dry run changes nothing: {error}");
 }
 
-#[tokio::test]
-async fn a_daemon_that_falls_silent_never_hangs_a_call() {
-    let server = Server::start().await;
-    let (client, namespace) = opened(&server).await;
+async fn a_daemon_that_falls_silent_never_hangs_a_call(server: &Server) {
+    let (client, namespace) = opened(server).await;
     server.set(Mood::Silent);
     #[cfg(not(madsim))]
     tokio::time::pause();
@@ -190,9 +178,7 @@ async fn a_daemon_that_falls_silent_never_hangs_a_call() {
     assert!(server.connections.load(Ordering::Relaxed) > 2, "a connection without a word is given up");
 }
 
-#[tokio::test]
-async fn one_namespace_that_cannot_be_opened_again_for_now_holds_up_no_other() {
-    let server = Server::start().await;
+async fn one_namespace_that_cannot_be_opened_again_for_now_holds_up_no_other(server: &Server) {
     for refusal in [Error::busy("too many", 1), Error::new(ErrorKind::Retry, "the bucket does not answer")] {
         let client = Client::connect(&server.url, options()).await.unwrap();
         // The first that is asked for again, and one after it.
@@ -215,9 +201,7 @@ async fn one_namespace_that_cannot_be_opened_again_for_now_holds_up_no_other() {
     }
 }
 
-#[tokio::test]
-async fn a_call_into_a_namespace_that_stays_closed_ends_in_time_and_says_why() {
-    let server = Server::start().await;
+async fn a_call_into_a_namespace_that_stays_closed_ends_in_time_and_says_why(server: &Server) {
     let options = Options { call_timeout: Duration::from_millis(200), ..options() };
     let client = Client::connect(&server.url, options).await.unwrap();
     let full = client.open_namespace("full", None).await.unwrap();
@@ -242,9 +226,7 @@ async fn a_call_into_a_namespace_that_stays_closed_ends_in_time_and_says_why() {
     assert_eq!(server.connections.load(Ordering::Relaxed), 2);
 }
 
-#[tokio::test]
-async fn an_open_that_is_never_answered_costs_the_connection() {
-    let server = Server::start().await;
+async fn an_open_that_is_never_answered_costs_the_connection(server: &Server) {
     let client = Client::connect(&server.url, options()).await.unwrap();
     server.set(Mood::Silent);
     #[cfg(not(madsim))]
@@ -273,9 +255,7 @@ async fn half_an_answer_and_then_silence_cost_the_connection_too() {
     assert!(server.connections.load(Ordering::Relaxed) > 1);
 }
 
-#[tokio::test]
-async fn a_caller_that_never_waits_long_is_not_stuck_with_a_silent_connection() {
-    let server = Server::start().await;
+async fn a_caller_that_never_waits_long_is_not_stuck_with_a_silent_connection(server: &Server) {
     let options = Options { call_timeout: Duration::from_millis(200), ..options() };
     let client = Client::connect(&server.url, options).await.unwrap();
     let namespace = client.open_namespace("chat", None).await.unwrap();
@@ -289,10 +269,8 @@ async fn a_caller_that_never_waits_long_is_not_stuck_with_a_silent_connection() 
     assert!(server.connections.load(Ordering::Relaxed) > 1);
 }
 
-#[tokio::test]
-async fn a_namespace_that_nobody_waited_for_is_not_opened_again() {
-    let server = Server::start().await;
-    let (client, namespace) = opened(&server).await;
+async fn a_namespace_that_nobody_waited_for_is_not_opened_again(server: &Server) {
+    let (client, namespace) = opened(server).await;
     server.refuse_opens("unwanted", Error::busy("too many", 1));
     server.set(Mood::Silent);
     assert!(tokio::time::timeout(Duration::from_millis(20), client.open_namespace("unwanted", None)).await.is_err());
@@ -312,10 +290,8 @@ async fn a_daemon_that_is_not_there_is_an_error_at_once() {
     assert!(error.message.starts_with(&format!("cannot connect to {url}")), "{error}");
 }
 
-#[tokio::test]
-async fn refusals_come_through_as_they_are() {
-    let server = Server::start().await;
-    let (client, namespace) = opened(&server).await;
+async fn refusals_come_through_as_they_are(server: &Server) {
+    let (client, namespace) = opened(server).await;
     let identity = ModelIdentity {
         model: "m".into(),
         kv_dtype: "fp8_e4m3".into(),
@@ -335,10 +311,8 @@ async fn refusals_come_through_as_they_are() {
     assert_eq!(error.kind, ErrorKind::Denied);
 }
 
-#[tokio::test]
-async fn a_closed_namespace_stays_closed() {
-    let server = Server::start().await;
-    let (client, namespace) = opened(&server).await;
+async fn a_closed_namespace_stays_closed(server: &Server) {
+    let (client, namespace) = opened(server).await;
     let clone = namespace.clone();
     namespace.close().await.unwrap();
     assert_eq!(clone.get_plain("k", limits()).await.unwrap_err().kind, ErrorKind::Invalid);
@@ -347,14 +321,62 @@ async fn a_closed_namespace_stays_closed() {
 }
 
 #[cfg(not(madsim))]
-#[test]
-fn the_blocking_client_does_the_same() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let server = runtime.block_on(Server::start());
+fn blocking_calls(server: &Server) {
     let client = blocking::Client::connect(&server.url, options()).unwrap();
     let namespace = client.open_namespace("chat", None).unwrap();
     namespace.put_plain("k", vec![7; 100_000], Level::Memory, None).unwrap();
     server.set(Mood::DropNext);
     assert_eq!(namespace.get_plain("k", limits()).unwrap().hit().unwrap().bytes.as_ref(), vec![7; 100_000]);
     namespace.close().unwrap();
+}
+
+#[cfg(not(madsim))]
+#[test]
+fn the_blocking_client_does_the_same() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    blocking_calls(&runtime.block_on(Server::start()));
+    #[cfg(target_os = "linux")]
+    blocking_calls(&runtime.block_on(async { Daemon::start() }).server);
+}
+
+/// Tests of what every door has in common, each with a server of its own.
+macro_rules! at_each_door {
+    ($($test:ident),* $(,)?) => {
+        mod tcp {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(&super::Server::start().await).await;
+                }
+            )*
+        }
+
+        #[cfg(all(target_os = "linux", not(madsim)))]
+        mod shm {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(&super::Daemon::start().server).await;
+                }
+            )*
+        }
+    };
+}
+
+at_each_door! {
+    values_of_any_size_come_back_whole,
+    many_calls_share_a_connection,
+    a_lost_connection_is_made_again_and_reads_are_repeated,
+    what_must_not_happen_twice_is_not_repeated,
+    a_busy_daemon_is_asked_again_where_that_changes_nothing,
+    a_put_of_which_one_attempt_may_have_acted_is_not_called_refused,
+    upkeep_of_which_one_attempt_may_have_acted_is_not_called_refused,
+    a_daemon_that_falls_silent_never_hangs_a_call,
+    one_namespace_that_cannot_be_opened_again_for_now_holds_up_no_other,
+    a_call_into_a_namespace_that_stays_closed_ends_in_time_and_says_why,
+    an_open_that_is_never_answered_costs_the_connection,
+    a_caller_that_never_waits_long_is_not_stuck_with_a_silent_connection,
+    a_namespace_that_nobody_waited_for_is_not_opened_again,
+    refusals_come_through_as_they_are,
+    a_closed_namespace_stays_closed,
 }

@@ -6,7 +6,7 @@ mod upkeep;
 mod values;
 
 pub use journal::{FlushArgs, JournalCommand, SalvageArgs};
-pub use measure::{BenchArgs, BenchOp, Beside, CrashTestArgs, DemoArgs, ReplayArgs};
+pub use measure::{BenchArgs, BenchOp, Beside, CrashTestArgs, DemoArgs, ReplayArgs, Transport};
 pub use upkeep::{RetireArgs, UpkeepArgs};
 pub use values::{LookupArgs, LsArgs, LsKind, PutArgs, PutLevel};
 
@@ -93,8 +93,8 @@ const CLIENT: &str = "Where a running daemon is asked";
 /// Flags of every command that talks to a daemon.
 #[derive(Args, Debug, Clone)]
 pub struct Global {
-    /// The daemon to talk to.
-    #[arg(long, global = true, help_heading = CLIENT, default_value = "tcp://127.0.0.1:7450", value_name = "tcp://HOST:PORT")]
+    /// The daemon to talk to: tcp://HOST:PORT, or shm:///path/to/bettong.sock on the same host.
+    #[arg(long, global = true, help_heading = CLIENT, default_value = "tcp://127.0.0.1:7450", value_name = "URL")]
     pub connect: String,
     /// The namespace to work in.
     #[arg(long, global = true, help_heading = CLIENT, default_value = "default", value_name = "NAME")]

@@ -1,18 +1,15 @@
 //! One connection, driven by polling: commands, writes, reads, in this order, until nothing moves.
 
 use super::reopen::{Due, Pace, Reopening};
+use super::wire::{Unsent, Wire, lost};
 use super::{Ended, InUse, State, lose};
-use crate::call::{Answered, Asked, Call, CallKey, Command, NamespaceKey, Opening, TimedOut};
+use crate::call::{Answered, Asked, Body, Call, CallKey, Command, NamespaceKey, Opening, TimedOut};
 use bettong_wire::request::NsHandle;
 use bettong_wire::response::{Answer, Opened, Outcome};
-use bettong_wire::tcp::{ClientConnection, ClientEvent};
-use bettong_wire::{BlockMemory, ErrorKind, Request, Response, ServiceError};
+use bettong_wire::{ErrorKind, Request, Response, ServiceError};
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
-use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -33,11 +30,22 @@ enum Waiting {
     },
 }
 
-pub(super) struct Carrier<'a, T> {
-    stream: T,
+/// A call that there is no room for.
+struct Waits {
+    call: Call,
+    full: Full,
+}
+
+enum Full {
+    Wire,
+    /// Other calls may have room.
+    Body,
+}
+
+pub(super) struct Carrier<'a, W> {
+    wire: W,
     state: &'a mut State,
     pace: &'a mut Pace,
-    wire: ClientConnection,
     waiting: BTreeMap<u64, Waiting>,
     /// The connection's id of each call that waits.
     sent: BTreeMap<CallKey, u64>,
@@ -46,31 +54,31 @@ pub(super) struct Carrier<'a, T> {
     reopening: Reopening,
     /// Calls into namespaces that are still to be opened again. No more than calls are under way.
     held: BTreeMap<NamespaceKey, VecDeque<Call>>,
+    /// Handles that nobody uses any more and the daemon does not know of.
+    closing: VecDeque<NsHandle>,
     /// Since when a byte is due: after the last one that came, or what was asked when nothing was due.
     heard: Instant,
     carried: bool,
-    needs_flush: bool,
 }
 
-impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
-    pub fn new(stream: T, state: &'a mut State, pace: &'a mut Pace) -> Self {
+impl<'a, W: Wire> Carrier<'a, W> {
+    pub fn new(wire: W, state: &'a mut State, pace: &'a mut Pace) -> Self {
         // What somebody waits for is asked for in its own turn.
         let waited = |key: &NamespaceKey| state.opening.iter().any(|asked| asked.key == *key);
         let unwaited = state.namespaces.iter().filter(|(key, _)| !waited(key));
         let reopening = Reopening::new(unwaited.map(|(key, in_use)| (*key, in_use.lost)), pace);
         Self {
-            stream,
+            wire,
             state,
             pace,
-            wire: ClientConnection::new(),
             waiting: BTreeMap::new(),
             sent: BTreeMap::new(),
             handles: BTreeMap::new(),
             reopening,
             held: BTreeMap::new(),
+            closing: VecDeque::new(),
             heard: Instant::now(),
             carried: false,
-            needs_flush: false,
         }
     }
 
@@ -91,10 +99,16 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         loop {
             let waited = self.state.opening.front().map(|asked| asked.since);
             let Some(due) = self.reopening.due(cx, self.wire.has_room(), waited) else { return Ok(moved) };
-            moved = true;
             match due {
-                Due::Ask(key) if self.open(key, Instant::now(), None)? => self.reopening.wait(key, self.pace),
-                Due::Ask(key) => self.reopening.remove(key),
+                Due::Ask(key) => match self.ask_to_open(key, Instant::now()) {
+                    None => self.reopening.remove(key),
+                    Some(Ok(id)) => {
+                        self.waiting.insert(id, Waiting::Open { key, reply: None });
+                        self.reopening.wait(key, self.pace);
+                    }
+                    Some(Err(Unsent::Full | Unsent::BodyFull)) => return Ok(moved),
+                    Some(Err(Unsent::Never(error))) => return Err(error),
+                },
                 Due::Unanswered(..) if self.is_silent(None) => return Err(no_word()),
                 Due::Unanswered(key, since) => {
                     self.cannot_reopen(key, "the daemon has not answered yet");
@@ -102,14 +116,18 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
                     self.reopening.wait(key, self.pace);
                 }
             }
+            moved = true;
         }
     }
 
     /// An OPEN may take the daemon longer than a call may take: that it is not answered, since then, does not cost the
     /// connection where a PING is. A connection on which nothing has room beside it is of no use to others, and not kept.
     fn ask_for_a_sign(&mut self, since: Instant) -> Result<(), ServiceError> {
-        if self.wire.has_room() && since.elapsed() < OPEN_TIME_MAX {
-            self.wire.send(&Request::Ping, Vec::new())?;
+        if self.wire.has_room()
+            && since.elapsed() < OPEN_TIME_MAX
+            && let Err(Unsent::Never(error)) = self.wire.send(&Request::Ping, &mut Body::default())
+        {
+            return Err(error);
         }
         Ok(())
     }
@@ -143,17 +161,11 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         if self.is_silent(timed_out) { Err(no_word()) } else { Ok(()) }
     }
 
-    fn open(
-        &mut self,
-        key: NamespaceKey,
-        since: Instant,
-        reply: Option<oneshot::Sender<Result<Opened, Opening>>>,
-    ) -> Result<bool, ServiceError> {
-        let Some(open) = self.state.namespaces.get(&key).map(|in_use| in_use.open.clone()) else { return Ok(false) };
+    /// Asks for a namespace, for somebody who waits since then; `None` where nobody uses it.
+    fn ask_to_open(&mut self, key: NamespaceKey, since: Instant) -> Option<Result<u64, Unsent>> {
+        let open = self.state.namespaces.get(&key)?.open.clone();
         self.owe(since);
-        let id = self.wire.send(&Request::Open(open), Vec::new())?;
-        self.waiting.insert(id, Waiting::Open { key, reply });
-        Ok(true)
+        Some(self.wire.send(&Request::Open(open), &mut Body::default()))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -165,7 +177,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
 
     fn poll_until_still(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         // What has come is read before anybody says that nothing has: this task may not have run for long.
-        let mut moved = self.poll_read(cx).map_err(Ended::Lost)?;
+        let mut moved = self.receive(cx).map_err(Ended::Lost)?;
         loop {
             moved |= self.take_commands(cx)?;
             moved |= self.carry(cx).map_err(Ended::Lost)?;
@@ -176,7 +188,16 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
     }
 
     fn carry(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {
-        Ok(self.reopen(cx)? | self.send_queued() | self.take_events()? | self.poll_write(cx)? | self.poll_read(cx)?)
+        let moved = self.reopen(cx)? | self.send_queued() | self.take_answers()?;
+        Ok(moved | self.wire.poll_send(cx)? | self.receive(cx)?)
+    }
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {
+        let moved = self.wire.poll_receive(cx)?;
+        if moved {
+            self.heard = Instant::now();
+        }
+        Ok(moved)
     }
 
     fn take_commands(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
@@ -210,8 +231,19 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
 
     fn close_handle(&mut self, ns: NsHandle) {
         self.owe(Instant::now());
-        if let Ok(id) = self.wire.send(&Request::Close { ns }, Vec::new()) {
-            self.wire.abandon(id);
+        self.closing.push_back(ns);
+        self.send_closes();
+    }
+
+    fn send_closes(&mut self) {
+        while let Some(ns) = self.closing.front().copied() {
+            match self.wire.send(&Request::Close { ns }, &mut Body::default()) {
+                Ok(id) => self.wire.abandon(id),
+                Err(Unsent::Full | Unsent::BodyFull) => return,
+                // A connection that takes nothing any more is at its end, and its handles with it.
+                Err(Unsent::Never(_)) => {}
+            }
+            self.closing.pop_front();
         }
     }
 
@@ -228,22 +260,65 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
     }
 
     fn send_queued(&mut self) -> bool {
+        self.send_closes();
+        self.send_opens() | self.send_calls()
+    }
+
+    fn send_opens(&mut self) -> bool {
         let mut moved = false;
         while self.wire.has_room()
             && let Some(Asked { key, since, reply }) = self.state.opening.pop_front()
         {
-            moved = true;
-            // A connection that takes nothing any more is at its end, and then whoever waits is told.
-            let _ = self.open(key, since, Some(reply));
-        }
-        while self.wire.has_room()
-            && let Some(call) = self.state.queued.pop_front()
-        {
-            moved = true;
-            match call.namespace {
-                Some(key) if self.reopening.contains(key) => self.hold(key, call),
-                _ => self.send(call),
+            match self.ask_to_open(key, since) {
+                // Nobody uses it any more.
+                None => {}
+                Some(Ok(id)) => {
+                    self.waiting.insert(id, Waiting::Open { key, reply: Some(reply) });
+                }
+                Some(Err(Unsent::Full | Unsent::BodyFull)) => {
+                    self.state.opening.push_front(Asked { key, since, reply });
+                    return moved;
+                }
+                Some(Err(Unsent::Never(error))) => {
+                    let _ = reply.send(Err(Opening::Refused(error)));
+                }
             }
+            moved = true;
+        }
+        moved
+    }
+
+    /// Sends calls in their order. Where a body waits for room, so do those behind it; what has no body passes them.
+    fn send_calls(&mut self) -> bool {
+        let (mut moved, mut at) = (false, 0);
+        while self.wire.has_room()
+            && let Some(call) = self.state.queued.get(at)
+        {
+            if at > 0 && call.body.needs_room() {
+                at += 1;
+                continue;
+            }
+            let Some(call) = self.state.queued.remove(at) else { break };
+            match call.namespace {
+                Some(key) if self.reopening.contains(key) => {
+                    self.hold(key, call);
+                    // Others may be before them now.
+                    at = 0;
+                }
+                _ => match self.send(call) {
+                    Ok(()) => {}
+                    Err(waits) => {
+                        let Waits { call, full } = *waits;
+                        self.state.queued.insert(at, call);
+                        match full {
+                            Full::Wire => break,
+                            Full::Body => at += 1,
+                        }
+                        continue;
+                    }
+                },
+            }
+            moved = true;
         }
         moved
     }
@@ -268,28 +343,36 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         held.into_iter().rev().for_each(|call| self.state.queued.push_front(call));
     }
 
-    fn send(&mut self, call: Call) {
-        let Call { key, namespace, mut request, payloads, since, reply } = call;
-        if reply.is_closed() {
-            return;
+    /// Sends a call, or gives it back where there is no room.
+    fn send(&mut self, mut call: Call) -> Result<(), Box<Waits>> {
+        if call.reply.is_closed() {
+            return Ok(());
         }
-        if let (Request::Close { .. }, Some(namespace)) = (&request, namespace) {
+        let closes = call.namespace.filter(|_| matches!(call.request, Request::Close { .. }));
+        if let Some(namespace) = closes {
             self.state.close(namespace);
         }
-        self.owe(since);
-        let handle = namespace.map(|namespace| self.handles.get(&namespace).cloned().unwrap_or_else(not_open));
-        let sent = match (handle, request.namespace_mut()) {
-            (Some(Err(error)), _) => Err(error),
+        self.owe(call.since);
+        let handle = call.namespace.map(|key| self.handles.get(&key).cloned().unwrap_or_else(not_open));
+        let sent = match (handle, call.request.namespace_mut()) {
+            (Some(Err(error)), _) => Err(Unsent::Never(error)),
             (Some(Ok(handle)), Some(ns)) => {
                 *ns = handle;
-                self.wire.send(&request, payloads)
+                self.wire.send(&call.request, &mut call.body)
             }
-            _ => self.wire.send(&request, payloads),
+            _ => self.wire.send(&call.request, &mut call.body),
         };
-        if let (Request::Close { .. }, Some(namespace)) = (&request, namespace) {
+        let answered = match sent {
+            Err(Unsent::Full) => return Err(Box::new(Waits { call, full: Full::Wire })),
+            Err(Unsent::BodyFull) => return Err(Box::new(Waits { call, full: Full::Body })),
+            Err(Unsent::Never(error)) => Err(error),
+            Ok(id) => Ok(id),
+        };
+        if let Some(namespace) = closes {
             self.handles.remove(&namespace);
         }
-        match sent {
+        let Call { key, reply, .. } = call;
+        match answered {
             Ok(id) => {
                 self.sent.insert(key, id);
                 self.waiting.insert(id, Waiting::Call { key, reply });
@@ -299,28 +382,16 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
                 let _ = reply.send(Ok(Response::error(error)));
             }
         }
+        Ok(())
     }
 
-    fn take_events(&mut self) -> Result<bool, ServiceError> {
+    fn take_answers(&mut self) -> Result<bool, ServiceError> {
         let mut moved = false;
-        loop {
-            match self.wire.next_event() {
-                ClientEvent::NeedBytes => return Ok(moved),
-                ClientEvent::Closed { error } => return Err(error),
-                ClientEvent::Reserve { id, lens } => {
-                    match lens.iter().map(|len| self.state.memory.reserve(*len)).collect() {
-                        Ok(buffers) => self.wire.fill(buffers),
-                        Err(error) => {
-                            if let ClientEvent::Response { id, response } = self.wire.refuse(id, error.into()) {
-                                self.answered(id, response)?;
-                            }
-                        }
-                    }
-                }
-                ClientEvent::Response { id, response } => self.answered(id, response)?,
-            }
+        while let Some((id, response)) = self.wire.next_answer()? {
+            self.answered(id, response)?;
             moved = true;
         }
+        Ok(moved)
     }
 
     fn answered(&mut self, id: u64, response: Response) -> Result<(), ServiceError> {
@@ -382,43 +453,6 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
         Ok(())
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {
-        let mut moved = false;
-        while self.wire.has_unsent() {
-            match Pin::new(&mut self.stream).poll_write_vectored(cx, &self.wire.slices()) {
-                Poll::Pending => return Ok(moved),
-                Poll::Ready(Ok(0)) => return Err(lost("no byte can be written")),
-                Poll::Ready(Ok(n)) => self.wire.advance_written(n),
-                Poll::Ready(Err(error)) => return Err(lost(&error.to_string())),
-            }
-            moved = true;
-            self.needs_flush = true;
-        }
-        if self.needs_flush {
-            match Pin::new(&mut self.stream).poll_flush(cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.needs_flush = false,
-                Poll::Ready(Err(error)) => return Err(lost(&error.to_string())),
-            }
-        }
-        Ok(moved)
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {
-        let mut into = self.wire.read_into();
-        let read = pin!(self.stream.read_buf(&mut into)).poll(cx);
-        match read {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0)) => Err(lost("the daemon closed it")),
-            Poll::Ready(Ok(n)) => {
-                self.wire.advance_read(n);
-                self.heard = Instant::now();
-                Ok(true)
-            }
-            Poll::Ready(Err(error)) => Err(lost(&error.to_string())),
-        }
-    }
-
     /// The connection is lost: whoever waits is told that the outcome is unknown. What was not sent is kept.
     pub fn give_up(self, error: &ServiceError) {
         self.state.queued.extend(self.held.into_values().flatten());
@@ -446,10 +480,6 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin + Send> Carrier<'a, T> {
 /// Whether an OPEN that was answered so may be answered otherwise later.
 fn is_passing(kind: ErrorKind) -> bool {
     !matches!(kind, ErrorKind::IdentityMismatch | ErrorKind::Invalid | ErrorKind::TooLarge)
-}
-
-fn lost(why: &str) -> ServiceError {
-    ServiceError::new(ErrorKind::Retry, format!("the connection is lost: {why}"))
 }
 
 fn no_word() -> ServiceError {

@@ -2,20 +2,19 @@
 
 mod carry;
 mod reopen;
+pub(crate) mod wire;
 
 use crate::call::{Asked, Call, Command, Lost, NamespaceKey};
 use crate::client::Trouble;
-use crate::dial::Dial;
-use crate::options::{Address, Options};
-use bettong_wire::memory::HeapMemory;
+use crate::options::Options;
 use bettong_wire::request::Open;
-use bettong_wire::{ErrorKind, Response, ServiceError, limits};
+use bettong_wire::{ErrorKind, Response, ServiceError};
 use carry::Carrier;
 use reopen::Pace;
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
+use wire::Reach;
 
 /// What outlives a connection.
 pub(crate) struct State {
@@ -26,7 +25,6 @@ pub(crate) struct State {
     opening: VecDeque<Asked>,
     /// Calls that are not sent yet.
     queued: VecDeque<Call>,
-    memory: HeapMemory,
     trouble: Trouble,
 }
 
@@ -44,37 +42,24 @@ enum Ended {
     Lost(ServiceError),
 }
 
-/// Connects, within `limit`.
-pub(crate) async fn connect<D: Dial>(dial: &D, address: &Address, limit: Duration) -> Result<D::Stream, ServiceError> {
-    let unreachable = |why: String| {
-        ServiceError::new(ErrorKind::Unavailable, format!("cannot connect to tcp://{}: {why}", address.host_port))
-    };
-    timeout(limit, dial.dial(&address.host_port))
-        .await
-        .map_err(|_| unreachable(format!("no answer within {limit:?}")))?
-        .map_err(|error| unreachable(error.to_string()))
-}
-
 /// Carries calls until nobody is left who could make one.
-pub(crate) async fn run<D: Dial>(
-    dial: D,
-    stream: D::Stream,
-    address: Address,
+pub(crate) async fn run<R: Reach>(
+    mut reach: R,
+    wire: R::Wire,
     options: Options,
     commands: mpsc::UnboundedReceiver<Command>,
     trouble: Trouble,
 ) {
-    let memory = HeapMemory::new(options.received_bytes_max, limits::BLOCK_BYTES_MAX);
     let (namespaces, opening, queued) = (BTreeMap::new(), VecDeque::new(), VecDeque::new());
-    let mut state = State { commands, namespaces, opening, queued, memory, trouble };
+    let mut state = State { commands, namespaces, opening, queued, trouble };
     let mut pace = Pace::new(options.backoff, options.backoff_max, options.call_timeout, options.seed);
     let mut pause = options.backoff;
-    let mut connected = Some(stream);
+    let mut connected = Some(wire);
     loop {
         let lost = match connected.take() {
-            Some(stream) => {
+            Some(wire) => {
                 state.trouble.set(None);
-                let mut carrier = Carrier::new(stream, &mut state, &mut pace);
+                let mut carrier = Carrier::new(wire, &mut state, &mut pace);
                 match carrier.run().await {
                     Ended::NobodyCalls => return,
                     Ended::Lost(error) => {
@@ -86,9 +71,9 @@ pub(crate) async fn run<D: Dial>(
                     }
                 }
             }
-            None => match connect(&dial, &address, options.connect_timeout).await {
-                Ok(stream) => {
-                    connected = Some(stream);
+            None => match reach.reach(options.connect_timeout).await {
+                Ok(wire) => {
+                    connected = Some(wire);
                     continue;
                 }
                 Err(error) => error,

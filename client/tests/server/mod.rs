@@ -1,4 +1,7 @@
-//! A daemon made of the server's state machine and a map, with moods.
+//! A daemon made of the servers' state machines and a map, with moods.
+
+#[cfg(all(target_os = "linux", not(madsim)))]
+pub mod shm;
 
 use bettong_client::{Level, Target};
 use bettong_wire::request::NsHandle;
@@ -40,17 +43,57 @@ pub struct Server {
     pub refused_opens: Arc<AtomicUsize>,
     /// Batches that were read.
     pub reads: Arc<AtomicUsize>,
+    /// Requests that are not answered.
+    #[cfg_attr(
+        not(all(target_os = "linux", not(madsim))),
+        expect(dead_code, reason = "tests of shared memory read it")
+    )]
+    pub ignored: Arc<AtomicUsize>,
+    #[cfg_attr(
+        not(all(target_os = "linux", not(madsim))),
+        expect(dead_code, reason = "tests of shared memory read it")
+    )]
+    pub closes: Arc<AtomicUsize>,
     mood: Arc<Mutex<Mood>>,
     refuse_opens: Arc<Mutex<Option<(String, ServiceError)>>>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Shared {
     values: Arc<Mutex<BTreeMap<Target, Payload>>>,
+    mood: Arc<Mutex<Mood>>,
+    connections: Arc<AtomicUsize>,
     puts: Arc<AtomicUsize>,
     refuse_opens: Arc<Mutex<Option<(String, ServiceError)>>>,
     refused_opens: Arc<AtomicUsize>,
     reads: Arc<AtomicUsize>,
+    ignored: Arc<AtomicUsize>,
+    closes: Arc<AtomicUsize>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            values: Arc::default(),
+            mood: Arc::new(Mutex::new(Mood::Well)),
+            connections: Arc::default(),
+            puts: Arc::default(),
+            refuse_opens: Arc::default(),
+            refused_opens: Arc::default(),
+            reads: Arc::default(),
+            ignored: Arc::default(),
+            closes: Arc::default(),
+        }
+    }
+}
+
+/// What becomes of a request.
+enum Verdict {
+    Ignore,
+    HangUp,
+    Answer(Response),
+    /// Only the beginning of it is sent.
+    HalfAnswer(Response),
 }
 
 /// What one answer may bring, where it brings several values.
@@ -91,30 +134,62 @@ impl Shared {
         }
         Response::with_payloads(Answer::Items(items), payloads)
     }
+
+    fn judge(&self, open: &mut Vec<bool>, request: Request, body: Vec<Payload>) -> Verdict {
+        let mut mood = self.mood.lock().unwrap();
+        let refused = |error| Verdict::Answer(Response::error(error));
+        match (*mood, &request) {
+            (Mood::Silent, _) => {
+                self.ignored.fetch_add(1, Ordering::Relaxed);
+                Verdict::Ignore
+            }
+            (Mood::HalfAnswerNext, _) => {
+                *mood = Mood::Well;
+                Verdict::HalfAnswer(answer(self, open, request, body))
+            }
+            (_, Request::Open(_)) | (Mood::Well, _) => Verdict::Answer(answer(self, open, request, body)),
+            (Mood::DropNext, _) => {
+                *mood = Mood::Well;
+                Verdict::HangUp
+            }
+            (Mood::DropThenRefuse(kind), _) => {
+                *mood = Mood::RefuseNext(kind);
+                Verdict::HangUp
+            }
+            (Mood::DoubtThenRefuse(kind), _) => {
+                *mood = Mood::RefuseNext(kind);
+                refused(ServiceError::new(ErrorKind::Retry, "who knows"))
+            }
+            (Mood::RefuseNext(kind), _) => {
+                *mood = Mood::Well;
+                refused(ServiceError::new(kind, "not now"))
+            }
+            (Mood::BusyNext, _) => {
+                *mood = Mood::Well;
+                refused(ServiceError::busy("too much", 1))
+            }
+        }
+    }
 }
 
 impl Server {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("tcp://{}", listener.local_addr().unwrap());
-        let (connections, mood) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Mood::Well)));
         let shared = Shared::default();
-        let server = Self {
-            url,
-            connections: connections.clone(),
-            puts: shared.puts.clone(),
-            reads: shared.reads.clone(),
-            refused_opens: shared.refused_opens.clone(),
-            mood: mood.clone(),
-            refuse_opens: shared.refuse_opens.clone(),
-        };
+        let server = Self::of(format!("tcp://{}", listener.local_addr().unwrap()), &shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                connections.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(serve(stream, shared.clone(), mood.clone()));
+                shared.connections.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(serve(stream, shared.clone()));
             }
         });
         server
+    }
+
+    fn of(url: String, shared: &Shared) -> Self {
+        let Shared { mood, connections, puts, refuse_opens, refused_opens, reads, ignored, closes, .. } =
+            shared.clone();
+        Self { url, connections, puts, refused_opens, reads, ignored, closes, mood, refuse_opens }
     }
 
     pub fn set(&self, mood: Mood) {
@@ -132,7 +207,7 @@ impl Server {
 }
 
 /// Serves one connection until it ends, or the mood ends it.
-async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
+async fn serve(mut stream: TcpStream, shared: Shared) {
     let frame_bytes_max = bettong_wire::limits::FRAME_BYTES_MIN;
     let limits = ServerLimits { frame_bytes_max, unsent_bytes_max: UNSENT_BYTES_MAX, ..ServerLimits::default() };
     let mut wire = ServerConnection::new(limits);
@@ -150,39 +225,15 @@ async fn serve(mut stream: TcpStream, shared: Shared, mood: Arc<Mutex<Mood>>) {
                 wire.fill(lens.iter().map(|len| memory.reserve(*len).unwrap()).collect())
             }
             ServerEvent::Request { id, request, body } => {
-                let mut mood = mood.lock().unwrap();
-                match (*mood, &request) {
-                    (Mood::Silent, _) => continue,
-                    (Mood::HalfAnswerNext, _) => {
-                        *mood = Mood::Well;
+                let response = match shared.judge(&mut open, request, body) {
+                    Verdict::Ignore => continue,
+                    Verdict::HangUp => return,
+                    Verdict::Answer(response) => response,
+                    Verdict::HalfAnswer(response) => {
                         half = true;
+                        response
                     }
-                    (_, Request::Open(_)) | (Mood::Well, _) => {}
-                    (Mood::DropNext, _) => {
-                        *mood = Mood::Well;
-                        return;
-                    }
-                    (Mood::DropThenRefuse(kind), _) => {
-                        *mood = Mood::RefuseNext(kind);
-                        return;
-                    }
-                    (Mood::DoubtThenRefuse(kind), _) => {
-                        *mood = Mood::RefuseNext(kind);
-                        wire.answer(id, Response::error(ServiceError::new(ErrorKind::Retry, "who knows")));
-                        continue;
-                    }
-                    (Mood::RefuseNext(kind), _) => {
-                        *mood = Mood::Well;
-                        wire.answer(id, Response::error(ServiceError::new(kind, "not now")));
-                        continue;
-                    }
-                    (Mood::BusyNext, _) => {
-                        *mood = Mood::Well;
-                        wire.answer(id, Response::error(ServiceError::busy("too much", 1)));
-                        continue;
-                    }
-                }
-                let response = answer(&shared, &mut open, request, body);
+                };
                 if matches!(response.outcome, bettong_wire::response::Outcome::Ok(Answer::Opened(_))) {
                     wire.set_authenticated();
                 }
@@ -258,6 +309,7 @@ fn answer(shared: &Shared, open: &mut Vec<bool>, request: Request, mut body: Vec
             }))
         }
         Request::Close { ns } => {
+            shared.closes.fetch_add(1, Ordering::Relaxed);
             open[ns.0 as usize] = false;
             Response::ok(Answer::Closed)
         }

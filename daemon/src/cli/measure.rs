@@ -10,6 +10,7 @@ pub(super) const BENCH_EXAMPLES: &str = "\
 Examples:
   bettong bench --op get --size 1MiB --compare redis://127.0.0.1:6379
   bettong bench --op put --size 1MiB --concurrency 16 --compare disk:/var/tmp
+  bettong bench --op get --size 1MiB --transport shm --level memory   hits read in place, without a copy
   bettong bench --op lookup --batch 4096 --level memory   hashes a second, in chains of 4,096 blocks
   bettong bench --op get-batch --batch 32 --size 64KiB    32 blocks a request, every byte compared
   bettong bench --op get --level memory --beside uploads  hits in memory while the journal is uploaded
@@ -63,6 +64,10 @@ pub struct BenchArgs {
     /// Level of the puts.
     #[arg(long, value_enum, default_value_t)]
     pub level: PutLevel,
+    /// How the daemon is reached: as --connect says, or over shared memory, at the socket that the daemon behind --connect
+    /// names.
+    #[arg(long, value_enum, default_value_t)]
+    pub transport: Transport,
     /// Measure beside it: redis://HOST:PORT, or disk:DIR (write and sync the same bytes, and one BLAKE3 pass).
     #[arg(long, value_name = "WHAT")]
     pub compare: Option<String>,
@@ -72,6 +77,16 @@ pub struct BenchArgs {
     /// Process id of the daemon, where it is not found by its port.
     #[arg(long)]
     pub pid: Option<u32>,
+}
+
+/// A way to a daemon.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// As --connect says.
+    #[default]
+    Connect,
+    /// Shared memory: the client has to run on the daemon's host, as its user.
+    Shm,
 }
 
 /// Work of a daemon that is not what is measured.

@@ -4,8 +4,9 @@ use crate::bench::beside::Work;
 use crate::bench::load::Load;
 use crate::bench::report::{self, Series};
 use crate::bench::{Plan, Target, process_cpu};
-use crate::cli::{BenchArgs, BenchOp, Beside, Global};
+use crate::cli::{BenchArgs, BenchOp, Beside, Global, Transport};
 use crate::exit::{Exit, Failure, OrExit, Outcome};
+use crate::remote::{Access, Remote};
 use crate::render::{self, progress::Progress};
 use bettong_wire::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, BLOCK_BYTES_MAX, LOOKUP_HASHES_MAX};
 use std::net::ToSocketAddrs;
@@ -65,10 +66,24 @@ fn plan(args: &BenchArgs) -> Outcome<Plan> {
     Ok(plan)
 }
 
+/// The daemon, by the way that was asked for.
+async fn ours(args: &BenchArgs, global: &Global) -> Outcome<Access> {
+    let access = global.access()?;
+    if args.transport == Transport::Connect {
+        return Ok(access);
+    }
+    let stats = Remote::open(&access, None).await?.stats().await?;
+    let socket = super::sessions::socket(&stats).ok_or_else(|| {
+        let text = format!("--transport shm: the daemon at {} names no shared-memory socket", access.connect);
+        Failure::new(Exit::Unavailable, text)
+    })?;
+    Ok(Access { connect: format!("shm://{socket}"), ..access })
+}
+
 /// Runs alone and beside other work in turn, on the same connections.
 async fn beside(args: &BenchArgs, plan: Plan, work: Beside, global: &Global) -> Outcome {
     let server = args.pid.or_else(|| server(global.connect.trim_start_matches("tcp://")));
-    let mut load = Load::prepare(&Target::Bettong(global.access()?), plan).await?;
+    let mut load = Load::prepare(&Target::Bettong(ours(args, global).await?), plan).await?;
     let series = |name| Series { name, runs: Vec::new() };
     let mut all = [series("alone"), series(work.name())];
     let mut progress = Progress::new("bench", u64::from(args.runs) * 2);
@@ -101,7 +116,7 @@ pub async fn run(args: &BenchArgs, global: &Global) -> Outcome {
     if let Some(work) = args.beside {
         return beside(args, plan, work, global).await;
     }
-    let ours = Target::Bettong(global.access()?);
+    let ours = Target::Bettong(ours(args, global).await?);
     let mut targets = vec![(ours, args.pid.or_else(|| server(global.connect.trim_start_matches("tcp://"))))];
     if let Some(text) = &args.compare {
         let target = compared(text, args.op)?;

@@ -1,0 +1,117 @@
+//! Whether an answer is worth being looked for, or slept for.
+
+use std::time::{Duration, Instant};
+
+/// After so many waits in a row that were spun in vain, as many times two as this says are slept through.
+const MISSES_MAX: u32 = 6;
+
+/// Spins where spinning found something the last time; where it did not, it is tried again after twice as many waits.
+///
+/// It goes by the machine's clock and not by tokio's: where that one is stopped, a spin has to end all the same.
+#[derive(Debug)]
+pub(super) struct Spin {
+    time_max: Duration,
+    wait: Wait,
+    /// Waits in a row that were spun in vain.
+    misses: u32,
+    /// Waits that are slept through before one is spun again.
+    skips: u32,
+}
+
+#[derive(Debug)]
+enum Wait {
+    NotBegun,
+    Spinning { since: Instant },
+    Asleep,
+}
+
+impl Spin {
+    /// Spins a wait for at most `time_max`.
+    pub fn new(time_max: Duration) -> Self {
+        Self { time_max, wait: Wait::NotBegun, misses: 0, skips: 0 }
+    }
+
+    /// Nothing has come. Whether to look again at once.
+    pub fn again(&mut self) -> bool {
+        match self.wait {
+            Wait::Asleep => return false,
+            Wait::NotBegun if self.time_max.is_zero() => return false,
+            Wait::NotBegun if self.skips > 0 => self.skips -= 1,
+            Wait::NotBegun => {
+                self.wait = Wait::Spinning { since: Instant::now() };
+                return true;
+            }
+            Wait::Spinning { since } if since.elapsed() < self.time_max => return true,
+            Wait::Spinning { .. } => {
+                self.misses = (self.misses + 1).min(MISSES_MAX);
+                self.skips = (1 << self.misses) - 1;
+            }
+        }
+        self.wait = Wait::Asleep;
+        false
+    }
+
+    /// Something has come: this wait is over.
+    pub fn found(&mut self) {
+        if let Wait::Spinning { .. } = self.wait {
+            (self.misses, self.skips) = (0, 0);
+        }
+        self.wait = Wait::NotBegun;
+    }
+
+    /// Something more is waited for, which may come soon.
+    pub fn asked(&mut self) {
+        if let Wait::Asleep = self.wait {
+            self.wait = Wait::NotBegun;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEVER_OVER: Duration = Duration::from_secs(3600);
+    const OVER: Duration = Duration::from_nanos(1);
+
+    #[test]
+    fn a_wait_is_spun_until_it_is_over() {
+        let mut spin = Spin::new(NEVER_OVER);
+        for _ in 0..3 {
+            assert!((0..1000).all(|_| spin.again()));
+            spin.found();
+        }
+        assert!(!Spin::new(Duration::ZERO).again());
+    }
+
+    #[test]
+    fn what_is_spun_in_vain_is_slept_for_more_and_more_often() {
+        let mut spin = Spin::new(OVER);
+        let mut waits = Vec::new();
+        for _ in 0..200 {
+            let mut spun = 0;
+            while spin.again() {
+                spun += 1;
+            }
+            waits.push(spun > 0);
+            spin.found();
+        }
+        let spun = waits.iter().filter(|spun| **spun).count();
+        assert!(waits[0] && (5..10).contains(&spun), "{spun} of 200");
+        // One that finds something is followed by others.
+        while !spin.again() {
+            spin.found();
+        }
+        spin.found();
+        assert!(spin.again());
+    }
+
+    #[test]
+    fn who_asks_for_more_while_it_sleeps_spins_again() {
+        let mut spin = Spin::new(NEVER_OVER);
+        spin.wait = Wait::Asleep;
+        assert!(!spin.again());
+        spin.asked();
+        assert!(spin.again());
+    }
+}
