@@ -18,7 +18,7 @@ fn main() {
     match words.as_slice() {
         ["iceoryx-server", name] => iceoryx::serve(name),
         ["futex-echo", fd] => futex::echo(fd),
-        ["client", socket, seconds] => ours::load(socket, seconds),
+        ["client", socket, key, seconds] => ours::load(socket, key, seconds),
         [daemon] | [daemon, "--json"] | ["--json", daemon] => {
             let report = rows::measure(daemon.as_ref());
             print!("{}", if words.contains(&"--json") { report.json() } else { report.table() });

@@ -136,12 +136,12 @@ fn key(number: u64) -> BlockKey {
 }
 
 /// Gets for so many seconds, and says how many there were.
-pub fn load(socket: &str, seconds: &str) {
+pub fn load(socket: &str, key: &str, seconds: &str) {
     let mut client = Client::open(Path::new(socket), Duration::from_micros(50));
     let until = Instant::now() + Duration::from_secs_f64(seconds.parse().expect("a number of seconds"));
     let mut gets = 0u64;
     while Instant::now() < until {
-        drop(client.get("1048576-0"));
+        drop(client.get(key));
         gets += 1;
     }
     println!("{gets}");

@@ -234,14 +234,21 @@ fn sleepers(report: &mut Report, daemon: &Daemon) {
     report.number("CPU of a daemon with 8 idle clients, of a core", "%", &[share], "under 1");
 }
 
+/// What every client of a crowd gets.
+const LOADED: &str = "loaded";
+
 /// Eight clients, each a process, against one.
 fn crowd(report: &mut Report, daemon: &Daemon) {
+    let mut client = Client::open(&daemon.socket, Duration::ZERO);
+    let staged = client.staged(1 << 20);
+    client.put(LOADED, staged);
+    drop(client);
     let gets = |clients: usize| {
         let socket = daemon.socket.to_string_lossy().into_owned();
         let program = std::env::current_exe().expect("this program has a path");
         let start = |_| {
             let mut command = Command::new(&program);
-            command.args(["client", &socket, "1"]).stdout(Stdio::piped());
+            command.args(["client", &socket, LOADED, "1"]).stdout(Stdio::piped());
             Running::start(&mut command).expect("a client")
         };
         let running: Vec<_> = (0..clients).map(start).collect();

@@ -69,6 +69,11 @@ impl<Own: Segment, Peer: Segment> Receiver<Own, Peer> {
         self.head == self.tail
     }
 
+    /// Whether the other side's tail says anything new. It is not believed here, only that there is something to look at.
+    pub fn has_news(&self) -> bool {
+        self.head != self.tail || self.peer.control().outgoing.tail.load(Ordering::Relaxed) != self.tail
+    }
+
     /// Nobody need wake this side any more.
     pub fn awake(&self) {
         self.own.control().incoming.waits.store(0, Ordering::Relaxed);

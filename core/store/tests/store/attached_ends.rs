@@ -138,3 +138,15 @@ async fn before_it_has_opened_a_namespace_a_client_gets_nothing() {
     assert_eq!(attached.pool.usage().in_use, in_use);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_client_releases_before_it_closes_is_free_and_a_client_that_holds_nothing_is_not_waited_for() {
+    let bucket = Bucket::new();
+    let (node, mut attached, got) = holding(&bucket, u64::MAX).await;
+    drop(got);
+    attached.rings.flush_releases().unwrap();
+    attached.say.send(Heard::Closed).unwrap();
+    assert_eq!(ended(&mut attached).await, Ended::Closed);
+    let_go(&attached).await;
+    node.stop().await;
+}

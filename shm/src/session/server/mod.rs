@@ -219,6 +219,11 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, Area: Staging> ServerSession<O
         self.outgoing.queued_bytes()
     }
 
+    /// Whether the client has written something, or had before. Costs a load.
+    pub fn has_news(&self) -> bool {
+        self.receiver.has_news()
+    }
+
     /// Whether the client sleeps and must be woken for what was written or read since this was last asked. To be asked
     /// before every sleep, and after every answer that is not followed by another at once.
     pub fn must_wake(&mut self) -> bool {
