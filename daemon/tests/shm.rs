@@ -78,7 +78,7 @@ fn what_cannot_be_had_is_said_with_its_limit() {
     let long = format!("shm:///{}", "x".repeat(200));
     for (connect, exit, what) in [
         ("shm:///nowhere/bettong.sock", Exit::Unavailable, "/nowhere/bettong.sock"),
-        (long.as_str(), Exit::Usage, "107"),
+        (long.as_str(), Exit::Refused, "107"),
         ("shm://relative", Exit::Usage, "shm:///PATH"),
     ] {
         let (code, text) = rig::refused(program(), &["--connect", connect, "get", "x"]);

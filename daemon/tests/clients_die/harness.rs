@@ -50,14 +50,18 @@ impl Footprint {
     fn of(pid: u32) -> Self {
         let count = |folder: &str| std::fs::read_dir(format!("/proc/{pid}/{folder}")).unwrap().count();
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        assert!(!maps.contains("/dev/shm"), "{maps}");
         let mappings = maps.lines().filter(|line| line.contains("memfd:bettong")).count();
         Self { descriptors: count("fd"), threads: count("task"), mappings }
     }
 }
 
-fn shared_files() -> Vec<std::ffi::OsString> {
+/// What is in /dev/shm that bettong could have named. The simulator keeps its folders there.
+fn shared_files() -> Vec<String> {
+    let files = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    let names = files.filter_map(|file| file.file_name().into_string().ok());
     let mut names: Vec<_> =
-        std::fs::read_dir("/dev/shm").into_iter().flatten().flatten().map(|e| e.file_name()).collect();
+        names.filter(|name| name.contains("bettong") && !name.starts_with("bettong-sim-")).collect();
     names.sort();
     names
 }

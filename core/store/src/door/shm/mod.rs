@@ -6,6 +6,7 @@
 
 mod session;
 mod sessions;
+mod spin;
 
 pub use sessions::{Client, Sessions};
 
@@ -25,7 +26,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct ShmLimits {
     pub deadlines: Deadlines,
-    /// How long a session whose last wait was no longer than this looks for the next request before it sleeps. Zero in a
+    /// How long a session looks for the next request before it sleeps, where that was not in vain the last time. Zero in a
     /// simulation, where looking takes no time.
     pub spin: Duration,
 }

@@ -1,11 +1,12 @@
 //! One session, driven by polling: answers, requests, wake-ups, in this order, until nothing moves.
 
 use super::sessions::Pulse;
+use super::spin::Spin;
 use super::{Ended, Heard, Line, ShmDoor};
 use crate::door::Authenticate;
 use crate::door::desk::Desk;
 use crate::service::Service;
-use crate::world::{Clock, Mono};
+use crate::world::Clock;
 use bettong_shm::ring::Segment;
 use bettong_shm::session::staging::Staging;
 use bettong_shm::session::{ServerEvent, ServerSession};
@@ -34,9 +35,7 @@ pub(super) struct Session<'a, S, C, A, Own, Peer, Area, L> {
     stopping: bool,
     refused: Option<String>,
     asleep: bool,
-    /// When something last came, and how long it had been waited for.
-    active_at: Mono,
-    is_busy: bool,
+    spin: Spin,
     pulse: Arc<Pulse>,
 }
 
@@ -64,8 +63,7 @@ where
             stopping: false,
             refused: None,
             asleep: false,
-            active_at: door.clock.mono(),
-            is_busy: false,
+            spin: Spin::new(door.limits.spin),
             pulse,
             door,
         }
@@ -109,7 +107,7 @@ where
             ServerEvent::Idle => {}
             ServerEvent::More => moved = true,
             ServerEvent::Request { id, request, body } => {
-                self.note_activity();
+                self.spin.found();
                 self.pulse.requests.fetch_add(1, Ordering::Relaxed);
                 self.dispatch(cx, id, request, &body);
                 moved = true;
@@ -166,16 +164,10 @@ where
         self.desk.known_peer().and_then(|_| self.rings.copy_body(ranges)).map_err(Response::error)
     }
 
-    fn note_activity(&mut self) {
-        let now = self.door.clock.mono();
-        self.is_busy = now.since(self.active_at) <= self.door.limits.spin;
-        self.active_at = now;
-    }
-
     /// Looks for the next request where it is likely to come soon, some times in a row: to give way costs as much as many
     /// looks. Whether there is one.
     fn look(&self) -> bool {
-        self.is_busy
+        self.spin.is_on()
             && (0..LOOKS).any(|_| {
                 std::hint::spin_loop();
                 self.rings.has_news()
@@ -184,8 +176,7 @@ where
 
     /// Looks again in a moment where the next request is likely to come soon, else sleeps.
     fn rest(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let spin = self.door.limits.spin;
-        if self.is_busy && self.door.clock.mono().since(self.active_at) < spin {
+        if self.spin.again(|| self.door.clock.mono()) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
