@@ -183,7 +183,7 @@ fn unpack(header: &Header, body: &Bytes, memory: &dyn BlockMemory) -> Result<(Pa
         }
         Algorithm::Lz4 => {
             let raw_len = usize::try_from(header.raw_len).map_err(|e| damaged(e.to_string()))?;
-            let unpacked = lz4_flex::block::decompress(&body, raw_len).map_err(|e| damaged(e.to_string()))?;
+            let unpacked = lz4_flex::block::decompress(body, raw_len).map_err(|e| damaged(e.to_string()))?;
             if unpacked.len() != raw_len {
                 return Err(damaged(format!("it unpacks to {} bytes instead of {raw_len}", unpacked.len())));
             }

@@ -118,7 +118,7 @@ impl Attached {
                     match self.link.hear().unwrap() {
                         Heard::Nothing | Heard::Woken => {}
                         Heard::Detached => return None,
-                        Heard::Closed => panic!("the client is gone"),
+                        Heard::Closed | Heard::Ended(_) => panic!("the client is gone"),
                     }
                 }
             }

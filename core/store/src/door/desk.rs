@@ -83,16 +83,18 @@ impl<S: Service> Desk<S> {
         let request = without_token(request);
         let deadline = self.deadline(&request);
         let service = self.service.clone();
-        let call = async move { service.call(&peer, request, body, deadline).await };
+        // In a place of its own before it is wrapped: it is large, and each wrapper would move it.
+        let call: BoxFuture<'static, Response> =
+            Box::pin(async move { service.call(&peer, request, body, deadline).await });
         // A panic takes down the request that met it, nothing else; the panic hook has logged it.
         let call = AssertUnwindSafe(call).catch_unwind().map(|result| result.unwrap_or_else(|_| panicked()));
         let (abort, registration) = AbortHandle::new_pair();
-        let mut call: Call = Box::pin(Abortable::new(call, registration).map(move |response| (id, response)));
+        let mut call = Abortable::new(call, registration);
         match call.poll_unpin(cx) {
-            Poll::Ready((_, response)) => Some(response.unwrap_or_else(|Aborted| cancelled())),
+            Poll::Ready(response) => Some(response.unwrap_or_else(|Aborted| cancelled())),
             Poll::Pending => {
                 self.aborts.insert(id, abort);
-                self.calls.push(call);
+                self.calls.push(Box::pin(call.map(move |response| (id, response))));
                 None
             }
         }

@@ -78,18 +78,20 @@ impl<W: World> StoreService<W> {
         {
             return Err(ServiceError::new(ErrorKind::Unavailable, format!("this node has ended: {fate}")));
         }
+        // What is not a read of one value has a place of its own: the call as a whole is as large as its largest part, and a
+        // hit in memory would have to make room for it.
         match request {
             Request::Ping => Ok(Response::ok(Answer::Pong)),
-            Request::Open(open) => self.open(peer, open, deadline).await,
+            Request::Open(open) => Box::pin(self.open(peer, open, deadline)).await,
             Request::Close { ns } => close(peer, ns),
-            Request::Put(put) => self.put(peer, put, body, deadline).await,
-            Request::PutSidecar(put) => self.put_sidecar(peer, put, body, deadline).await,
-            Request::PutBlocks(batch) => self.put_blocks(peer, batch, body, deadline).await,
+            Request::Put(put) => Box::pin(self.put(peer, put, body, deadline)).await,
+            Request::PutSidecar(put) => Box::pin(self.put_sidecar(peer, put, body, deadline)).await,
+            Request::PutBlocks(batch) => Box::pin(self.put_blocks(peer, batch, body, deadline)).await,
             Request::Get(get) => self.get(peer, get, deadline).await,
             Request::GetSidecar(get) => self.get_sidecar(peer, get, deadline).await,
-            Request::GetMany(get) => self.get_many(peer, get, deadline).await,
-            Request::GetBlocks(get) => self.get_blocks(peer, get, deadline).await,
-            Request::Restore(restore) => self.restore(peer, restore, deadline).await,
+            Request::GetMany(get) => Box::pin(self.get_many(peer, get, deadline)).await,
+            Request::GetBlocks(get) => Box::pin(self.get_blocks(peer, get, deadline)).await,
+            Request::Restore(restore) => Box::pin(self.restore(peer, restore, deadline)).await,
             Request::Exists(exists) => self.exists(peer, &exists),
             Request::LookupBlockPrefix(lookup) => self.lookup(peer, &lookup),
             Request::List(list) => {
@@ -101,15 +103,17 @@ impl<W: World> StoreService<W> {
                 let (_, open) = self.namespace(peer, delete.ns)?;
                 check_target(&open, &delete.target)?;
                 let ns = self.store.number_for_writes(&peer.tenant, open.id)?;
-                let existed = self.bounded(deadline, self.store.delete(&Key::of(ns, &delete.target))).await??;
+                let key = Key::of(ns, &delete.target);
+                let existed = Box::pin(self.bounded(deadline, self.store.delete(&key))).await??;
                 Ok(Response::ok(Answer::Removed { count: u64::from(existed) }))
             }
-            Request::Clear(clear) => self.clear(peer, &clear, deadline).await,
-            Request::PublishHead(publish) => self.publish(peer, publish, deadline).await,
+            Request::Clear(clear) => Box::pin(self.clear(peer, &clear, deadline)).await,
+            Request::PublishHead(publish) => Box::pin(self.publish(peer, publish, deadline)).await,
             Request::GetHead(get) => {
                 let (ns, open) = self.namespace(peer, get.ns)?;
                 let parts = open.parts.as_deref().unwrap_or_default();
-                let head = self.bounded(deadline, self.store.get_head(open.id, ns, parts, &get.name)).await??;
+                let head =
+                    Box::pin(self.bounded(deadline, self.store.get_head(open.id, ns, parts, &get.name))).await??;
                 Ok(head.map_or_else(Response::miss, |head| Response::ok(Answer::Head(head))))
             }
             Request::Stats => {
@@ -124,7 +128,7 @@ impl<W: World> StoreService<W> {
                     .map_err(|error| ServiceError::new(ErrorKind::Internal, error.to_string()))?;
                 Ok(Response::with_payloads(Answer::Stats, vec![text.into()]))
             }
-            Request::Maintain(maintain) => self.maintain(peer, maintain, deadline).await,
+            Request::Maintain(maintain) => Box::pin(self.maintain(peer, maintain, deadline)).await,
             // A door that keeps requests in flight cancels them itself; here nothing is.
             Request::Cancel { .. } => Ok(Response::ok(Answer::Cancelled)),
         }

@@ -142,6 +142,16 @@ impl Drop for Granted<'_> {
     }
 }
 
+/// The error for an answer that cannot be said. Whoever hears BUSY believes that nothing was done.
+fn unsaid(op: Op, error: ServiceError) -> ServiceError {
+    match op {
+        Op::Put | Op::PutBlocks | Op::PutSidecar | Op::Delete | Op::Clear | Op::PublishHead | Op::Maintain => {
+            ServiceError::new(ErrorKind::Retry, format!("done, but there is no room to say what: {}", error.message))
+        }
+        _ => error,
+    }
+}
+
 fn bytes_of(parts: &[Part]) -> u64 {
     parts.iter().map(Part::bytes).sum()
 }
@@ -189,7 +199,7 @@ impl<Own: Segment, Peer: Segment> Outgoing<Own, Peer> {
             _ => None,
         };
         let parts = lender.compose(&encode_response(Some(op), id, response), left);
-        let parts = parts.unwrap_or_else(|error| lender.error(op, id, said.unwrap_or(error)));
+        let parts = parts.unwrap_or_else(|error| lender.error(op, id, said.unwrap_or_else(|| unsaid(op, error))));
         self.queued_bytes += bytes_of(&parts);
         self.queue.push_back(Queued { id, parts: parts.into() });
     }

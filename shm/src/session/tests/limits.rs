@@ -52,6 +52,13 @@ fn without_memory_for_a_copy_an_answer_is_busy() {
     let error = error_of(pair.client.recv().unwrap().unwrap().1);
     assert!(error.kind == ErrorKind::Internal && text.starts_with(&error.message), "{error}");
     assert!(error.message.len() > 50, "{error}");
+    // What was done is not called busy.
+    let id = pair.client.request(&put_one(0), &[&[]]).unwrap();
+    pair.server.next_event().unwrap();
+    let stored = Stored { put_id: PutId { life: 1, counter: 1 }, already: false };
+    pair.server.answer(id, Response::ok(Answer::StoredBatch(vec![stored; 40])));
+    let error = error_of(pair.client.recv().unwrap().unwrap().1);
+    assert!(error.kind == ErrorKind::Retry && error.message.starts_with("done, but"), "{error}");
     drop(all);
     let answer = ask(&mut pair, vec![vec![2; 3000].into()]);
     assert_eq!(answer.payloads[0].as_ref(), [2; 3000]);
