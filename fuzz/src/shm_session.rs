@@ -297,5 +297,6 @@ fn client(input: &mut Unstructured<'_>) {
     }
     // What it reads stays readable without the session.
     drop(session);
-    assert!(held.iter().all(|payload| payload.as_ref().iter().all(|byte| *byte == 0 || *byte != 0)));
+    let read: u64 = held.iter().flat_map(|payload| payload.as_ref()).map(|byte| u64::from(*byte)).sum();
+    std::hint::black_box(read);
 }
