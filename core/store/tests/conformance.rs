@@ -4,7 +4,9 @@
 use bettong_core::conformance::memory_disk::{Loss, MemoryDisk};
 use bettong_core::conformance::{self, object_store::Capabilities};
 use bettong_core::real::{FileDisk, RealClock, RealWorld};
+use bettong_core::tiers::memory::MemoryTier;
 use bettong_core::world::{Disk, World};
+use bettong_shm::pool::SlotPool;
 use bettong_wire::memory::HeapMemory;
 use object_store::memory::InMemory;
 

@@ -1,4 +1,5 @@
 //! A node behind its shared-memory door: every request and answer crosses rings, staging area and pool, within one process.
+#![expect(clippy::disallowed_methods, reason = "a test on the real clock bounds how long it waits")]
 
 use super::door::Crossing;
 use super::rig::{Bucket, Node, config, identity};

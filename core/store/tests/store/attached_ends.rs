@@ -1,4 +1,5 @@
 //! What a client of the shared-memory door leaves behind, however it ends.
+#![expect(clippy::disallowed_methods, reason = "a test on the real clock bounds how long it waits")]
 
 use super::attached::Attached;
 use super::door::Crossing;
