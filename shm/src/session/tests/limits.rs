@@ -53,10 +53,12 @@ fn without_memory_for_a_copy_an_answer_is_busy() {
     assert!(error.kind == ErrorKind::Internal && text.starts_with(&error.message), "{error}");
     assert!(error.message.len() > 50, "{error}");
     // What was done is not called busy.
-    let id = pair.client.request(&put_one(0), &[&[]]).unwrap();
-    pair.server.next_event().unwrap();
+    let id = pair.client.request(&together::put_blocks(&[0; 8]), &[&[][..]; 8]).unwrap();
+    // Its message is long: it is read alone.
+    let served = (0..3).any(|_| matches!(pair.server.next_event(), Ok(ServerEvent::Request { .. })));
+    assert!(served);
     let stored = Stored { put_id: PutId { life: 1, counter: 1 }, already: false };
-    pair.server.answer(id, Response::ok(Answer::StoredBatch(vec![stored; 40])));
+    pair.server.answer(id, Response::ok(Answer::StoredBatch(vec![stored; 8])));
     let error = error_of(pair.client.recv().unwrap().unwrap().1);
     assert!(error.kind == ErrorKind::Retry && error.message.starts_with("done, but"), "{error}");
     drop(all);
