@@ -6,6 +6,8 @@
 #[cfg(madsim)]
 pub mod faults;
 #[cfg(madsim)]
+pub mod host;
+#[cfg(madsim)]
 pub mod model;
 #[cfg(madsim)]
 pub mod network;

@@ -132,6 +132,16 @@ kinds! {
     NetReset = "net-reset",
     /// Somebody connects to the TCP door and speaks anything but the protocol.
     HostileClient = "hostile-client",
+    /// A client of the shared-memory door dies between two of its steps.
+    ShmDeath = "shm-client-death",
+    /// It holds a lease for as long as it lives.
+    ShmHold = "shm-hold",
+    /// It reads its answers later, by `delay`.
+    ShmSlow = "shm-slow-reader",
+    /// It closes its end of the line, and reads on.
+    ShmClose = "shm-line-closed",
+    /// Somebody attaches and writes anything to what it may write.
+    ShmHostile = "shm-hostile-client",
 }
 
 impl FaultKind {
@@ -266,6 +276,7 @@ impl FaultKind {
                     | Self::NetCut
                     | Self::NetDelay
                     | Self::NetTrickle
+                    | Self::ShmSlow
             )
     }
 

@@ -23,6 +23,8 @@ pub struct Plan {
     /// Whether the object store obeys conditions on writes; where not, the seed draws whether it overlooks or refuses
     /// them.
     pub conditional_writes: bool,
+    /// States that a sweep of this plan must have met.
+    pub reaches: Vec<String>,
     pub faults: Vec<FaultSpec>,
 }
 
@@ -47,12 +49,14 @@ pub enum Workload {
     Upkeep,
     /// Nodes with budgets that do not hold everything, and values that expire.
     Eviction,
+    /// Clients of one host share memory with their daemon: they read in place, hold, and die.
+    SharedMemory,
     /// SlateDB and foyer alone, without the store: is the world itself deterministic?
     Engines,
 }
 
 impl Workload {
-    pub const ALL: [(&'static str, Self); 10] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("swarm", Self::Swarm),
         ("chain-save-restore", Self::ChainSaveRestore),
         ("few-keys", Self::FewKeys),
@@ -62,6 +66,7 @@ impl Workload {
         ("packs", Self::Packs),
         ("upkeep", Self::Upkeep),
         ("eviction", Self::Eviction),
+        ("shared-memory", Self::SharedMemory),
         ("engines", Self::Engines),
     ];
 }
@@ -198,6 +203,7 @@ impl Plan {
             workload,
             nodes: None,
             conditional_writes: true,
+            reaches: Vec::new(),
             faults: Vec::new(),
         }
     }

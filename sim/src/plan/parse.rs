@@ -3,7 +3,8 @@
 use super::values::{self, Glob};
 use super::{Configuration, Effect, FaultSpec, Operation, Plan, Restart, Trigger, Workload};
 use crate::faults::FaultKind;
-use bettong_core::observe::Point;
+use crate::workload::ShmState;
+use bettong_core::observe::{Point, State};
 use serde::Deserialize;
 use std::path::Path;
 use toml::Spanned;
@@ -39,6 +40,8 @@ struct Head {
     workload: Spanned<String>,
     nodes: Option<Spanned<u32>>,
     conditional_writes: Option<bool>,
+    #[serde(default)]
+    reaches: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -118,9 +121,19 @@ fn build(raw: File) -> Result<Plan, Located> {
         return Err((extra.span().start, format!("a plan holds at most {FAULTS_MAX} faults")));
     }
     let faults = raw.fault.iter().map(fault).collect::<Result<_, _>>()?;
+    let reaches = raw.plan.reaches.iter().map(state).collect::<Result<_, _>>()?;
     let conditional_writes = raw.plan.conditional_writes.unwrap_or(true);
     let name = name.into_inner();
-    Ok(Plan { called: name.clone(), name, workload, nodes, conditional_writes, faults })
+    Ok(Plan { called: name.clone(), name, workload, nodes, conditional_writes, reaches, faults })
+}
+
+fn state(name: &Spanned<String>) -> Result<String, Located> {
+    let of_shm = ShmState::ALL.iter().map(|state| state.as_str());
+    let mut known = State::ALL.iter().map(|state| state.as_str()).chain(of_shm);
+    let known = known.any(|known| known == name.get_ref());
+    known
+        .then(|| name.get_ref().clone())
+        .ok_or_else(|| (name.span().start, format!("unknown state `{}`", name.get_ref())))
 }
 
 fn fault(spanned: &Spanned<Fault>) -> Result<FaultSpec, Located> {
@@ -285,6 +298,9 @@ mod tests {
         let unknown = Plan::parse("f.toml", "[plan]\nname = \"p\"\nworkload = \"w\"\n").unwrap_err();
         assert_eq!((unknown.line, unknown.file.as_str()), (3, "f.toml"));
         assert!(Plan::parse("f.toml", "[plan]\nname = \"p\"\nworkload = \"swarm\"\nnodes = 9\n").is_err());
+        let nowhere = "[plan]\nname = \"p\"\nworkload = \"swarm\"\nreaches = [\"evicted\", \"heaven\"]\n";
+        let nowhere = Plan::parse("f.toml", nowhere).unwrap_err();
+        assert!(nowhere.line == 4 && nowhere.what.contains("unknown state `heaven`"), "{nowhere}");
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub fn run(
         println!("{}", table::sweep(&reports, wall));
     }
     let mut uncovered = table::uncovered(&reports, COVERAGE_RUNS_MIN);
+    uncovered.extend(table::unreached(&reports, &plans, COVERAGE_RUNS_MIN));
     let unjudged = table::unjudged(&reports, &plans, COVERAGE_RUNS_MIN);
     // Asked for enough runs and out of time before: what was not judged is not covered.
     if seeds >= COVERAGE_RUNS_MIN * plans.len() as u64 {

@@ -184,6 +184,21 @@ pub fn uncovered(reports: &[Report], runs_min: u64) -> Vec<String> {
     lines
 }
 
+/// States that a plan asks for and no run of it met, where it ran at least `runs_min` times.
+pub fn unreached(reports: &[Report], plans: &[Plan], runs_min: u64) -> Vec<String> {
+    let mut lines = Vec::new();
+    for plan in plans {
+        let own: Vec<_> = reports.iter().filter(|report| report.plan == plan.name).collect();
+        if (own.len() as u64) < runs_min {
+            continue;
+        }
+        let never = |state: &&String| !own.iter().any(|report| report.reached.contains_key(*state));
+        let missing = plan.reaches.iter().filter(never);
+        lines.extend(missing.map(|state| format!("{}: never `{state}` in {} runs", plan.name, own.len())));
+    }
+    lines
+}
+
 /// Plans that ran too rarely to be judged by `uncovered`.
 pub fn unjudged(reports: &[Report], plans: &[Plan], runs_min: u64) -> Vec<String> {
     let ran = by_plan(reports);

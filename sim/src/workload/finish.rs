@@ -5,6 +5,7 @@ use super::client::Client;
 use super::hostile::CUT_OFF_WITHIN;
 use super::operator;
 use super::setup::{OPERATIONS_MIN, PREFIX};
+use super::shm;
 use crate::faults::FaultKind;
 use crate::model::{Daemon, Span, ValueKey};
 use crate::object_store::{CLIENT_TIMEOUT, Effect};
@@ -29,6 +30,8 @@ const REMOVALS_WITHIN: Duration = Duration::from_secs(30);
 const LANDED_WITHIN: Duration = Duration::from_secs(1);
 /// A read that finds a tier not answering is asked again so often once faults are over.
 const READ_ATTEMPTS: u32 = 4;
+/// A hostile client of the shared-memory door leaves by then, and its leases with it.
+const SHM_HOSTILE_TAKES: Duration = Duration::from_secs(60);
 
 pub async fn run(shared: Arc<Shared>) {
     let run = shared.cluster.run().clone();
@@ -125,6 +128,9 @@ pub async fn run(shared: Arc<Shared>) {
     if run.failure().is_none() {
         conserve(&shared, &client, &daemons, listed, scrubbed).await;
     }
+    if run.failure().is_none() {
+        shm::reckon(&shared, &mut client, &daemons).await;
+    }
 }
 
 /// What is read next comes from the tiers below.
@@ -167,6 +173,7 @@ fn settling(shared: &Shared) -> Duration {
     Duration::from_secs(5)
         + felt(FaultKind::ObjectSilence, CLIENT_TIMEOUT * 2)
         + felt(FaultKind::HostileClient, CUT_OFF_WITHIN)
+        + felt(FaultKind::ShmHostile, SHM_HOSTILE_TAKES)
 }
 
 /// The daemons that must be up: of each node id the one that started last, without those that never return, those that are

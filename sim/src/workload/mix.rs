@@ -150,8 +150,16 @@ impl Client {
                 self.clear(&daemon, namespace, tier).await;
             }
             Action::HeldLookup => self.read_late(&daemon, namespace, &hashes).await,
+            Action::AtOnce if self.shares_memory() && self.random.chance(0.4) => {
+                let puts = (0..self.random.within(2..8)).map(|_| (self.target(), self.level(), self.len()));
+                // A sidecar is put by another request.
+                let puts = puts.filter(|(target, ..)| !matches!(target, Target::Sidecar(_))).collect();
+                self.put_at_once(&daemon, namespace, puts).await;
+            }
             Action::AtOnce => {
-                let targets = (0..self.random.within(2..8)).map(|_| self.target()).collect();
+                // More than a small ring has room for.
+                let most = if self.shares_memory() { 20 } else { 8 };
+                let targets = (0..self.random.within(2..most)).map(|_| self.target()).collect();
                 self.get_at_once(&daemon, namespace, targets).await;
             }
             Action::Contest => self.contest(&daemon).await,

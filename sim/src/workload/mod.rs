@@ -13,11 +13,14 @@ mod operator;
 mod recover;
 mod remote;
 mod setup;
+mod shm;
 mod store;
 
 pub use setup::{PARTS, Setup};
+pub use shm::ShmState;
 
 use crate::faults::FaultKind;
+use crate::host::Hosts;
 use crate::model::{Daemon, Model};
 use crate::object_store::{Effect, EffectKind};
 use crate::plan::Workload;
@@ -34,6 +37,8 @@ pub struct Shared {
     pub cluster: Arc<Cluster>,
     pub setup: Setup,
     pub doors: door::Doors,
+    /// Where clients of the daemons' own hosts attach.
+    pub hosts: Hosts,
     pub model: Mutex<Model>,
     /// The daemons, in the order in which they first started.
     pub daemons: Mutex<Vec<Daemon>>,

@@ -4,8 +4,10 @@ use super::door::Call;
 use super::ledger::Audited;
 use super::{Shared, journal, recover};
 use crate::faults::FaultKind;
+use crate::host::{Host, Parts, Start};
 use crate::network::{End, Link};
 use crate::object_store::SimObjectStore;
+use crate::plan::Workload;
 use crate::run::Life;
 use crate::world::SimWorld;
 use bettong_core::door::tcp::{Closed, TcpDoor, TcpLimits};
@@ -34,9 +36,9 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     let run = life.world.run().clone();
     journal::strike(&life, &shared).await;
     recover::check(&life, &node_id, &shared);
-    let store = loop {
+    let (store, memory) = loop {
         match open(&life, &node_id, &shared).await {
-            Ok(store) => break store,
+            Ok(opened) => break opened,
             Err(OpenError::Fenced(_)) => {
                 run.trace(&life.node, format_args!("fenced while it opened"));
                 run.is_back(&life.node);
@@ -82,7 +84,14 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     }
     let mut fate = store.fate();
     let mut calls = shared.doors.open(&life.node, life.number);
+    let lent = store.memory();
     let service = Audited::new(StoreService::new(store), shared.clone(), &life);
+    if run.plan().workload == Workload::SharedMemory {
+        let (world, limits) = (life.world.clone(), shared.setup.shm.clone());
+        let (service, fate) = (Arc::new(service.clone()), fate.clone());
+        let start = Start { world, life: life.number, service, memory: lent, fate, limits };
+        shared.hosts.open(Host::open(memory, start));
+    }
     let unsent_bytes_max = shared.setup.len_max * UNSENT_VALUES;
     life.world.spawn(listen(life.clone(), service.clone(), unsent_bytes_max));
     let mut peers: BTreeMap<(String, String), Arc<Peer>> = BTreeMap::new();
@@ -108,6 +117,7 @@ pub async fn run(life: Life, node_id: String, shared: Arc<Shared>) {
     };
     run.trace(&life.node, format_args!("closes its door: {why}"));
     shared.doors.close(&life.node);
+    shared.hosts.close(&life.node);
 }
 
 /// The TCP door: accepts connections, and drives each with the door's own state machine.
@@ -159,24 +169,26 @@ fn receive<S: Service>(service: &S, peer: &Peer, body: &[Payload]) -> Result<Vec
     body.iter().zip(service.reserve(peer, &lens)?).map(receive).collect()
 }
 
-async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<Store<SimWorld>, OpenError> {
+/// Opens the store, over a pool of its own.
+async fn open(life: &Life, node_id: &str, shared: &Shared) -> Result<(Store<SimWorld>, Parts), OpenError> {
     let run = life.world.run();
     let setup = shared.setup_of(&life.node);
     if run.redrawn(&life.node) > 0 {
         run.state_reached("sim opened with another configuration");
     }
     let config = setup.store_config(node_id);
-    let memory = config.memory_on_the_heap().expect("memory for four payloads");
+    let memory = Parts::new(config.memory_bytes).expect("memory for four payloads");
     let disorder = run.fault_event(&life.node, FaultKind::ObjectUnorderedList);
     let objects = life.store.clone();
     let objects = disorder.iter().fold(objects, SimObjectStore::unordered);
     let parts = StoreParts {
         objects: Arc::new(objects),
         local_index: life.files.clone().map(|files| Arc::new(files) as Arc<dyn ObjectStore>),
-        memory,
+        memory: memory.pool.clone(),
         disk: setup.disk_config(&life.cache_dir),
         conditional_update: true,
         ordered_listing: disorder.is_none(),
     };
-    Box::pin(Store::open(life.world.clone(), config, parts)).await
+    let store = Box::pin(Store::open(life.world.clone(), config, parts)).await?;
+    Ok((store, memory))
 }

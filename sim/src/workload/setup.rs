@@ -1,5 +1,6 @@
 //! Swarm configuration: sizes, limits, levels and knobs, redrawn for each seed.
 
+use crate::host::ShmLimits;
 use crate::plan::{Plan, Workload};
 use crate::random::Stream;
 use bettong_core::StoreConfig;
@@ -102,6 +103,7 @@ pub struct Setup {
     /// What was written more lately is none of the scrubber's business.
     pub scrub_grace: Duration,
     pub expiry_patience: Duration,
+    pub shm: ShmLimits,
     budgets: Budgets,
     memory_bytes: u64,
     has_disk: bool,
@@ -132,7 +134,7 @@ struct Budgets {
 impl Budgets {
     fn draw(plan: &Plan, len_max: u64, random: &mut Stream) -> Self {
         let always = plan.workload == Workload::Eviction;
-        let some = always || random.chance(0.3);
+        let some = always || random.chance(if plan.workload == Workload::SharedMemory { 0.6 } else { 0.3 });
         let mut budget = |chance: f64| {
             let bytes = len_max * random.within(2..16);
             if some && random.chance(chance) { bytes } else { 0 }
@@ -160,10 +162,17 @@ impl Setup {
         let nodes = match plan.workload {
             Workload::TwoDaemons => 1,
             Workload::FewKeys | Workload::Upkeep => 2 + random.below(2) as u32,
+            Workload::SharedMemory => 1 + random.below(2) as u32,
             _ => 1 + random.below(3) as u32,
         };
         let clients = 2 + random.below(4) as u32;
-        let len_max = 1 << random.within(8..16);
+        let mut shm = Stream::new(seed, "shm");
+        let len_max = match plan.workload {
+            Workload::SharedMemory => 1 << shm.within(11..15),
+            _ => 1 << random.within(8..16),
+        };
+        // So little that leases are in the way.
+        let shm_memory = (len_max * shm.within(8..32)).max(MEMORY_BYTES.start);
         // A stream of its own: what is drawn above stays as it is.
         let mut more = Stream::new(seed, "setup/more");
         let journal_share = [0.0, 0.4, 0.9].get(random.below(3) as usize).copied().unwrap_or(0.0);
@@ -205,7 +214,11 @@ impl Setup {
             scrub_grace: Duration::from_millis(upkeep.below(3_000)),
             expiry_patience: Duration::from_secs(1 + Stream::new(seed, "expiry").below(20)),
             budgets: Budgets::draw(plan, len_max, &mut Stream::new(seed, "budgets")),
-            memory_bytes: (len_max * 4).max(random.within(MEMORY_BYTES)),
+            shm: shm_limits(len_max, shm_memory, &mut shm),
+            memory_bytes: match plan.workload {
+                Workload::SharedMemory => shm_memory,
+                _ => (len_max * 4).max(random.within(MEMORY_BYTES)),
+            },
             has_disk: true,
             disk_bytes: region_bytes * random.within(4..12),
             region_bytes,
@@ -336,6 +349,19 @@ fn journal_bytes(len_max: u64, random: &mut Stream) -> u64 {
     if random.chance(0.5) { least + random.below(least / 2) } else { 4 << 30 }
 }
 
+/// Rings that fill, quotas that bind, and deadlines that come.
+fn shm_limits(len_max: u64, memory_bytes: u64, random: &mut Stream) -> ShmLimits {
+    ShmLimits {
+        words: 256 << random.below(3),
+        inline_max: if random.chance(0.5) { 256 } else { 128 },
+        requests_inflight_max: 2 + random.below(15) as u32,
+        queued_bytes_max: 128 << random.below(7),
+        staging_bytes: if random.chance(0.2) { len_max * 3 } else { len_max * 32 },
+        quota_bytes: *random.pick(&[len_max * 6, memory_bytes / 2, memory_bytes * 2]).unwrap_or(&memory_bytes),
+        deadline: random.duration(&(Duration::from_secs(2)..Duration::from_secs(10))),
+    }
+}
+
 fn weights(plan: &Plan, random: &mut Stream) -> Vec<(Action, u64)> {
     use Action::*;
     let base: &[(Action, u64)] = match plan.workload {
@@ -378,6 +404,27 @@ fn weights(plan: &Plan, random: &mut Stream) -> Vec<(Action, u64)> {
             (Get, 10),
             (Clear, 8),
             (Lookup, 3),
+        ],
+        Workload::SharedMemory => &[
+            (Put, 30),
+            (Get, 30),
+            (GetRange, 6),
+            (GetMany, 8),
+            (Exists, 3),
+            (Delete, 8),
+            (PutBlocks, 10),
+            (GetBlocks, 14),
+            (Lookup, 4),
+            (HeldLookup, 3),
+            (Restore, 2),
+            (SaveChain, 4),
+            (RestoreChain, 4),
+            (Head, 2),
+            (List, 2),
+            (Clear, 4),
+            (Stats, 2),
+            (Hostile, 3),
+            (AtOnce, 8),
         ],
         Workload::Bootstrap => {
             &[(Put, 40), (PutBlocks, 15), (Get, 20), (Delete, 10), (List, 5), (Lookup, 5), (Clear, 2)]

@@ -1,7 +1,7 @@
 //! Runs of the store: nodes, clients that work while faults strike, and the reckoning after them.
 
 use super::client::Client;
-use super::{Setup, Shared, finish, hostile, node, operator};
+use super::{Setup, Shared, finish, hostile, node, operator, shm};
 use crate::faults::FaultKind;
 use crate::model::{Daemon, Model};
 use crate::plan::Workload;
@@ -27,6 +27,7 @@ pub async fn run(cluster: Arc<Cluster>) {
     let shared = Arc::new(Shared {
         cluster: cluster.clone(),
         doors: Default::default(),
+        hosts: Default::default(),
         model: Mutex::new(Model::of(setup.namespace_ids())),
         daemons: Mutex::default(),
         contested: Mutex::default(),
@@ -66,6 +67,11 @@ pub async fn run(cluster: Arc<Cluster>) {
     let hostile = comes.then(|| {
         let home = madsim::runtime::Handle::current().create_node().name("hostile").ip(hostile::IP).build();
         home.spawn(hostile::run(shared.clone()))
+    });
+    let hostile = hostile.or_else(|| {
+        let comes = plan.faults.iter().any(|fault| fault.kind == FaultKind::ShmHostile);
+        let home = || madsim::runtime::Handle::current().create_node().name("hostile").build();
+        comes.then(|| home().spawn(shm::hostile(shared.clone())))
     });
     if shared.setup.upkeep.is_some() {
         let home = madsim::runtime::Handle::current().create_node().name(operator::NAME).build();
@@ -116,7 +122,8 @@ async fn one_death(shared: Arc<Shared>, name: &str, after: Duration) {
 
 async fn work(shared: &Arc<Shared>, random: &mut Stream) {
     let each = shared.setup.operations.div_ceil(shared.setup.clients.into());
-    let faults = &shared.cluster.run().plan().faults;
+    let plan = shared.cluster.run().plan();
+    let faults = &plan.faults;
     let strikes_connections = faults.iter().any(|fault| fault.kind.strikes_connections());
     let mut clients = Vec::new();
     for number in 0..shared.setup.clients {
@@ -125,7 +132,9 @@ async fn work(shared: &Arc<Shared>, random: &mut Stream) {
         let home = madsim::runtime::Handle::current().create_node().name(&name).ip(ip).build();
         // Where the connections are struck, there is one.
         let over_the_network = random.chance(0.5) | (number == 0 && strikes_connections);
+        let shares_memory = plan.workload == Workload::SharedMemory && (number == 0 || random.chance(0.7));
         let mut client = match over_the_network {
+            _ if shares_memory => Client::attached(name, shared.clone()),
             true => Client::remote(name, shared.clone()),
             false => Client::new(name, shared.clone()),
         };
@@ -142,6 +151,7 @@ async fn work(shared: &Arc<Shared>, random: &mut Stream) {
                 let pause = client.random.duration(&(Duration::ZERO..think * 2));
                 madsim::time::sleep(pause).await;
             }
+            client.end().await;
         }));
     }
     for client in clients {

@@ -8,6 +8,7 @@ mod watch;
 
 use super::Shared;
 use super::remote::{Opening, Remote};
+use super::shm::Process;
 use crate::model::{Daemon, Ending, Span, ValueKey};
 use crate::oracle::{Seen, Verdict};
 use crate::random::Stream;
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const LATE_MAX: Duration = Duration::from_secs(1);
 /// Where everything but the disk cache is well, whatever is no read is answered within this time.
 const PROMPT_MAX: Duration = Duration::from_secs(4);
+/// Before so many of its calls a client that shares memory compares its leases with the daemon's.
+const COMPARED: f64 = 0.1;
 
 pub struct Client {
     pub name: String,
@@ -42,6 +45,8 @@ pub struct Client {
     pub hurry_us: u32,
     /// Comes over the network; through the embedded door otherwise.
     remote: Option<Remote>,
+    /// Comes through shared memory.
+    process: Option<Process>,
 }
 
 /// How a question ended.
@@ -56,7 +61,7 @@ pub enum Heard {
 impl Client {
     pub fn new(name: String, shared: Arc<Shared>) -> Self {
         let random = Stream::new(shared.cluster.run().seed(), &format!("client/{name}"));
-        Self { name, shared, random, handles: BTreeMap::new(), operations: 0, hurry_us: 0, remote: None }
+        Self { name, shared, random, handles: BTreeMap::new(), operations: 0, hurry_us: 0, remote: None, process: None }
     }
 
     /// A client that comes over the network.
@@ -68,8 +73,31 @@ impl Client {
         client
     }
 
+    /// A client that shares memory with its daemons.
+    pub fn attached(name: String, shared: Arc<Shared>) -> Self {
+        let mut client = Self::new(name, shared);
+        client.process = Some(Process::new(&client.name, client.shared.clone()));
+        client
+    }
+
     pub fn is_remote(&self) -> bool {
         self.remote.is_some()
+    }
+
+    pub fn shares_memory(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether what it was never answered may be heard by the daemon yet.
+    pub fn may_be_heard_later(&self) -> bool {
+        self.remote.is_some() || self.process.is_some()
+    }
+
+    /// It asks nothing any more, and reads nothing.
+    pub async fn end(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.end().await;
+        }
     }
 
     fn limits(&self) -> ReadLimits {
@@ -95,6 +123,9 @@ impl Client {
     ) -> Heard {
         if self.remote.is_some() {
             return self.ask_remotely(daemon, namespace, body, build(NsHandle(0))).await;
+        }
+        if let Some(process) = self.process.take() {
+            return self.ask_attached(process, daemon, namespace, body, build).await;
         }
         let nothing = Heard::Nothing { asked: false };
         let Some(door) = self.shared.doors.of(&daemon.name) else {
@@ -154,6 +185,31 @@ impl Client {
         answer.map_or(Heard::Nothing { asked: true }, Heard::Answer)
     }
 
+    fn opening(&self, number: usize) -> Opening {
+        let (tenant, name) = self.shared.setup.namespace(number);
+        Opening { number, tenant, name, identity: self.shared.setup.identity() }
+    }
+
+    async fn ask_attached(
+        &mut self,
+        mut process: Process,
+        daemon: &Daemon,
+        namespace: usize,
+        body: Vec<Payload>,
+        build: impl FnOnce(NsHandle) -> Request,
+    ) -> Heard {
+        if self.random.chance(COMPARED) {
+            process.compare().await;
+        }
+        let heard = process.ask(daemon, self.opening(namespace), body, build).await;
+        self.process = Some(process);
+        if !matches!(heard, Heard::Nothing { asked: false }) {
+            self.operations += 1;
+            self.shared.cluster.run().count(|counters| counters.operations += 1);
+        }
+        heard
+    }
+
     async fn ask_remotely(&mut self, daemon: &Daemon, namespace: usize, body: Vec<Payload>, request: Request) -> Heard {
         let Some(remote) = &mut self.remote else { return Heard::Nothing { asked: false } };
         let (tenant, name) = self.shared.setup.namespace(namespace);
@@ -179,8 +235,22 @@ impl Client {
         heard
     }
 
-    /// Asks several things at once over the client's one connection; nothing, where it has none.
-    async fn ask_at_once(&mut self, daemon: &Daemon, namespace: usize, requests: Vec<Request>) -> Vec<Heard> {
+    /// Asks several things at once over the client's one connection or session; nothing, where it has none.
+    async fn ask_at_once(
+        &mut self,
+        daemon: &Daemon,
+        namespace: usize,
+        build: impl Fn(NsHandle) -> Vec<(Request, Vec<Payload>)>,
+    ) -> Vec<Heard> {
+        if let Some(mut process) = self.process.take() {
+            let heard = process.ask_at_once(daemon, self.opening(namespace), build).await;
+            self.process = Some(process);
+            let asked = heard.iter().filter(|heard| !matches!(heard, Heard::Nothing { asked: false })).count() as u64;
+            self.operations += asked;
+            self.shared.cluster.run().count(|counters| counters.operations += asked);
+            return heard;
+        }
+        let requests = build(NsHandle(0)).into_iter().map(|(request, _)| request).collect();
         let Some(remote) = &mut self.remote else { return Vec::new() };
         let (tenant, name) = self.shared.setup.namespace(namespace);
         let identity = self.shared.setup.identity();
@@ -265,6 +335,8 @@ impl Client {
     fn expect(&self, outcome: &Outcome, allowed: &[ErrorKind], must: bool, what: &str) {
         let passing = [ErrorKind::Retry, ErrorKind::Busy, ErrorKind::Unavailable];
         let right = match outcome {
+            // What a client may lease is its own affair.
+            Outcome::Error(error) if self.process.is_some() && error.message.contains("bytes of slots") => true,
             Outcome::Error(error) => allowed.contains(&error.kind) || passing.contains(&error.kind),
             _ => !must,
         };
@@ -275,7 +347,7 @@ impl Client {
 }
 
 /// Whether the deadline of a request bounds its answer.
-fn is_read(request: &Request) -> bool {
+pub fn is_read(request: &Request) -> bool {
     use Request::{Get, GetBlocks, GetMany, GetSidecar, Restore};
     matches!(request, Get(_) | GetMany(_) | GetBlocks(_) | GetSidecar(_) | Restore(_))
 }

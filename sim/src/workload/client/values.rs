@@ -50,7 +50,7 @@ impl Client {
     }
 
     pub(super) fn end_put(&self, daemon: &Daemon, id: u64, ending: Ending, stored: Option<(PutId, bool)>) {
-        if ending == Ending::Unknown && self.is_remote() {
+        if ending == Ending::Unknown && self.may_be_heard_later() {
             // It may still be on its way to the daemon: for the model it never ends.
             return;
         }
@@ -86,11 +86,48 @@ impl Client {
     pub async fn get_at_once(&mut self, daemon: &Daemon, namespace: usize, targets: Vec<Target>) {
         let invoked = elapsed();
         let (limits, asked) = (self.limits(), targets.clone());
-        let build = |target| Request::Get(Get { ns: NsHandle(0), target, range: None, limits });
-        let heard = self.ask_at_once(daemon, namespace, targets.into_iter().map(build).collect()).await;
+        let heard = self
+            .ask_at_once(daemon, namespace, |ns| {
+                let get = |target: &Target| Request::Get(Get { ns, target: target.clone(), range: None, limits });
+                targets.iter().map(|target| (get(target), Vec::new())).collect()
+            })
+            .await;
         for (target, heard) in asked.iter().zip(heard) {
             let span = Span { invoked, ended: Some(elapsed()) };
             self.got(daemon, span, &Self::key(namespace, target), heard, None);
+        }
+    }
+
+    /// Several puts under way at once in one session.
+    pub async fn put_at_once(&mut self, daemon: &Daemon, namespace: usize, puts: Vec<(Target, Level, u64)>) {
+        let begin = |(target, level, len): &(Target, Level, u64)| {
+            self.begin_put(daemon, Self::key(namespace, target), *level, *len, 0)
+        };
+        let ids: Vec<_> = puts.iter().map(begin).collect();
+        let bodies: Vec<_> = ids.iter().map(|id| Payload::from(self.bytes(*id))).collect();
+        let heard = self
+            .ask_at_once(daemon, namespace, |ns| {
+                let put = |(target, level, len): &(Target, Level, u64)| {
+                    let (target, level, len) = (target.clone(), *level, *len);
+                    Request::Put(Put { ns, target, level, ttl_ms: 0, parent: None, sequence: 0, len })
+                };
+                puts.iter().zip(&bodies).map(|(each, body)| (put(each), vec![body.clone()])).collect()
+            })
+            .await;
+        let unasked = std::iter::repeat_with(|| Heard::Nothing { asked: false });
+        for ((id, (target, level, len)), heard) in ids.into_iter().zip(puts).zip(heard.into_iter().chain(unasked)) {
+            let (ending, stored) = match &heard {
+                Heard::Answer(Response { outcome: Outcome::Ok(Answer::Stored(stored)), .. }) => {
+                    (Ending::Done, Some((stored.put_id, stored.already)))
+                }
+                heard => (ending_of(heard), None),
+            };
+            let key = Self::key(namespace, &target);
+            self.trace(
+                daemon,
+                format_args!("put at once {key} {level:?} attempt {id} of {len} -> {ending:?}{}", heard.trouble()),
+            );
+            self.end_put(daemon, id, ending, stored);
         }
     }
 
@@ -218,7 +255,7 @@ impl Client {
             heard => ending_of(heard),
         };
         self.trace(daemon, format_args!("delete {key} -> {ending:?}{}", heard.trouble()));
-        if ending == Ending::Unknown && self.is_remote() {
+        if ending == Ending::Unknown && self.may_be_heard_later() {
             // It may still be on its way to the daemon: for the model it never ends.
             return;
         }
