@@ -81,6 +81,8 @@ async fn serve(config: &Config, background: &Background, data_dir: &DataDir, doo
         signal = signals.next() => return Err(Failure::new(Exit::Interrupted, format!("{signal} before the store was open"))),
         opened = opening => opened?,
     };
+    // Not for a start that comes to nothing.
+    memory.prefault(config)?;
     let sessions = shm::sessions(config, &memory.pool);
     let service = {
         let sessions = sessions.clone();

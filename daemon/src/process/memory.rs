@@ -3,10 +3,13 @@
 
 use crate::config::Config;
 use crate::exit::{Exit, OrExit, Outcome};
+#[cfg(target_os = "linux")]
 use crate::render::progress::Progress;
 use bettong_shm::pool::SlotPool;
 #[cfg(target_os = "linux")]
-use bettong_shm::real::Memfd;
+use bettong_shm::real::{Memfd, OwnMapping};
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
 
 /// The pool, and how it is given to other processes.
 #[derive(Debug)]
@@ -14,9 +17,12 @@ pub struct PayloadMemory {
     pub pool: SlotPool,
     #[cfg(target_os = "linux")]
     pub segment: Memfd,
+    #[cfg(target_os = "linux")]
+    mapping: Arc<OwnMapping>,
 }
 
-/// What is said of a pool that takes longer than that.
+/// How far it is is said of a pool that is longer.
+#[cfg(target_os = "linux")]
 const PROGRESS_FROM_BYTES: u64 = 1 << 30;
 
 #[cfg(target_os = "linux")]
@@ -27,17 +33,33 @@ pub fn reserve(config: &Config) -> Outcome<PayloadMemory> {
         .map_err(anyhow::Error::from)
         .and_then(|bytes| Ok(Memfd::own(bytes)?))
         .or_exit(Exit::Failed, what())?;
-    if config.prefault.0 {
+    let mapping = Arc::new(mapping);
+    let pool = SlotPool::new(mapping.clone()).or_exit(Exit::Usage, what())?;
+    Ok(PayloadMemory { pool, segment, mapping })
+}
+
+impl PayloadMemory {
+    /// Gives it its pages, where that is asked for. What is in it stays as it is.
+    #[cfg(target_os = "linux")]
+    pub fn prefault(&self, config: &Config) -> Outcome {
+        if !config.prefault.0 {
+            return Ok(());
+        }
+        let bytes = config.memory_bytes.0;
         let mut progress = (bytes >= PROGRESS_FROM_BYTES).then(|| Progress::new("payload memory, bytes", bytes));
         let mut done = 0;
         let step = |so_far: u64| {
             progress.iter_mut().for_each(|progress| progress.advance(so_far - done));
             done = so_far;
         };
-        mapping.prefault(step).or_exit(Exit::Failed, what())?;
+        self.mapping.prefault(step).or_exit(Exit::Failed, format!("memory_bytes of {}", config.memory_bytes))
     }
-    let pool = SlotPool::new(std::sync::Arc::new(mapping)).or_exit(Exit::Usage, what())?;
-    Ok(PayloadMemory { pool, segment })
+
+    /// Nothing to do: the heap gives pages where they are written.
+    #[cfg(not(target_os = "linux"))]
+    pub fn prefault(&self, _config: &Config) -> Outcome {
+        Ok(())
+    }
 }
 
 /// On this platform no other process can read it.

@@ -100,7 +100,7 @@ impl<W: World> Store<W> {
         let store = self.clone();
         let level = puts.first().map_or(Level::Memory, |(spec, _)| spec.level);
         puts.first().iter().for_each(|(spec, _)| self.shared.set_active(spec.ns));
-        let work = async move {
+        self.shared.world.spawn(async move {
             let keys: Vec<Key> = puts.iter().map(|(spec, _)| Key::of(spec.ns, &spec.target)).collect();
             let _guard = store.locks.lock(keys.iter().copied()).await;
             // Begun after its caller has gone, it would undo what was done meanwhile.
@@ -112,8 +112,7 @@ impl<W: World> Store<W> {
                 store.shared.stats.count(Event::PutsFailed);
             }
             let _ = answer.send(result);
-        };
-        self.run(level, work).await;
+        });
         let result = result.await.unwrap_or_else(|_| Err(PutError::Unknown("the store is closing".to_owned())));
         let what = match level {
             Level::Memory => Timed::PutMemory,
@@ -122,16 +121,6 @@ impl<W: World> Store<W> {
         };
         self.shared.stats.timed(what, self.shared.world.clock().mono().since(began));
         result
-    }
-
-    /// Runs a put to its end even where the caller leaves. One that only memory is to hold is begun here, and most are over
-    /// then: to hand it to another thread takes longer.
-    async fn run(&self, level: Level, work: impl Future<Output = ()> + Send + 'static) {
-        let mut work = Box::pin(work);
-        if level == Level::Memory && futures::poll!(work.as_mut()).is_ready() {
-            return;
-        }
-        self.shared.world.spawn(work);
     }
 
     /// Puts a value in the place of this node's own damaged version `damaged`; `None` where that was replaced or deleted
