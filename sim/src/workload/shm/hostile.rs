@@ -67,7 +67,9 @@ async fn strike_once(shared: Arc<Shared>, daemon: Daemon, strike: Strike) {
     if broken || heard == (Next::Answer { ok: false }) {
         run.fault_changed(&strike.key);
     }
-    if host.is_up() && shared.never_pauses() {
+    // Its line closed, and no door has ended it: the daemon dies in this moment.
+    let dies = heard == Next::Over && ended.is_none();
+    if host.is_up() && !dies && shared.never_pauses() {
         let wrong = match due {
             Some(Due::Over) => !broken,
             Some(Due::Refusal) => !broken && heard != (Next::Answer { ok: false }),
