@@ -333,9 +333,9 @@ impl Model {
         }
     }
 
-    /// An acknowledged deletion names every put id dead that its daemon had acknowledged before and not forgotten by
-    /// itself, and every other node's that it had served in its present life, which began at `life_began`; but where that
-    /// node's index was `lost` since, nobody may know of the version.
+    /// An acknowledged deletion names every put id dead that its daemon had acknowledged before, or had served in its
+    /// present life, which began at `life_began`, and not forgotten by itself since; but where the index of the node that
+    /// put it was `lost` since, nobody may know of the version.
     pub fn end_delete(
         &mut self,
         key: &ValueKey,
@@ -355,15 +355,15 @@ impl Model {
         let known = history.puts.iter().filter_map(|id| self.attempts.get(id)).filter(|attempt| {
             attempt.daemon == deletion.daemon && attempt.level > Level::Memory && attempt.span.precedes(&deletion.span)
         });
-        let gone = |put_id: &PutId| {
+        let gone = |put_id: &PutId, since: Duration| {
             let before = |forgotten: &Forgotten| {
-                let done = forgotten.done.is_some_and(|done| done < deletion.span.invoked);
+                let done = forgotten.done.is_some_and(|done| since <= done && done < deletion.span.invoked);
                 forgotten.daemon == deletion.daemon.name && done
             };
             self.forgotten.get(put_id).is_some_and(|forgotten| forgotten.iter().any(before))
         };
         let acknowledged = known.filter_map(|attempt| attempt.stored).map(|(put_id, _)| put_id);
-        let acknowledged = acknowledged.filter(|put_id| !gone(put_id));
+        let acknowledged = acknowledged.filter(|put_id| !gone(put_id, Duration::ZERO));
         let known = |put_id: &PutId| {
             let by = self.by_put_id.get(put_id).and_then(|id| self.attempts.get(id)).map(|attempt| &attempt.daemon);
             by.is_none_or(|by| by.node_id == deletion.daemon.node_id || !lost(&by.node_id))
@@ -374,6 +374,7 @@ impl Model {
                 && served.span.invoked >= life_began
                 && served.span.precedes(&deletion.span)
                 && !key.is_plain()
+                && !gone(&served.put_id, served.span.invoked)
         });
         for put_id in acknowledged.chain(served.map(|served| served.put_id)) {
             self.dead.entry(put_id).or_insert(Dead { daemon: deletion.daemon.clone(), since: now });
