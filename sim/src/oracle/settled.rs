@@ -29,8 +29,10 @@ pub struct Stored {
     pub at: Duration,
     /// Its last write landed late or once more: after its caller had given it up, or had been told of another one.
     pub late: bool,
-    /// A member of a pack; it was ever written in so many.
-    pub packs: Option<usize>,
+    /// An object of its own; else a member of a pack.
+    pub alone: bool,
+    /// Packs that it was ever written in.
+    pub packs: usize,
 }
 
 /// The values in the bucket of these namespaces, with the last write of each object. A pack whose table is damaged shows
@@ -44,21 +46,22 @@ pub fn value_objects(bucket: &Bucket, names: &Names, namespaces: &[NamespaceId])
     }
     let named = bucket.objects().iter().flat_map(|(path, object)| {
         let at = Path::from(path.as_str());
-        let alone = names.parse_payload(&at).map(|name| (path, name, None));
+        let alone = names.parse_payload(&at).map(|name| (path, name, true));
         let namespace = names.parse_pack(&at).map(|(namespace, _)| namespace);
         let packed = members(path, &object.bytes).into_iter().filter_map(move |member| {
             let Member { kind, part, put_id, key: hash, .. } = member;
             let name = PayloadName { namespace: namespace?, kind, hash, part, put_id };
-            Some((path, name, Some(bucket.packs_of(put_id))))
+            Some((path, name, false))
         });
         alone.into_iter().chain(packed)
     });
     let ours = named.filter(|(_, name, _)| namespaces.contains(&name.namespace));
-    ours.filter_map(|(path, name, packs)| {
+    ours.filter_map(|(path, name, alone)| {
         let (effect, times) = written.get(path.as_str())?;
         // A name is written once; a slow request is asked again by the store and may land after the second.
         let late = matches!(effect.cause, Cause::Late | Cause::Repeated) || *times > 1;
-        Some(Stored { path: path.clone(), name, by: effect.by.clone(), at: effect.at, late, packs })
+        let packs = bucket.packs_of(name.put_id);
+        Some(Stored { path: path.clone(), name, by: effect.by.clone(), at: effect.at, late, alone, packs })
     })
     .collect()
 }
@@ -182,7 +185,9 @@ fn acknowledged(
         {
             Some(Why::UploadCut)
         }
-        () if (replaced || deleted || forgotten) && orphan.packs.is_some_and(|packs| packs > 1) => Some(Why::RepackCut),
+        // The next life put it into a pack, and what is forgotten later is that.
+        () if attempt.level == Level::Journal && forgotten && orphan.alone && orphan.packs > 0 => Some(Why::UploadCut),
+        () if (replaced || deleted || forgotten) && !orphan.alone && orphan.packs > 1 => Some(Why::RepackCut),
         () if (replaced || deleted || forgotten) && evidence.index_lost.contains(&orphan.by) => Some(Why::IndexLost),
         () => None,
     }
@@ -413,7 +418,7 @@ mod tests {
         let put_id = PutId { life: 1, counter };
         let name = PayloadName { namespace: NAMESPACE, kind: Kind::Plain, hash, part: Part(0), put_id };
         let (path, by) = ("path".to_owned(), "store-0".to_owned());
-        Stored { path, name, by, at: Duration::from_secs(at), late, packs: None }
+        Stored { path, name, by, at: Duration::from_secs(at), late, alone: true, packs: 0 }
     }
 
     fn why(model: &Model, orphans: &[Stored], index_lost: &[&str]) -> Result<Vec<(Why, u64)>, String> {
