@@ -4,6 +4,7 @@
 //! only with the next call that a value is not read any more.
 
 use crate::namespace::{BlockToPut, Existing, Got, Place, Value};
+use crate::{ChainAsk, ChainPart, ChainRestore as AsyncChainRestore};
 use crate::{Client as AsyncClient, Error, Namespace as AsyncNamespace, Options, PutBuffer};
 use bettong_wire::request::{HeadValue, Level, ListKind, Maintain, PartAsk, ReadLimits, Target, Tier};
 use bettong_wire::response::{Head, ListPage, Stored};
@@ -103,7 +104,25 @@ blocking! {
     fn maintain(&self, maintain: Maintain) -> (Vec<u8>, Payload);
 }
 
+/// See `bettong_client::ChainRestore`.
+pub struct ChainRestore {
+    restore: AsyncChainRestore,
+    executor: Arc<Executor>,
+}
+
+impl ChainRestore {
+    /// See `bettong_client::ChainRestore::next_part`.
+    pub fn next_part(&mut self) -> Result<Option<ChainPart>, Error> {
+        self.executor.block_on(self.restore.next_part())
+    }
+}
+
 impl Namespace {
+    /// See `bettong_client::Namespace::restore_chain`.
+    pub fn restore_chain(&self, ask: ChainAsk) -> ChainRestore {
+        ChainRestore { restore: self.namespace.restore_chain(ask), executor: self.executor.clone() }
+    }
+
     /// Room for a block that is to be put by `put_block_from`.
     pub fn reserve_put(&self, len: usize) -> Result<PutBuffer, Error> {
         self.namespace.reserve_put(len)

@@ -146,6 +146,7 @@ pub(crate) fn is_repeatable(request: &Request) -> bool {
         | Request::Open(_)
         | Request::GetSidecar(_)
         | Request::GetHead(_)
+        | Request::RestoreChain(_)
         | Request::Maintain(_) => true,
         Request::Clear(_)
         | Request::Close { .. }

@@ -39,6 +39,7 @@ mod dial;
 mod namespace;
 mod options;
 mod put_buffer;
+mod restore;
 mod session;
 #[cfg(all(target_os = "linux", not(madsim)))]
 mod shm;
@@ -55,3 +56,4 @@ pub use dial::{Dial, Tcp};
 pub use namespace::{BlockToPut, Existing, Got, Namespace, Place, Value};
 pub use options::Options;
 pub use put_buffer::PutBuffer;
+pub use restore::{ChainAsk, ChainPart, ChainRestore};

@@ -3,6 +3,7 @@
 use crate::call::{Body, NamespaceKey};
 use crate::client::{Client, unexpected};
 use crate::put_buffer::PutBuffer;
+use crate::restore::{ChainAsk, ChainRestore};
 use bettong_wire::limits::BATCH_ITEMS_MAX;
 use bettong_wire::request::*;
 use bettong_wire::response::*;
@@ -88,7 +89,7 @@ impl Drop for Inner {
 }
 
 /// Any handle: the session puts in the one that the current connection gave.
-const NS: NsHandle = NsHandle(0);
+pub(crate) const NS: NsHandle = NsHandle(0);
 
 impl Namespace {
     pub(crate) fn new(client: Client, key: NamespaceKey, opened: Opened) -> Self {
@@ -109,7 +110,7 @@ impl Namespace {
         &self.inner.opened.limits
     }
 
-    async fn call(&self, request: Request, payloads: Vec<Payload>) -> Result<Response, ServiceError> {
+    pub(crate) async fn call(&self, request: Request, payloads: Vec<Payload>) -> Result<Response, ServiceError> {
         self.inner.client.call(Some(self.inner.key), request, payloads).await
     }
 
@@ -346,6 +347,12 @@ impl Namespace {
         }
     }
 
+    /// Brings a prompt: how many of its leading blocks are present, their bytes, and its sidecar, in one round trip where it
+    /// is short.
+    pub fn restore_chain(&self, ask: ChainAsk) -> ChainRestore {
+        ChainRestore::new(self.clone(), ask)
+    }
+
     /// The daemon's statistics, a JSON document.
     pub async fn stats(&self) -> Result<Payload, ServiceError> {
         let mut response = self.call(Request::Stats, Vec::new()).await?;
@@ -442,7 +449,7 @@ fn value(mut response: Response) -> Result<Got<Value>, ServiceError> {
     }
 }
 
-fn hit_value(hit: Hit, bytes: Payload) -> Value {
+pub(crate) fn hit_value(hit: Hit, bytes: Payload) -> Value {
     let Hit { total_len, put_id, tier, expires_at_ms } = hit;
     Value { bytes, total_len, put_id, tier, expires_at_ms }
 }

@@ -254,6 +254,24 @@ pub struct GetHead {
     pub name: String,
 }
 
+/// Asks which leading blocks of a prompt are present, and for the bytes of some of them.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct RestoreChain {
+    pub ns: NsHandle,
+    /// The chain, first block first, at most `LOOKUP_HASHES_MAX`.
+    pub hashes: Vec<BlockHash>,
+    /// Empty means all parts of the namespace's identity, each whole.
+    pub parts: Vec<PartAsk>,
+    /// The first block whose bytes are wanted, at most the number of hashes: the caller has those before it.
+    pub from: u32,
+    /// Wanted with the last of the hashes' blocks.
+    pub sidecar: Option<SidecarKey>,
+    /// Payload bytes that the answer may bring, if more than one block has them; 0 means as many as the service brings at
+    /// once.
+    pub bytes_max: u64,
+    pub limits: ReadLimits,
+}
+
 /// Upkeep that an operator asks for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Archive, Serialize, Deserialize)]
 #[repr(u8)]
@@ -318,6 +336,7 @@ pub enum Request {
     GetSidecar(GetSidecar),
     PublishHead(PublishHead),
     GetHead(GetHead),
+    RestoreChain(RestoreChain),
     /// Cancels the request with this id of the same session. Answered OK whether or not it was still under way; the
     /// cancelled request is answered `retry` (its outcome may be unknown).
     Cancel {
@@ -357,6 +376,7 @@ impl Request {
             Self::GetSidecar(body) => Some(&mut body.ns),
             Self::PublishHead(body) => Some(&mut body.ns),
             Self::GetHead(body) => Some(&mut body.ns),
+            Self::RestoreChain(body) => Some(&mut body.ns),
         }
     }
 
@@ -368,6 +388,7 @@ impl Request {
             Self::GetMany(body) => Some(body.limits),
             Self::GetBlocks(body) => Some(body.limits),
             Self::GetSidecar(body) => Some(body.limits),
+            Self::RestoreChain(body) => Some(body.limits),
             _ => None,
         }
     }

@@ -149,6 +149,19 @@ pub struct Head {
     pub value: Option<HeadValue>,
 }
 
+/// What is there of a prompt. The payloads are those of `hits`, in order, and of the sidecar.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Chain {
+    /// How many leading hashes are present.
+    pub blocks: u32,
+    /// The first block that is not brought. Where it is less than `blocks`, ask again from there.
+    pub end: u32,
+    /// Of each block from the one asked for up to `end`, the parts that count, in the order in which they were asked for.
+    pub hits: Vec<Hit>,
+    /// `None` where it was not asked for, or blocks before it are not there or not brought yet.
+    pub sidecar: Option<ItemOutcome>,
+}
+
 /// The head of an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
@@ -185,6 +198,7 @@ pub enum Answer {
     Published {
         generation: u64,
     },
+    Chain(Chain),
     Cancelled,
     /// MAINTAIN: where the next slice starts, empty after the last one. The payload is a JSON document of what this
     /// slice did.

@@ -37,6 +37,7 @@ pub(crate) fn requests() -> Vec<(&'static str, Request)> {
     let limits = ReadLimits { deadline_ms: 500, decline_over_us: 700 };
     let head = HeadValue { tip: BlockHash([2; 32]), length: 2, sidecar: Some(SidecarKey([9; 32])) };
     let chain = vec![BlockHash([1; 32]), BlockHash([2; 32])];
+    let restored = chain.clone();
     let block = |byte, parent, len| BlockPut { key: key(byte), parent, sequence: u32::from(byte) - 1, len };
     let put = Put {
         ns,
@@ -114,6 +115,18 @@ pub(crate) fn requests() -> Vec<(&'static str, Request)> {
             Request::PublishHead(PublishHead { ns, name: "doc".into(), expected: 5, value: None, chain: vec![] }),
         ),
         ("get head", Request::GetHead(GetHead { ns, name: "doc".into() })),
+        (
+            "restore chain",
+            Request::RestoreChain(RestoreChain {
+                ns,
+                hashes: restored,
+                parts: vec![PartAsk { part: Part(1), last_n: 4 }],
+                from: 1,
+                sidecar: Some(SidecarKey([9; 32])),
+                bytes_max: 1 << 20,
+                limits,
+            }),
+        ),
         ("cancel", Request::Cancel { request_id: 77 }),
         ("scrub", Request::Maintain(scrub.clone())),
         ("prefetch", Request::Maintain(Maintain { task: Task::Prefetch, dry_run: false, ..scrub.clone() })),
@@ -198,6 +211,14 @@ pub(crate) fn responses() -> Vec<(&'static str, Op, Response)> {
         ("published", Op::PublishHead, Response::ok(Answer::Published { generation: 5 })),
         ("head", Op::GetHead, Response::ok(Answer::Head(Head { generation: 5, value: Some(head) }))),
         ("tombstone", Op::GetHead, Response::ok(Answer::Head(Head { generation: 6, value: None }))),
+        (
+            "chain",
+            Op::RestoreChain,
+            Response::with_payloads(
+                Answer::Chain(Chain { blocks: 2, end: 2, hits: vec![hit(2)], sidecar: Some(ItemOutcome::Hit(hit(3))) }),
+                vec![payload(2), payload(3)],
+            ),
+        ),
         ("cancelled", Op::Cancel, Response::ok(Answer::Cancelled)),
         (
             "maintained",
@@ -268,6 +289,14 @@ pub(crate) fn any_request() -> impl Strategy<Value = Request> {
             blocks
         })),
         (ns, "\\PC{1,30}").prop_map(|(ns, name)| Request::GetHead(GetHead { ns, name })),
+        (vec(any::<[u8; 32]>(), 0..50), any::<Option<[u8; 32]>>(), 1..1_000_000_u64, any_limits()).prop_map(
+            |(hashes, sidecar, bytes_max, limits)| {
+                let (from, ns) = (hashes.len() as u32 / 2, NsHandle(0));
+                let hashes = hashes.into_iter().map(BlockHash).collect();
+                let sidecar = sidecar.map(SidecarKey);
+                Request::RestoreChain(RestoreChain { ns, hashes, parts: vec![], from, sidecar, bytes_max, limits })
+            }
+        ),
         any::<u64>().prop_map(|request_id| Request::Cancel { request_id }),
         (0..3_usize, any::<bool>(), vec(any::<u8>(), 0..40), 1..60_000_u32).prop_map(
             |(at, dry_run, cursor, bound_ms)| {

@@ -3,7 +3,7 @@
 use crate::error::DecodeError;
 use crate::identity::ModelIdentity;
 use crate::limits::*;
-use crate::request::{Get, List, Maintain, Open, PublishHead, Put, PutBlocks, Request, Target, Task};
+use crate::request::{Get, List, Maintain, Open, PublishHead, Put, PutBlocks, Request, RestoreChain, Target, Task};
 use crate::response::{ListPage, Opened};
 
 /// Checks everything about a request that needs no knowledge of the store: lengths, counts, ranges.
@@ -31,6 +31,7 @@ pub fn request(request: &Request) -> Result<(), DecodeError> {
         Request::GetSidecar(_) => Ok(()),
         Request::PublishHead(body) => publish_head(body),
         Request::GetHead(body) => name("the name of a head in bytes", &body.name),
+        Request::RestoreChain(body) => restore_chain(body),
         Request::Maintain(body) => maintain(body),
     }
 }
@@ -140,6 +141,12 @@ fn publish_head(publish: &PublishHead) -> Result<(), DecodeError> {
         }
         _ => Ok(()),
     }
+}
+
+fn restore_chain(restore: &RestoreChain) -> Result<(), DecodeError> {
+    count("the number of hashes of a chain", restore.hashes.len(), LOOKUP_HASHES_MAX)?;
+    count("the number of parts of a chain", restore.parts.len(), PARTS_MAX)?;
+    count("the block from which a chain is wanted", restore.from as usize, restore.hashes.len())
 }
 
 fn maintain(maintain: &Maintain) -> Result<(), DecodeError> {

@@ -6,10 +6,11 @@
 use super::Verdict;
 use bettong_wire::request::{
     BlockPut, Clear, Delete, Exists, Get, GetBlocks, GetHead, GetMany, HeadValue, Level, List, ListKind,
-    LookupBlockPrefix, Maintain, NsHandle, PartAsk, PublishHead, Put, PutBlocks, ReadLimits, Target, Task, Tier,
+    LookupBlockPrefix, Maintain, NsHandle, PartAsk, PublishHead, Put, PutBlocks, ReadLimits, RestoreChain, Target,
+    Task, Tier,
 };
 use bettong_wire::response::{Answer, Head, ItemOutcome, ListName, Outcome};
-use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, Part, Payload, Request, Response};
+use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, Part, Payload, Request, Response, SidecarKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
@@ -69,6 +70,13 @@ pub enum Operation {
         first: u8,
         count: u8,
         last_n: u8,
+    },
+    RestoreChain {
+        first: u8,
+        count: u8,
+        from: u8,
+        last_n: u8,
+        bytes: u8,
     },
     List {
         blocks: bool,
@@ -140,6 +148,13 @@ fn hashes(first: u8, count: u8) -> Vec<BlockHash> {
     (0..count % 8).map(|n| BlockHash([first.wrapping_add(n) % KEYS; 32])).collect()
 }
 
+fn asked_parts(last_n: u8) -> Vec<PartAsk> {
+    match last_n {
+        0 => Vec::new(),
+        n => vec![PartAsk { part: Part(0), last_n: 0 }, PartAsk { part: Part(1), last_n: n.into() }],
+    }
+}
+
 fn bytes(len: u16, fill: u8) -> Vec<u8> {
     (0..len % 5000).map(|n| fill.wrapping_add((n / 100) as u8)).collect()
 }
@@ -197,6 +212,12 @@ impl Model {
                 equal("DELETE", &response.outcome, &Outcome::Ok(Answer::Removed { count }))
             }
             Operation::Lookup { first, count, last_n } => self.lookup(subject, first, count, last_n % 4).await,
+            Operation::RestoreChain { first, count, from, last_n, bytes } => {
+                let hashes = hashes(first, count);
+                let from = u32::from(from) % (hashes.len() as u32 + 1);
+                let bytes_max = u64::from(bytes) * 64;
+                self.restore_chain(subject, hashes, from, last_n % 4, bytes_max).await
+            }
             Operation::List { blocks, limit } => self.list(subject, blocks, u32::from(limit % 4 + 1)).await,
             Operation::ClearMemory => {
                 let request = Request::Clear(Clear { ns, tier: Tier::Memory });
@@ -375,19 +396,68 @@ impl Model {
 
     async fn lookup<S: Subject>(&self, subject: &mut S, first: u8, count: u8, last_n: u8) -> Verdict {
         let hashes = hashes(first, count);
-        let parts: Vec<PartAsk> = match last_n {
-            0 => Vec::new(),
-            n => vec![PartAsk { part: Part(0), last_n: 0 }, PartAsk { part: Part(1), last_n: n.into() }],
-        };
-        let request = LookupBlockPrefix { ns: subject.namespace(), hashes: hashes.clone(), parts };
+        let longest = self.longest(&hashes, last_n);
+        let request = LookupBlockPrefix { ns: subject.namespace(), hashes, parts: asked_parts(last_n) };
         let response = subject.call(Request::LookupBlockPrefix(request), Vec::new()).await;
+        equal("LOOKUP", &response.outcome, &Outcome::Ok(Answer::Prefix { blocks: longest as u32 }))
+    }
+
+    /// The longest prefix that has part 0 wholly, and part 1 in its last n blocks, or wholly where that is 0.
+    fn longest(&self, hashes: &[BlockHash], last_n: u8) -> usize {
         let window = if last_n == 0 { hashes.len() } else { usize::from(last_n) };
         let whole = |end: usize| {
             hashes[..end].iter().all(|hash| self.has(*hash, 0))
                 && hashes[end.saturating_sub(window)..end].iter().all(|hash| self.has(*hash, 1))
         };
-        let longest = (0..=hashes.len()).rev().find(|end| whole(*end)).unwrap_or(0);
-        equal("LOOKUP", &response.outcome, &Outcome::Ok(Answer::Prefix { blocks: longest as u32 }))
+        (0..=hashes.len()).rev().find(|end| whole(*end)).unwrap_or(0)
+    }
+
+    /// One answer: as many blocks as `bytes_max` allows, and one of any length. There never is a sidecar.
+    async fn restore_chain<S: Subject>(
+        &self,
+        subject: &mut S,
+        hashes: Vec<BlockHash>,
+        from: u32,
+        last_n: u8,
+        bytes_max: u64,
+    ) -> Verdict {
+        let blocks = self.longest(&hashes, last_n);
+        let bytes_of = |hash: &BlockHash, part| {
+            self.values
+                .get(&Target::Block(BlockKey { hash: *hash, part: Part(part) }))
+                .map(|value| value.bytes.as_slice())
+        };
+        let (mut end, mut brought, mut sum) = (from as usize, Vec::new(), 0);
+        while end < blocks {
+            let in_window = last_n == 0 || end + usize::from(last_n) >= blocks;
+            let parts = [Some(0), in_window.then_some(1)].into_iter().flatten();
+            let block: Vec<&[u8]> = parts.filter_map(|part| bytes_of(&hashes[end], part)).collect();
+            sum += block.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+            if end > from as usize && bytes_max > 0 && sum > bytes_max {
+                break;
+            }
+            brought.extend(block);
+            end += 1;
+        }
+        let is_whole = end == hashes.len() && blocks == hashes.len();
+        let request = RestoreChain {
+            ns: subject.namespace(),
+            hashes,
+            parts: asked_parts(last_n),
+            from,
+            sidecar: Some(SidecarKey([9; 32])),
+            bytes_max,
+            limits: ReadLimits::default(),
+        };
+        let response = subject.call(Request::RestoreChain(request), Vec::new()).await;
+        let Outcome::Ok(Answer::Chain(chain)) = &response.outcome else {
+            return Err(format!("{:?}", response.outcome));
+        };
+        equal("the blocks and the end of a chain", &(chain.blocks, chain.end), &(blocks as u32, end as u32))?;
+        equal("the hits of a chain", &chain.hits.len(), &brought.len())?;
+        let none = is_whole.then_some(ItemOutcome::Miss(MissReason::Absent));
+        equal("the sidecar of a chain", &chain.sidecar, &none)?;
+        expect_bytes(&response.payloads, &brought)
     }
 
     async fn list<S: Subject>(&self, subject: &mut S, blocks: bool, limit: u32) -> Verdict {

@@ -41,7 +41,7 @@ pub struct StoreService<W: World> {
 /// Something that STATS tells operators.
 pub type Facts = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
-type Answered = Result<Response, ServiceError>;
+pub(super) type Answered = Result<Response, ServiceError>;
 
 /// What each namespace keeps is nobody's business but the operator's.
 fn hide_others(stats: &mut serde_json::Value) {
@@ -50,7 +50,7 @@ fn hide_others(stats: &mut serde_json::Value) {
     }
 }
 
-fn invalid(message: impl Into<String>) -> ServiceError {
+pub(super) fn invalid(message: impl Into<String>) -> ServiceError {
     ServiceError::new(ErrorKind::Invalid, message)
 }
 
@@ -116,6 +116,7 @@ impl<W: World> StoreService<W> {
                     Box::pin(self.bounded(deadline, self.store.get_head(open.id, ns, parts, &get.name))).await??;
                 Ok(head.map_or_else(Response::miss, |head| Response::ok(Answer::Head(head))))
             }
+            Request::RestoreChain(restore) => Box::pin(self.restore_chain(peer, restore, deadline)).await,
             Request::Stats => {
                 let mut document = self.store.stats();
                 match document.as_object_mut() {
@@ -185,7 +186,7 @@ impl<W: World> StoreService<W> {
     }
 
     /// The namespace, for an operation on blocks: it must have been opened with a model identity.
-    fn blocks(&self, peer: &Peer, ns: NsHandle) -> Result<(NsNum, Arc<[u16]>), ServiceError> {
+    pub(super) fn blocks(&self, peer: &Peer, ns: NsHandle) -> Result<(NsNum, Arc<[u16]>), ServiceError> {
         let (number, open) = self.namespace(peer, ns)?;
         let parts = open.parts.ok_or_else(|| no_identity(&open.name))?;
         Ok((number, parts))
@@ -279,7 +280,7 @@ impl<W: World> StoreService<W> {
         Ok(Response::ok(Answer::StoredBatch(stored)))
     }
 
-    fn patience(&self, limits: ReadLimits, deadline: Deadline) -> Patience {
+    pub(super) fn patience(&self, limits: ReadLimits, deadline: Deadline) -> Patience {
         let decline_over = (limits.decline_over_us > 0).then(|| Duration::from_micros(limits.decline_over_us.into()));
         if limits.deadline_ms == 0 {
             return Patience { deadline, decline_over };
@@ -360,7 +361,7 @@ impl<W: World> StoreService<W> {
     }
 
     /// Reads several values at once, in order; `None` stands for one that the session may not reach.
-    async fn read_all(&self, keys: Vec<Option<Key>>, patience: Patience) -> Vec<ReadOutcome> {
+    pub(super) async fn read_all(&self, keys: Vec<Option<Key>>, patience: Patience) -> Vec<ReadOutcome> {
         let read = |key: Option<Key>| async move {
             match key {
                 Some(key) => self.store.get(&key, patience).await,
@@ -402,33 +403,38 @@ impl<W: World> StoreService<W> {
 
     fn lookup(&self, peer: &Peer, lookup: &LookupBlockPrefix) -> Answered {
         let (ns, parts) = self.blocks(peer, lookup.ns)?;
-        if lookup.hashes.len() > LOOKUP_HASHES_MAX {
-            let message = format!("{} hashes are asked for, the limit is {LOOKUP_HASHES_MAX}", lookup.hashes.len());
+        let asked = self.asked_parts(&parts, &lookup.parts, lookup.hashes.len())?;
+        let blocks = self.store.longest_prefix(ns, &lookup.hashes, &asked);
+        Ok(Response::ok(Answer::Prefix { blocks: u32::try_from(blocks).unwrap_or(u32::MAX) }))
+    }
+
+    /// The parts that count for a look-up of so many hashes: those asked for, or all, each whole.
+    pub(super) fn asked_parts(
+        &self,
+        parts: &[u16],
+        asked: &[PartAsk],
+        hashes: usize,
+    ) -> Result<Vec<PartAsk>, ServiceError> {
+        if hashes > LOOKUP_HASHES_MAX {
+            let message = format!("{hashes} hashes are asked for, the limit is {LOOKUP_HASHES_MAX}");
             return Err(ServiceError::too_large(message, LOOKUP_HASHES_MAX as u64));
         }
-        if let Some(ask) = lookup.parts.iter().find(|ask| !parts.contains(&ask.part.0)) {
-            return Err(unknown_part(&parts, ask.part.0));
+        if let Some(ask) = asked.iter().find(|ask| !parts.contains(&ask.part.0)) {
+            return Err(unknown_part(parts, ask.part.0));
         }
-        let all: Vec<PartAsk>;
-        let asked = if lookup.parts.is_empty() {
-            all = Store::<W>::whole_parts(&parts);
-            &all
-        } else {
-            &lookup.parts
-        };
+        let asked = if asked.is_empty() { Store::<W>::whole_parts(parts) } else { asked.to_vec() };
         let repeated = (1..asked.len()).any(|at| asked[..at].iter().any(|ask| ask.part == asked[at].part));
         if repeated {
             return Err(invalid("a part is asked for twice"));
         }
-        let checks = lookup.hashes.len().saturating_mul(asked.len());
+        let checks = hashes.saturating_mul(asked.len());
         if checks > LOOKUP_CHECKS_MAX {
-            let (hashes, parts) = (lookup.hashes.len(), asked.len());
+            let parts = asked.len();
             let message =
                 format!("{hashes} hashes of {parts} parts are {checks} look-ups, the limit is {LOOKUP_CHECKS_MAX}");
             return Err(ServiceError::too_large(message, LOOKUP_CHECKS_MAX as u64));
         }
-        let blocks = self.store.longest_prefix(ns, &lookup.hashes, asked);
-        Ok(Response::ok(Answer::Prefix { blocks: u32::try_from(blocks).unwrap_or(u32::MAX) }))
+        Ok(asked)
     }
 
     async fn clear(&self, peer: &Peer, clear: &Clear, deadline: Deadline) -> Answered {
@@ -499,6 +505,7 @@ impl<W: World> Service for StoreService<W> {
             Request::GetBlocks(get) => {
                 number(get.ns).map(|ns| get.keys.iter().map(|key| weight(Key::block(ns, *key))).sum())
             }
+            Request::RestoreChain(restore) => self.weigh_chain(peer, restore).ok(),
             _ => None,
         };
         weighed.unwrap_or(0)
@@ -575,7 +582,7 @@ fn check_target(open: &OpenNamespace, target: &Target) -> Result<(), ServiceErro
     }
 }
 
-fn hit(entry: &Entry, tier: Tier) -> Hit {
+pub(super) fn hit(entry: &Entry, tier: Tier) -> Hit {
     Hit { total_len: entry.raw_len.into(), put_id: entry.put_id, tier, expires_at_ms: entry.expires_at_ms }
 }
 

@@ -1,5 +1,6 @@
 //! The service: what every door calls.
 
+mod chain;
 mod half_sent;
 pub mod handler;
 

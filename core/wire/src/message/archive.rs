@@ -4,7 +4,7 @@ use super::head::{HEAD_BYTES, MessageHead};
 use crate::error::{DecodeError, ErrorKind, ServiceError};
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::request::NsHandle;
-use crate::response::{Hit, ItemOutcome};
+use crate::response::{Chain, Hit, ItemOutcome};
 use bytes::Bytes;
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
@@ -57,6 +57,13 @@ pub(super) struct CountMessage {
 pub(super) struct ItemsMessage {
     pub items: Vec<ItemOutcome>,
     /// Bytes of the payload of each hit, in order.
+    pub lens: Vec<u64>,
+}
+
+#[derive(Archive, Serialize, Deserialize)]
+pub(super) struct ChainMessage {
+    pub chain: Chain,
+    /// Bytes of the payload of each hit, in order, and of the sidecar.
     pub lens: Vec<u64>,
 }
 

@@ -4,6 +4,7 @@
 //! does not check: whether a response fits the request that it answers; the connection that sent it knows.
 
 mod archive;
+mod expectation;
 mod head;
 mod op;
 mod request;
@@ -11,6 +12,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 
+pub use expectation::Expectation;
 pub use head::{Direction, FLAG_CONTINUED, FLAG_MORE, HEAD_BYTES, MESSAGE_VERSION, MessageHead, magic};
 pub use op::{MNEMONIC_NONE, OP_NONE, Op, Status, error_detail};
 pub use request::{decode_request, decode_whole_request, encode_request};

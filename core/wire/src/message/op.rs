@@ -63,6 +63,7 @@ ops! {
     GetSidecar = 17, b"getsid", "get_sidecar";
     PublishHead = 18, b"pubhea", "publish_head";
     GetHead = 19, b"gethea", "get_head";
+    RestoreChain = 20, b"reschn", "restore_chain";
     Cancel = 23, b"cancel", "cancel";
     Maintain = 24, b"mainta", "maintain";
 }

@@ -32,6 +32,7 @@ impl Request {
             Self::GetSidecar(_) => Op::GetSidecar,
             Self::PublishHead(_) => Op::PublishHead,
             Self::GetHead(_) => Op::GetHead,
+            Self::RestoreChain(_) => Op::RestoreChain,
             Self::Cancel { .. } => Op::Cancel,
             Self::Maintain(_) => Op::Maintain,
         }
@@ -70,6 +71,7 @@ pub fn encode_request(
         Request::GetSidecar(body) => archived(head, body),
         Request::PublishHead(body) => archived(head, body),
         Request::GetHead(body) => archived(head, body),
+        Request::RestoreChain(body) => archived(head, body),
         Request::Cancel { request_id } => archived(head, &CancelMessage { request_id: *request_id }),
         Request::Maintain(body) => archived(head, body),
     };
@@ -109,6 +111,7 @@ pub fn decode_request(head: &MessageHead, archive: &[u8]) -> Result<Request, Dec
         Op::GetSidecar => Request::GetSidecar(read("a get of a sidecar", archive)?),
         Op::PublishHead => Request::PublishHead(read("a publish of a head", archive)?),
         Op::GetHead => Request::GetHead(read("a get of a head", archive)?),
+        Op::RestoreChain => Request::RestoreChain(read("a restore of a chain", archive)?),
         Op::Cancel => Request::Cancel { request_id: read::<CancelMessage>("a cancel", archive)?.request_id },
         Op::Maintain => Request::Maintain(read("a request for maintenance", archive)?),
     };

@@ -1,8 +1,8 @@
 //! Responses to bytes and back.
 
 use super::archive::{
-    CountMessage, ErrorMessage, ExistsMessage, HitMessage, ItemsMessage, MaintainedMessage, StatsMessage, Write, read,
-    read_nothing, write,
+    ChainMessage, CountMessage, ErrorMessage, ExistsMessage, HitMessage, ItemsMessage, MaintainedMessage, StatsMessage,
+    Write, read, read_nothing, write,
 };
 use super::head::{Direction, MessageHead};
 use super::op::{Op, Status, error_detail};
@@ -10,7 +10,7 @@ use super::{EncodedMessage, split_payloads, split_whole};
 use crate::error::{DecodeError, ErrorKind, ServiceError};
 use crate::limits::ERROR_TEXT_BYTES_MAX;
 use crate::memory::Payload;
-use crate::response::{Answer, ItemOutcome, MissReason, Outcome, Response};
+use crate::response::{Answer, Chain, ItemOutcome, MissReason, Outcome, Response};
 use crate::validate;
 use bytes::Bytes;
 
@@ -78,6 +78,7 @@ fn encode_answer(
     let payloads_expected = match answer {
         Answer::Hit(_) | Answer::Stats | Answer::Maintained { .. } => 1,
         Answer::Items(items) => hits(items),
+        Answer::Chain(chain) => hits_of_chain(chain),
         _ => 0,
     };
     if lens.len() != payloads_expected {
@@ -110,6 +111,7 @@ fn encode_answer(
         (Op::Open, Answer::Opened(opened)) => archived(head, opened),
         (Op::GetHead, Answer::Head(value)) => archived(head, value),
         (Op::PublishHead, Answer::Published { generation }) => archived(head, &CountMessage { count: *generation }),
+        (Op::RestoreChain, Answer::Chain(chain)) => archived(head, &ChainMessage { chain: chain.clone(), lens }),
         _ => Err(mismatch()),
     }
 }
@@ -120,6 +122,10 @@ fn archived(head: MessageHead, body: &impl Write) -> Result<Bytes, ServiceError>
 
 fn hits(items: &[ItemOutcome]) -> usize {
     items.iter().filter(|item| matches!(item, ItemOutcome::Hit(_))).count()
+}
+
+fn hits_of_chain(chain: &Chain) -> usize {
+    chain.hits.len() + usize::from(matches!(chain.sidecar, Some(ItemOutcome::Hit(_))))
 }
 
 /// A response whose payloads are still to be read.
@@ -225,6 +231,7 @@ fn decode_answer(op: Op, archive: &[u8]) -> Result<(Answer, Vec<u64>), DecodeErr
         }
         Op::GetHead => Answer::Head(read("a head", archive)?),
         Op::PublishHead => Answer::Published { generation: count("the answer to a publish", archive)? },
+        Op::RestoreChain => return decode_chain(archive),
     };
     Ok((answer, Vec::new()))
 }
@@ -238,6 +245,26 @@ fn decode_items(archive: &[u8]) -> Result<(Answer, Vec<u64>), DecodeError> {
         return Err(DecodeError::LengthMismatch { what, said: lens.len() as u64, got: hits as u64 });
     }
     Ok((Answer::Items(items), lens))
+}
+
+fn decode_chain(archive: &[u8]) -> Result<(Answer, Vec<u64>), DecodeError> {
+    let ChainMessage { chain, lens } = read("the answer to a restore of a chain", archive)?;
+    validate::batch("the answer to a restore of a chain", chain.hits.len())?;
+    let hits = hits_of_chain(&chain);
+    if hits != lens.len() {
+        let what = "the list of payload lengths of a chain";
+        return Err(DecodeError::LengthMismatch { what, said: lens.len() as u64, got: hits as u64 });
+    }
+    let sidecar = chain.sidecar.iter().filter_map(|sidecar| match sidecar {
+        ItemOutcome::Hit(hit) => Some(hit),
+        ItemOutcome::Miss(_) => None,
+    });
+    for (hit, len) in chain.hits.iter().chain(sidecar).zip(&lens) {
+        if hit.total_len != *len {
+            return Err(DecodeError::LengthMismatch { what: "a value of a chain", said: hit.total_len, got: *len });
+        }
+    }
+    Ok((Answer::Chain(chain), lens))
 }
 
 fn count(what: &'static str, archive: &[u8]) -> Result<u64, DecodeError> {

@@ -5,7 +5,7 @@ use super::send::Sender;
 use crate::error::{DecodeError, ErrorKind, ServiceError};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
 use crate::memory::{Payload, WriteBuf};
-use crate::message::{Direction, MessageHead, Op, ResponseHead, decode_response, encode_request};
+use crate::message::{Direction, Expectation, MessageHead, ResponseHead, decode_response, encode_request};
 use crate::request::Request;
 use crate::response::{Answer, Outcome, Response};
 use std::collections::BTreeMap;
@@ -31,11 +31,7 @@ pub enum ClientEvent {
 
 /// What is known of a request that waits for its answer.
 struct Expected {
-    op: Op,
-    /// Items that the answer must have, and whether it may have fewer.
-    items: Option<(usize, bool)>,
-    /// The answer must bring the whole value.
-    whole: bool,
+    answer: Expectation,
     /// Nobody waits for it any more.
     abandoned: bool,
 }
@@ -88,14 +84,7 @@ impl ClientConnection {
         let id = self.last_id.saturating_add(1);
         self.sender.push(encode_request(id, request, payloads)?)?;
         self.last_id = id;
-        let items = match request {
-            Request::GetMany(body) => Some((body.targets.len(), false)),
-            Request::GetBlocks(body) => Some((body.keys.len(), body.leading)),
-            Request::PutBlocks(body) => Some((body.blocks.len(), false)),
-            _ => None,
-        };
-        let whole = matches!(request, Request::Get(get) if get.range.is_none()) || request.op() == Op::GetSidecar;
-        self.expected.insert(id, Expected { op: request.op(), items, whole, abandoned: false });
+        self.expected.insert(id, Expected { answer: Expectation::of(request), abandoned: false });
         Ok(id)
     }
 
@@ -180,19 +169,17 @@ impl ClientConnection {
 
     fn begin(&mut self, head: &MessageHead, archive: &[u8]) -> Result<Option<ClientEvent>, DecodeError> {
         let id = head.request_id;
-        let ResponseHead { op, outcome, payload_lens } = decode_response(head, archive)?;
-        if let (0, Outcome::Error(error)) = (id, &outcome) {
+        let answer = decode_response(head, archive)?;
+        if let (0, Outcome::Error(error)) = (id, &answer.outcome) {
             self.closed = Some(error.clone());
             return Ok(None);
         }
-        let what = "an answer";
         let Some(expected) = self.expected.get(&id) else {
-            return Err(DecodeError::Invalid { what, got: id, must: "the answer to a request that is under way" });
+            let must = "the answer to a request that is under way";
+            return Err(DecodeError::Invalid { what: "an answer", got: id, must });
         };
-        if op.is_some_and(|op| op != expected.op) {
-            return Err(DecodeError::Invalid { what, got: u64::from(head.op), must: "of the request's operation" });
-        }
-        expected.check(&outcome, &payload_lens)?;
+        expected.answer.check(&answer)?;
+        let ResponseHead { outcome, payload_lens, .. } = answer;
         self.receiver.expect(&payload_lens)?;
         if payload_lens.is_empty() || expected.abandoned {
             self.receiver.discard();
@@ -226,29 +213,5 @@ impl ClientConnection {
         self.reading.remove(&id);
         self.expected.remove(&id);
         ClientEvent::Response { id, response: Response::error(error) }
-    }
-}
-
-impl Expected {
-    /// Whether an answer is one to this request.
-    fn check(&self, outcome: &Outcome, lens: &[u64]) -> Result<(), DecodeError> {
-        let got = match outcome {
-            Outcome::Ok(Answer::Items(items)) => Some(items.len()),
-            Outcome::Ok(Answer::StoredBatch(stored)) => Some(stored.len()),
-            _ => None,
-        };
-        if let (Some((asked, fewer)), Some(got)) = (self.items, got)
-            && (got > asked || (got < asked && !fewer))
-        {
-            let (said, got) = (asked as u64, got as u64);
-            return Err(DecodeError::LengthMismatch { what: "the answer to a batch (in items)", said, got });
-        }
-        if let (Outcome::Ok(Answer::Hit(hit)), [len]) = (outcome, lens)
-            && self.whole
-            && *len != hit.total_len
-        {
-            return Err(DecodeError::LengthMismatch { what: "a whole value", said: hit.total_len, got: *len });
-        }
-        Ok(())
     }
 }

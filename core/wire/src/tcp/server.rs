@@ -7,7 +7,7 @@ use crate::error::{DecodeError, ErrorKind, ServiceError};
 use crate::limits::{ARCHIVE_BYTES_FREE, FRAME_BYTES_MIN, MESSAGE_BYTES_MAX, OPENING_BYTES_MAX};
 use crate::memory::{Payload, WriteBuf};
 use crate::message::{Direction, EncodedMessage, MessageHead, Op, decode_request, encode_response};
-use crate::request::Request;
+use crate::request::{Request, RestoreChain};
 use crate::response::{Answer, Outcome, Response};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -253,9 +253,23 @@ impl ServerConnection {
         // The body that follows is empty, and nobody waits for it.
         self.receiver.discard();
         if values_asked(&request) > 0 {
-            return Some(ServerEvent::Weigh { id, request });
+            return Some(ServerEvent::Weigh { id, request: self.within_credit(request) });
         }
         Some(ServerEvent::Request { id, request, body: Vec::new() })
+    }
+
+    /// Of a chain no more is brought at once than the peer may leave unread.
+    fn within_credit(&self, request: Request) -> Request {
+        match request {
+            Request::RestoreChain(restore) => {
+                let bytes_max = match restore.bytes_max {
+                    0 => self.credit.limit(),
+                    asked => asked.min(self.credit.limit()),
+                };
+                Request::RestoreChain(RestoreChain { bytes_max, ..restore })
+            }
+            request => request,
+        }
     }
 
     fn check(&mut self, head: &MessageHead, archive: &[u8]) -> Result<(Request, Vec<u64>), ServiceError> {
@@ -366,6 +380,7 @@ fn values_asked(request: &Request) -> usize {
         Request::Get(_) | Request::GetSidecar(_) => 1,
         Request::GetMany(body) => body.targets.len(),
         Request::GetBlocks(body) => body.keys.len(),
+        Request::RestoreChain(body) => body.hashes.len() + usize::from(body.sidecar.is_some()),
         _ => 0,
     }
 }

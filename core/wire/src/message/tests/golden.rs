@@ -33,6 +33,7 @@ fn every_number_is_pinned() {
         (17, "get_sidecar"),
         (18, "publish_head"),
         (19, "get_head"),
+        (20, "restore_chain"),
         (23, "cancel"),
         (24, "maintain"),
     ];

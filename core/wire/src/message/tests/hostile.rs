@@ -40,7 +40,7 @@ fn a_wrong_head_is_a_typed_error() {
     assert!(matches!(with(0, b'x'), Err(DecodeError::BadMagic { .. })));
     assert!(matches!(with(7, b'<'), Err(DecodeError::BadMagic { .. })));
     assert!(matches!(with(14, 2), Err(DecodeError::Version { got: 2, min: 1, max: 1, .. })));
-    assert!(matches!(with(24, 20), Err(DecodeError::Unknown { what: "the operation", got: 20 })));
+    assert!(matches!(with(24, 22), Err(DecodeError::Unknown { what: "the operation", got: 22 })));
     assert!(matches!(with(24, 0), Err(DecodeError::Unknown { what: "the operation", got: 0 })));
     assert!(matches!(with(24, 2), Err(DecodeError::BadMagic { .. })));
     assert!(matches!(with(25, 1), Err(DecodeError::Invalid { what: "the status of a request", .. })));
