@@ -4,6 +4,7 @@
 //! ended in an error may have counted besides. The daemon's numbers must lie between the two.
 
 use super::{Verdict, no};
+use crate::workload::PARTS;
 use bettong_wire::request::{Level, Request, Target};
 use bettong_wire::response::{Answer, Hit, ItemOutcome, Outcome, Stored};
 use bettong_wire::{MissReason, PutId, Response};
@@ -76,6 +77,11 @@ impl Stake {
                 ..none
             },
             Request::Delete(delete) => Self { deletes: 1, targets: vec![delete.target.clone()], ..none },
+            Request::RestoreChain(restore) => {
+                let hashes = restore.hashes.len() as u64;
+                let values = hashes * PARTS.len() as u64 + u64::from(restore.sidecar.is_some());
+                Self { reads: values, hashes, ..none }
+            }
             Request::LookupBlockPrefix(lookup) => Self { hashes: lookup.hashes.len() as u64, ..none },
             _ => none,
         }
@@ -147,6 +153,8 @@ impl Tally {
     pub fn end(&mut self, number: u64, response: &Response) {
         let Some(stake) = self.under_way.remove(&number) else { return };
         match &response.outcome {
+            // How many of a chain were read, it does not say.
+            _ if stake.hashes > 0 && stake.reads > 0 => self.doubt(&stake),
             Outcome::Ok(Answer::Hit(hit)) => self.hit(hit),
             Outcome::Miss(reason) if stake.reads == 1 => self.miss(*reason),
             Outcome::Ok(Answer::Items(items)) if items.len() as u64 == stake.reads => {

@@ -213,6 +213,9 @@ impl Client {
     async fn load(&mut self, daemon: &Daemon, namespace: usize, number: usize, hashes: &[BlockHash]) {
         let Some(head) = self.get_head(daemon, namespace, &head_name(number)).await else { return };
         if let Some(value) = head.value {
+            if number.is_multiple_of(2) {
+                return self.bring(daemon, namespace, hashes, value.sidecar).await;
+            }
             self.lookup(daemon, namespace, hashes).await;
             self.get_blocks(daemon, namespace, hashes, true).await;
             if let Some(key) = value.sidecar {

@@ -4,9 +4,9 @@ use super::client::Heard;
 use crate::model::Daemon;
 use crate::network::Dialer;
 use crate::run::Run;
-use bettong_client::{BlockToPut, Client, Error, Got, Namespace, Options, Place, Value};
+use bettong_client::{BlockToPut, ChainAsk, ChainPart, Client, Error, Got, Namespace, Options, Place, Value};
 use bettong_wire::request::*;
-use bettong_wire::response::{Answer, Hit, ItemOutcome};
+use bettong_wire::response::{Answer, Chain, Hit, ItemOutcome, MissReason};
 use bettong_wire::{ErrorKind, ModelIdentity, Payload, Request, Response};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -151,6 +151,11 @@ async fn answer(namespace: &Namespace, request: Request, mut body: Vec<Payload>)
         Request::Restore(restore) => {
             Response::ok(Answer::Warmed { count: namespace.restore(restore.keys, restore.limits).await? })
         }
+        Request::RestoreChain(restore) => {
+            let RestoreChain { hashes, parts, from, sidecar, bytes_max: bytes_at_once, limits, .. } = restore;
+            let ask = ChainAsk { hashes, parts, from, sidecar, bytes_at_once, limits };
+            namespace.restore_chain(ask).next_part().await?.map_or_else(|| Response::miss(MissReason::Absent), part)
+        }
         Request::Exists(exists) => match namespace.exists(exists.target).await? {
             Got::Hit(existing) => {
                 Response::ok(Answer::Exists { len: existing.len, expires_at_ms: existing.expires_at_ms })
@@ -187,6 +192,24 @@ fn got(got: Got<Value>) -> Response {
         Got::Hit(value) => Response::with_payloads(Answer::Hit(hit(&value)), vec![value.bytes]),
         Got::Miss(reason) => Response::miss(reason),
     }
+}
+
+fn part(part: ChainPart) -> Response {
+    if let Some(reason) = part.missed {
+        return Response::miss(reason);
+    }
+    let ChainPart { blocks, end, values, sidecar, .. } = part;
+    let hits = values.iter().map(|(_, value)| hit(value)).collect();
+    let mut payloads: Vec<Payload> = values.into_iter().map(|(_, value)| value.bytes).collect();
+    let sidecar = sidecar.map(|got| match got {
+        Got::Hit(value) => {
+            let outcome = ItemOutcome::Hit(hit(&value));
+            payloads.push(value.bytes);
+            outcome
+        }
+        Got::Miss(reason) => ItemOutcome::Miss(reason),
+    });
+    Response::with_payloads(Answer::Chain(Chain { blocks, end, hits, sidecar }), payloads)
 }
 
 fn items(values: Vec<Got<Value>>) -> Response {

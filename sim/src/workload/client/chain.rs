@@ -1,13 +1,16 @@
 //! Prompts: their blocks, asked for together, and their heads.
 
 use super::{Client, Heard, brief, ending_of};
-use crate::model::{Daemon, Ending, Span};
+use crate::model::{Daemon, Ending, Span, ValueKey};
 use crate::oracle;
 use crate::workload::setup::PARTS;
 use crate::world::elapsed;
 use bettong_wire::request::*;
-use bettong_wire::response::{Answer, Head, Outcome};
-use bettong_wire::{BlockHash, BlockKey, MissReason, Part, Request, Response};
+use bettong_wire::response::{Answer, Chain, Head, ItemOutcome, Outcome};
+use bettong_wire::{BlockHash, BlockKey, MissReason, Part, Request, Response, SidecarKey};
+
+/// What one answer brings of a prompt: about two blocks.
+const BYTES_AT_ONCE: u64 = 12 << 10;
 
 impl Client {
     pub async fn put_blocks(
@@ -70,25 +73,82 @@ impl Client {
             }
             Heard::Answer(Response { outcome: Outcome::Miss(reason), .. }) => {
                 self.trace(daemon, format_args!("get-blocks ns{namespace} -> miss {}", reason.as_str()));
-                // The reason is one block's; it must be allowed for at least one of them.
-                let hurried = self.hurry_us > 0;
-                self.judge(daemon, span, |seen| {
-                    let mut verdicts = values.iter().map(|key| oracle::miss::check(seen, key, reason, hurried));
-                    if verdicts.any(|verdict| verdict.is_ok()) {
-                        Ok(())
-                    } else {
-                        oracle::no(
-                            "O15",
-                            format!(
-                                "all of {} blocks are acknowledged, and one is a miss: {}",
-                                values.len(),
-                                reason.as_str()
-                            ),
-                        )
-                    }
-                });
+                self.one_is_missed(daemon, span, &values, reason);
             }
             _ => {}
+        }
+    }
+
+    /// The reason is one block's; it must be allowed for at least one of them.
+    fn one_is_missed(&mut self, daemon: &Daemon, span: Span, values: &[ValueKey], reason: MissReason) {
+        let hurried = self.hurry_us > 0;
+        self.judge(daemon, span, |seen| {
+            let mut verdicts = values.iter().map(|key| oracle::miss::check(seen, key, reason, hurried));
+            if verdicts.any(|verdict| verdict.is_ok()) {
+                return Ok(());
+            }
+            let (blocks, reason) = (values.len(), reason.as_str());
+            oracle::no("O15", format!("all of {blocks} blocks are acknowledged, and one is a miss: {reason}"))
+        });
+    }
+
+    /// Brings a prompt part by part.
+    pub async fn bring(
+        &mut self,
+        daemon: &Daemon,
+        namespace: usize,
+        hashes: &[BlockHash],
+        sidecar: Option<SidecarKey>,
+    ) {
+        let (mut from, limits) = (0, self.limits());
+        // Each part brings a block, and the sidecar may come behind them all.
+        for _ in 0..=hashes.len() {
+            let restore = RestoreChain {
+                ns: NsHandle(0),
+                hashes: hashes.to_vec(),
+                parts: Vec::new(),
+                from,
+                sidecar,
+                bytes_max: BYTES_AT_ONCE,
+                limits,
+            };
+            let invoked = elapsed();
+            let heard = self
+                .ask(daemon, namespace, Vec::new(), |ns| Request::RestoreChain(RestoreChain { ns, ..restore }))
+                .await;
+            let span = Span { invoked, ended: Some(elapsed()) };
+            let keys = |blocks: &[BlockHash]| -> Vec<ValueKey> {
+                let keys = blocks.iter().flat_map(|hash| PARTS.map(|part| BlockKey { hash: *hash, part: Part(part) }));
+                keys.map(|key| Self::key(namespace, &Target::Block(key))).collect()
+            };
+            let rest = hashes.get(from as usize..).unwrap_or_default();
+            let (chain, payloads) = match heard {
+                Heard::Answer(Response { outcome: Outcome::Ok(Answer::Chain(chain)), payloads }) => (chain, payloads),
+                Heard::Answer(Response { outcome: Outcome::Miss(reason), .. }) => {
+                    self.trace(daemon, format_args!("bring ns{namespace} {from} -> miss {}", reason.as_str()));
+                    self.one_is_missed(daemon, span, &keys(rest), reason);
+                    return;
+                }
+                _ => return,
+            };
+            let Chain { blocks, end, hits, sidecar: tail } = chain;
+            self.trace(daemon, format_args!("bring ns{namespace} {from} of {} -> {end} of {blocks}", hashes.len()));
+            self.shared.cluster.run().state_reached("sim part of a prompt brought");
+            self.judge(daemon, span, |seen| oracle::prefix::check(seen, namespace, hashes, &PARTS, blocks));
+            let brought = rest.get(..end.saturating_sub(from) as usize).unwrap_or_default();
+            let mut values = keys(brought);
+            self.judge(daemon, span, |_| match values.len() == hits.len() {
+                true => Ok(()),
+                false => oracle::no("O4", format!("{} of {} values of a chain are brought", hits.len(), values.len())),
+            });
+            values.extend(sidecar.filter(|_| tail.is_some()).map(|key| Self::key(namespace, &Target::Sidecar(key))));
+            let is_last = end >= blocks && (sidecar.is_none() || tail.is_some() || (blocks as usize) < hashes.len());
+            let items: Vec<_> = hits.into_iter().map(ItemOutcome::Hit).chain(tail).collect();
+            self.items(daemon, span, values, &items, &payloads);
+            if is_last || (end == from && items.is_empty()) {
+                return;
+            }
+            from = end;
         }
     }
 

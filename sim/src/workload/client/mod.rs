@@ -348,8 +348,8 @@ impl Client {
 
 /// Whether the deadline of a request bounds its answer.
 pub fn is_read(request: &Request) -> bool {
-    use Request::{Get, GetBlocks, GetMany, GetSidecar, Restore};
-    matches!(request, Get(_) | GetMany(_) | GetBlocks(_) | GetSidecar(_) | Restore(_))
+    use Request::{Get, GetBlocks, GetMany, GetSidecar, Restore, RestoreChain};
+    matches!(request, Get(_) | GetMany(_) | GetBlocks(_) | GetSidecar(_) | Restore(_) | RestoreChain(_))
 }
 
 impl Heard {
@@ -367,6 +367,7 @@ fn says_deadline(response: &Response) -> bool {
     match &response.outcome {
         Outcome::Miss(reason) => *reason == MissReason::Deadline,
         Outcome::Ok(Answer::Items(items)) => items.contains(&ItemOutcome::Miss(MissReason::Deadline)),
+        Outcome::Ok(Answer::Chain(chain)) => chain.sidecar == Some(ItemOutcome::Miss(MissReason::Deadline)),
         _ => false,
     }
 }

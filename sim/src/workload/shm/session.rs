@@ -204,6 +204,13 @@ fn put_ids(response: &Response) -> Vec<PutId> {
             });
             hits.collect()
         }
+        Outcome::Ok(Answer::Chain(chain)) => {
+            let tail = chain.sidecar.iter().filter_map(|sidecar| match sidecar {
+                ItemOutcome::Hit(hit) => Some(hit),
+                ItemOutcome::Miss(_) => None,
+            });
+            chain.hits.iter().chain(tail).map(|hit| hit.put_id).collect()
+        }
         _ => Vec::new(),
     }
 }
