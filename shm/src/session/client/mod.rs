@@ -67,6 +67,13 @@ pub struct ClientSession<Own, Peer, M> {
     ended: Option<SessionError>,
 }
 
+impl<Own, Peer, M> Drop for ClientSession<Own, Peer, M> {
+    /// What unanswered requests name, the daemon may read yet, however late: nobody writes there again.
+    fn drop(&mut self) {
+        self.area.retire();
+    }
+}
+
 impl<Own: Segment + Clone, Peer: Segment + Clone, M: OwnStaging> ClientSession<Own, Peer, M> {
     /// A fresh session; `own` is written here, `peer` by the daemon.
     pub fn new(

@@ -52,6 +52,13 @@ impl<M> Clone for StagingArea<M> {
     }
 }
 
+impl<M> StagingArea<M> {
+    /// Ends it: no range is reserved any more. What is reserved stays its owner's.
+    pub(in crate::session) fn retire(&self) {
+        lock(&self.inner.ranges).retire();
+    }
+}
+
 impl<M: OwnStaging> StagingArea<M> {
     /// The area is this account's from now on.
     pub fn new(memory: M) -> Self {

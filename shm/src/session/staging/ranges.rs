@@ -12,6 +12,7 @@ pub(super) struct Ranges {
     /// Lengths by beginnings.
     free: BTreeMap<u64, u64>,
     free_bytes: u64,
+    is_retired: bool,
 }
 
 impl Ranges {
@@ -19,7 +20,7 @@ impl Ranges {
     pub fn new(bytes: u64) -> Self {
         let bytes = bytes - bytes % GRAIN_BYTES;
         let free = (bytes > 0).then_some((0, bytes)).into_iter().collect();
-        Self { free, free_bytes: bytes }
+        Self { free, free_bytes: bytes, is_retired: false }
     }
 
     pub fn free_bytes(&self) -> u64 {
@@ -46,9 +47,16 @@ impl Ranges {
         Some(begin..begin + len)
     }
 
+    /// Nothing is free from now on, and nothing will be.
+    pub fn retire(&mut self) {
+        self.free.clear();
+        self.free_bytes = 0;
+        self.is_retired = true;
+    }
+
     /// Gives back what `take` answered.
     pub fn give_back(&mut self, range: Range<u64>) {
-        if range.is_empty() {
+        if range.is_empty() || self.is_retired {
             return;
         }
         self.free_bytes += range.end - range.start;

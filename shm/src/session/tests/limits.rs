@@ -126,6 +126,22 @@ fn a_request_is_sent_whole_or_not_at_all() {
 }
 
 #[test]
+fn what_an_unanswered_request_names_is_nobodys_after_its_session() {
+    let Pair { mut client, mut server, pool, .. } = opened(&Plan::default());
+    let area = client.staging().clone();
+    let before = area.reserve(64).unwrap();
+    client.request(&put_one(1000), &[&[7; 1000]]).unwrap();
+    let Ok(ServerEvent::Request { body, .. }) = server.next_event() else { panic!("it was sent") };
+    // The daemon goes on with it when the client has long given it up.
+    drop(client);
+    assert!(area.stage(&[8; 1000]).is_err());
+    drop(before);
+    assert!(area.stage(&[8]).is_err());
+    let copied = server.copy_body(&body, pool.reserve_all(&[1000]).unwrap()).unwrap();
+    assert_eq!(copied[0].as_ref(), [7; 1000]);
+}
+
+#[test]
 fn before_a_namespace_is_open_little_passes() {
     let mut pair = pair(&Plan::default());
     let id = pair.client.request(&put_one(100), &[&[1; 100]]).unwrap();
