@@ -161,9 +161,9 @@ impl Daemon {
             match self.session.next_event() {
                 Ok(ServerEvent::Request { id, request, body }) => {
                     assert!(over.is_none() && self.calls.len() < 8);
-                    let copied = self.session.copy_body(&body);
                     let lens = request.payload_lens();
-                    if let Ok(copied) = copied {
+                    if let Ok(to) = self.pool.reserve_all(&lens) {
+                        let copied = self.session.copy_body(&body, to).unwrap();
                         assert!(copied.iter().map(|payload| payload.len() as u64).eq(lens));
                     }
                     self.calls.push((id, request));

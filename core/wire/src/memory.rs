@@ -133,6 +133,11 @@ pub trait BlockMemory: Send + Sync + std::fmt::Debug {
     /// Reserves exactly `len` bytes, or says why not. Never waits.
     fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError>;
 
+    /// A destination for each of these lengths, in bytes, or none.
+    fn reserve_all(&self, lens: &[u64]) -> Result<Vec<Box<dyn WriteBuf>>, ReserveError> {
+        lens.iter().map(|len| self.reserve(*len)).collect()
+    }
+
     /// Takes over bytes that came from elsewhere (a file, the object store's client): charged like a reservation, and
     /// copied only where payloads must live in special memory.
     fn adopt(&self, bytes: Bytes) -> Result<Payload, ReserveError> {

@@ -102,7 +102,8 @@ impl Attached {
         loop {
             match self.server.next_event().unwrap() {
                 ServerEvent::Request { id, request, body } => {
-                    let body = self.server.copy_body(&body).unwrap();
+                    let to = daemon.pool.reserve_all(&request.payload_lens()).unwrap();
+                    let body = self.server.copy_body(&body, to).unwrap();
                     assert!(body.iter().all(|payload| daemon.pool.find(payload).is_some()));
                     return Some((id, request, body));
                 }

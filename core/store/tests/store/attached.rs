@@ -6,7 +6,7 @@ use super::rig::{Bucket, Node, config, identity};
 use bettong_core::World;
 use bettong_core::door::shm::{Client, Ended, Heard, Line, Sessions, ShmDoor, ShmLimits};
 use bettong_core::service::handler::PROTOCOL_VERSION;
-use bettong_core::{Rights, Store, real::RealWorld};
+use bettong_core::{Rights, Store, StoreConfig, real::RealWorld};
 use bettong_shm::pool::{HeapRegion, Leases, SessionId, SlotPool};
 use bettong_shm::ring::{HeapSegment, Scribble, Segment};
 use bettong_shm::session::staging::{HeapStaging, StagingArea};
@@ -63,7 +63,10 @@ pub struct Attached {
 impl Attached {
     /// A node whose door has one client.
     pub async fn with(bucket: &Bucket, quota_bytes: u64) -> (Node, Self) {
-        let config = config("a");
+        Self::with_config(bucket, config("a"), quota_bytes).await
+    }
+
+    pub async fn with_config(bucket: &Bucket, config: StoreConfig, quota_bytes: u64) -> (Node, Self) {
         let region = Arc::new(HeapRegion::new(config.memory_bytes as usize));
         let pool = SlotPool::new(region.clone()).unwrap();
         let world = bucket.world("a");
@@ -110,15 +113,7 @@ impl Attached {
     }
 
     pub async fn open_namespace(&mut self) {
-        let open = Open {
-            protocol_version: PROTOCOL_VERSION,
-            tenant: "tenant".to_owned(),
-            token: String::new(),
-            namespace: "chat".to_owned(),
-            identity: Some(identity()),
-            payload_crc: true,
-        };
-        match self.ask(&Request::Open(open), &[]).await.outcome {
+        match self.ask(&open("chat"), &[]).await.outcome {
             Outcome::Ok(Answer::Opened(opened)) => self.ns = opened.ns,
             other => panic!("{other:?}"),
         }
@@ -146,6 +141,17 @@ impl Attached {
             self.rings.awake();
         }
     }
+}
+
+pub fn open(namespace: &str) -> Request {
+    Request::Open(Open {
+        protocol_version: PROTOCOL_VERSION,
+        tenant: "tenant".to_owned(),
+        token: String::new(),
+        namespace: namespace.to_owned(),
+        identity: Some(identity()),
+        payload_crc: true,
+    })
 }
 
 impl Crossing for Attached {

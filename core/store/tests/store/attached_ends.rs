@@ -1,14 +1,15 @@
 //! What a client of the shared-memory door leaves behind, however it ends.
 #![expect(clippy::disallowed_methods, reason = "a test on the real clock bounds how long it waits")]
 
-use super::attached::Attached;
+use super::attached::{self, Attached};
 use super::door::Crossing;
-use super::rig::Bucket;
+use super::rig::{Bucket, config, identity};
+use bettong_core::StoreConfig;
 use bettong_core::door::shm::{Ended, Heard};
 use bettong_shm::pool::SessionId;
 use bettong_wire::request::{Delete, Get, Level, NsHandle, Put, ReadLimits, Target};
 use bettong_wire::response::Outcome;
-use bettong_wire::{ErrorKind, Payload, Request};
+use bettong_wire::{ErrorKind, NamespaceId, Payload, Request};
 use std::time::Duration;
 
 const LEN: usize = 100_000;
@@ -33,7 +34,11 @@ fn get(ns: NsHandle, key: &str) -> Request {
 
 /// A client that has put one value and holds it.
 async fn holding(bucket: &Bucket, quota_bytes: u64) -> (super::rig::Node, Attached, Payload) {
-    let (node, mut attached) = Attached::with(bucket, quota_bytes).await;
+    holding_with(bucket, config("a"), quota_bytes).await
+}
+
+async fn holding_with(bucket: &Bucket, config: StoreConfig, quota_bytes: u64) -> (super::rig::Node, Attached, Payload) {
+    let (node, mut attached) = Attached::with_config(bucket, config, quota_bytes).await;
     attached.open_namespace().await;
     let ns = attached.namespace();
     let stored = attached.ask(&put(ns, "a", LEN), &[&[7; LEN]]).await;
@@ -111,6 +116,29 @@ async fn a_client_that_breaks_the_protocol_is_shut_out_and_what_it_holds_stays_u
     assert!(leased(&attached) > 0 && got.as_ref() == [7; LEN]);
     attached.say.send(Heard::Gone).unwrap();
     let_go(&attached).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_for_a_client_that_is_shut_out_holds_nobody_up() {
+    let bucket = Bucket::new();
+    let one_at_once = StoreConfig { object_inflight_max: 1, ..config("a") };
+    let (node, mut attached, got) = holding_with(&bucket, one_at_once, u64::MAX).await;
+    bucket.hold_identity(Some(NamespaceId::derive("tenant", "slow")));
+    attached.rings.request(&attached::open("slow"), &[]).unwrap();
+    attached.say.send(Heard::Woken).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let held = tokio::time::timeout(Duration::from_millis(100), node.open("other", Some(identity()))).await;
+    assert!(held.is_err(), "the object store is not held up");
+    attached.scribble();
+    attached.say.send(Heard::Woken).unwrap();
+    assert!(matches!(ended(&mut attached).await, Ended::Broken(_)));
+    let other = node.open("another", Some(identity()));
+    tokio::time::timeout(Duration::from_secs(30), other).await.expect("it holds others up").unwrap();
+    assert!(leased(&attached) > 0 && got.as_ref() == [7; LEN]);
+    attached.say.send(Heard::Gone).unwrap();
+    let_go(&attached).await;
+    bucket.hold_identity(None);
     node.stop().await;
 }
 

@@ -66,8 +66,8 @@ impl Incoming {
             }
             None => match frame {
                 Frame::Slot(slot) => return Ok(Read::Release(slot)),
-                Frame::Inline(message) => self.begin(message, is_under_way)?,
-                Frame::Mmap(named) => self.begin(&self.long_message(&named, staging)?, is_under_way)?,
+                Frame::Inline(message) => self.begin(message, staging.len(), is_under_way)?,
+                Frame::Mmap(named) => self.begin(&self.long_message(&named, staging)?, staging.len(), is_under_way)?,
             },
         };
         if reading.body.len() < reading.lens.len() {
@@ -91,7 +91,12 @@ impl Incoming {
         Ok(message.into_inner())
     }
 
-    fn begin(&self, message: &[u8], is_under_way: impl Fn(u64) -> bool) -> Result<Reading, SessionError> {
+    fn begin(
+        &self,
+        message: &[u8],
+        staging_bytes: u64,
+        is_under_way: impl Fn(u64) -> bool,
+    ) -> Result<Reading, SessionError> {
         let head = MessageHead::read(message, Direction::Request)?;
         let archive = message.get(HEAD_BYTES..).unwrap_or_default();
         let (got, limit) = (u64::from(head.archive_len), u64::from(self.archive_bytes_max));
@@ -112,6 +117,11 @@ impl Incoming {
         }
         let request = decode_request(&head, archive)?;
         let lens = request.payload_lens();
+        // Each byte is named once: what a client may have copied is no more than it has written.
+        let len = lens.iter().fold(0_u64, |sum, len| sum.saturating_add(*len));
+        if len > staging_bytes {
+            return Err(SessionError::Range { what: "staging", offset: 0, len, limit: staging_bytes });
+        }
         Ok(Reading { id, request, lens, body: Vec::new() })
     }
 }

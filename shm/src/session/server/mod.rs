@@ -12,7 +12,7 @@ use crate::pool::{Leases, SessionId};
 use crate::ring::{Receiver, Segment, Sender};
 use bettong_wire::limits::FRAME_BYTES_MAX;
 use bettong_wire::response::{Answer, Outcome};
-use bettong_wire::{BlockMemory, ErrorKind, Payload, Request, Response, ServiceError};
+use bettong_wire::{BlockMemory, ErrorKind, Payload, Request, Response, ServiceError, WriteBuf};
 use incoming::{Incoming, Read};
 use outgoing::{Lender, Outgoing};
 use std::ops::Range;
@@ -164,15 +164,15 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, Area: Staging> ServerSession<O
         Ok(())
     }
 
-    /// Copies the payloads of a request out of the staging area. Only the copies can be believed to stay as they are.
-    pub fn copy_body(&self, body: &[Range<u64>]) -> Result<Vec<Payload>, ServiceError> {
-        let copy = |range: &Range<u64>| {
-            let mut buf = self.lender.memory.reserve(range.end.saturating_sub(range.start))?;
+    /// Copies the payloads of a request out of the staging area, each to the destination in its place. Only the copies can be
+    /// believed to stay as they are.
+    pub fn copy_body(&self, body: &[Range<u64>], to: Vec<Box<dyn WriteBuf>>) -> Result<Vec<Payload>, ServiceError> {
+        let copy = |(range, mut buf): (&Range<u64>, Box<dyn WriteBuf>)| {
             let invalid = |text| ServiceError::new(ErrorKind::Invalid, text);
             self.staging.read(range.clone(), buf.unfilled()).map_err(|error| invalid(error.to_string()))?;
             buf.seal().ok_or_else(|| invalid("a destination that is longer than its payload".to_owned()))
         };
-        body.iter().map(copy).collect()
+        body.iter().zip(to).map(copy).collect()
     }
 
     /// The staging area, for who copies with a pace of its own.

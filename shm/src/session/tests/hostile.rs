@@ -66,6 +66,8 @@ fn every_rule_of_a_request_has_its_error() {
     let put = Frame::Inline(put);
     let empty = &message(1, &put_one(0));
     let empty = Frame::Inline(empty);
+    let longer = &message(1, &put_one(STAGING_BYTES as u64 + 1));
+    assert_eq!(broken(&[Frame::Inline(longer)]), range(0, STAGING_BYTES as u64 + 1));
     assert_eq!(broken(&[put, mmap(2, 0)]), SessionError::Map { got: 2, must: 1 });
     assert_eq!(broken(&[put, mmap(0, 0)]), SessionError::Map { got: 0, must: 1 });
     assert_eq!(broken(&[put, mmap(1, 7)]), SessionError::Generation { got: 7 });
@@ -222,8 +224,9 @@ proptest! {
                 break;
             }
             match rig.pair.server.next_event() {
-                Ok(ServerEvent::Request { id, body, .. }) => {
-                    prop_assert!(rig.pair.server.copy_body(&body).is_ok());
+                Ok(ServerEvent::Request { id, request, body }) => {
+                    let to = rig.pair.pool.reserve_all(&request.payload_lens()).unwrap();
+                    prop_assert!(rig.pair.server.copy_body(&body, to).is_ok());
                     prop_assert!(body.iter().all(|range| range.end <= STAGING_BYTES as u64));
                     rig.pair.server.answer(id, Response::miss(bettong_wire::MissReason::Absent));
                 }

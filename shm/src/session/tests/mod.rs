@@ -106,7 +106,8 @@ impl Pair {
     fn request(&mut self) -> (u64, Request, Vec<Payload>) {
         match self.server.next_event().unwrap() {
             ServerEvent::Request { id, request, body } => {
-                let body = self.server.copy_body(&body).unwrap();
+                let to = self.pool.reserve_all(&request.payload_lens()).unwrap();
+                let body = self.server.copy_body(&body, to).unwrap();
                 (id, request, body)
             }
             event => panic!("{event:?}"),

@@ -111,7 +111,8 @@ impl World {
                 self.last_served = id;
                 let sent = &self.sent[&id];
                 prop_assert_eq!(&request, &sent.request);
-                if let Ok(body) = self.pair.server.copy_body(&body) {
+                if let Ok(to) = self.pair.pool.reserve_all(&request.payload_lens()) {
+                    let body = self.pair.server.copy_body(&body, to).unwrap();
                     let body: Vec<_> = body.iter().map(AsRef::as_ref).collect();
                     prop_assert_eq!(&body, &sent.body);
                 }

@@ -11,7 +11,7 @@ use bettong_shm::ring::Segment;
 use bettong_shm::session::staging::Staging;
 use bettong_shm::session::{ServerEvent, ServerSession};
 use bettong_wire::response::Answer;
-use bettong_wire::{Payload, Request, Response};
+use bettong_wire::{BlockHash, Payload, Request, Response};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -21,6 +21,9 @@ use std::task::{Context, Poll};
 
 /// Rounds of one poll: others wait, too.
 const ROUNDS_MAX: usize = 32;
+
+/// Bytes that one poll copies, or looks at, before others have their turn; the request that goes over it is done.
+const WORK_MAX: u64 = 1 << 20;
 
 /// Events that a client which has closed its socket may have left: as many as its ring holds.
 const LAST_EVENTS_MAX: usize = 1 << 14;
@@ -35,6 +38,8 @@ pub(super) struct Session<'a, S, C, A, Own, Peer, Area, L> {
     stopping: bool,
     refused: Option<String>,
     asleep: bool,
+    /// Bytes that this poll has copied or looked at for requests.
+    work: u64,
     spin: Spin,
     pulse: Arc<Pulse>,
 }
@@ -63,6 +68,7 @@ where
             stopping: false,
             refused: None,
             asleep: false,
+            work: 0,
             spin: Spin::new(door.limits.spin),
             pulse,
             door,
@@ -78,12 +84,13 @@ where
             self.rings.drain();
         }
         let mut moves = true;
+        self.work = 0;
         for _ in 0..ROUNDS_MAX {
             match self.round(cx) {
                 Err(ended) => return Poll::Ready(ended),
                 Ok(moved) => moves = moved || self.look(),
             }
-            if !moves {
+            if !moves || self.work > WORK_MAX {
                 break;
             }
         }
@@ -108,6 +115,7 @@ where
             ServerEvent::More => moved = true,
             ServerEvent::Request { id, request, body } => {
                 self.spin.found();
+                self.work = self.work.saturating_add(work(&request));
                 self.pulse.requests.fetch_add(1, Ordering::Relaxed);
                 self.dispatch(cx, id, request, &body);
                 moved = true;
@@ -146,7 +154,7 @@ where
                     Some(Response::error(error))
                 }
             },
-            request => match self.body(body) {
+            request => match self.body(&request, body) {
                 Ok(body) => self.desk.call(cx, id, request, body),
                 Err(response) => Some(response),
             },
@@ -157,11 +165,12 @@ where
     }
 
     /// The payloads of a request, copied out of what its client may still write.
-    fn body(&self, ranges: &[Range<u64>]) -> Result<Vec<Payload>, Response> {
+    fn body(&self, request: &Request, ranges: &[Range<u64>]) -> Result<Vec<Payload>, Response> {
         if ranges.is_empty() {
             return Ok(Vec::new());
         }
-        self.desk.known_peer().and_then(|_| self.rings.copy_body(ranges)).map_err(Response::error)
+        let reserved = self.desk.known_peer().and_then(|peer| self.door.service.reserve(peer, &request.payload_lens()));
+        reserved.and_then(|buffers| self.rings.copy_body(ranges, buffers)).map_err(Response::error)
     }
 
     /// Looks for the next request where it is likely to come soon, some times in a row: to give way costs as much as many
@@ -207,14 +216,16 @@ where
         }
     }
 
-    /// Tells the client why, and ends its leases once nothing of them can be read any more.
-    pub async fn keep_leases(mut self, end: &Ended) {
-        let holds_nothing = self.door.sessions.leases().bytes_of(self.rings.id()).is_none_or(|bytes| bytes == 0);
+    /// Tells the client why, and ends its leases once nothing of them can be read any more. What was under way for it has no
+    /// asker any more, and ends: it may hold what others wait for.
+    pub async fn keep_leases(self, end: &Ended) {
+        let Self { door, rings, mut line, desk, .. } = self;
+        drop(desk);
+        let holds_nothing = door.sessions.leases().bytes_of(rings.id()).is_none_or(|bytes| bytes == 0);
         if holds_nothing {
-            self.line.say_why(end);
+            line.say_why(end);
         } else if !matches!(end, Ended::Detached | Ended::Gone) {
-            self.line.say_why(end);
-            let line = &mut self.line;
+            line.say_why(end);
             let is_over = |heard: &Heard| matches!(heard, Heard::Detached | Heard::Gone);
             std::future::poll_fn(|cx| {
                 loop {
@@ -227,6 +238,18 @@ where
             })
             .await;
         }
-        self.rings.detach();
+        rings.detach();
     }
+}
+
+/// What a request makes its session copy, or look at, at once, in bytes.
+fn work(request: &Request) -> u64 {
+    let bytes = request.payload_lens().into_iter().fold(0_u64, u64::saturating_add);
+    let hashes = match request {
+        Request::LookupBlockPrefix(lookup) => lookup.hashes.len() * lookup.parts.len().max(1),
+        Request::RestoreChain(restore) => restore.hashes.len() * restore.parts.len().max(1),
+        Request::PublishHead(publish) => publish.chain.len(),
+        _ => 0,
+    };
+    bytes.saturating_add(hashes as u64 * size_of::<BlockHash>() as u64)
 }
