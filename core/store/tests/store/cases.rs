@@ -2,7 +2,7 @@ use super::rig::{Bucket, Node, block, config, identity, plain};
 use bettong_core::{Disk, Peer, Rights, StoreConfig, World};
 use bettong_wire::request::{
     GetBlocks, GetHead, HeadValue, Level, List, ListKind, LookupBlockPrefix, PartAsk, PublishHead, PutBlocks,
-    PutSidecar, ReadLimits, Target, Tier,
+    PutSidecar, ReadLimits, RestoreChain, Target, Tier,
 };
 use bettong_wire::response::{Answer, ItemOutcome, ListName, Outcome};
 use bettong_wire::{BlockHash, BlockKey, ErrorKind, MissReason, ModelIdentity, Part, Request, SidecarKey};
@@ -295,6 +295,49 @@ async fn a_batch_is_answered_whole_or_by_its_leading_blocks() {
     let leading = node.call(Request::GetBlocks(get(true)), Vec::new()).await;
     assert!(matches!(&leading.outcome, Outcome::Ok(Answer::Items(items)) if items.len() == 2));
     assert_eq!(leading.payloads.iter().map(|p| p.as_ref().to_vec()).collect::<Vec<_>>(), [vec![0; 3], vec![1; 3]]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_prompt_comes_back_in_parts_with_its_sidecar_last() {
+    let bucket = Bucket::new();
+    let node = bucket.node("a").await;
+    let hashes: Vec<BlockHash> = (0..4).map(|n| BlockHash([n; 32])).collect();
+    for n in 0..4 {
+        node.put(block(n, 0), Level::Object, &[n; 100]).await.unwrap();
+        node.put(block(n, 1), Level::Object, &[n + 10; 50]).await.unwrap();
+    }
+    let sidecar = SidecarKey::derive(&hashes[3], b"tail");
+    node.put(Target::Sidecar(sidecar), Level::Object, b"tail").await.unwrap();
+    let ask = RestoreChain {
+        ns: node.ns,
+        hashes,
+        parts: Vec::new(),
+        from: 0,
+        sidecar: Some(sidecar),
+        bytes_max: 300,
+        limits: ReadLimits::default(),
+    };
+    let bring = async |ask: &RestoreChain| {
+        let response = node.call(Request::RestoreChain(ask.clone()), Vec::new()).await;
+        let Outcome::Ok(Answer::Chain(chain)) = response.outcome else { panic!("{response:?}") };
+        let firsts: Vec<u8> = response.payloads.iter().map(|payload| payload.as_ref()[0]).collect();
+        (chain.blocks, chain.end, firsts, chain.sidecar.map(|sidecar| matches!(sidecar, ItemOutcome::Hit(_))))
+    };
+    assert_eq!(bring(&ask).await, (4, 2, vec![0, 10, 1, 11], None));
+    let rest = RestoreChain { from: 2, ..ask.clone() };
+    // Two blocks have as many bytes as there may be: the sidecar comes by itself.
+    assert_eq!(bring(&rest).await, (4, 4, vec![2, 12, 3, 13], None));
+    assert_eq!(bring(&RestoreChain { from: 4, ..ask.clone() }).await, (4, 4, vec![b't'], Some(true)));
+    let whole = RestoreChain { bytes_max: 0, ..ask.clone() };
+    assert_eq!(bring(&whole).await, (4, 4, vec![0, 10, 1, 11, 2, 12, 3, 13, b't'], Some(true)));
+    let window = RestoreChain { parts: vec![PartAsk { part: Part(1), last_n: 2 }], ..whole.clone() };
+    assert_eq!(bring(&window).await, (4, 4, vec![12, 13, b't'], Some(true)));
+    node.delete(block(2, 1)).await;
+    assert_eq!(bring(&whole).await, (2, 2, vec![0, 10, 1, 11], None));
+    assert_eq!(bring(&window).await, (2, 2, vec![10, 11], None));
+    let behind = RestoreChain { from: 5, ..whole.clone() };
+    assert_eq!(node.ok(Request::RestoreChain(behind), Vec::new()).await.unwrap_err().kind, ErrorKind::Invalid);
     node.stop().await;
 }
 

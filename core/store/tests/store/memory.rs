@@ -2,9 +2,9 @@
 
 use super::rig::{Bucket, Node, block};
 use bettong_core::Service;
-use bettong_wire::request::{Get, GetBlocks, Level, ReadLimits, Restore, Target, Tier};
-use bettong_wire::response::Answer;
-use bettong_wire::{BlockKey, MissReason, Request};
+use bettong_wire::request::{Get, GetBlocks, Level, PartAsk, ReadLimits, Restore, RestoreChain, Target, Tier};
+use bettong_wire::response::{Answer, Outcome};
+use bettong_wire::{BlockHash, BlockKey, MissReason, Part, Request};
 
 const LEN: usize = 512 << 10;
 /// Half as much again as the payload memory of the rig's nodes.
@@ -47,7 +47,21 @@ async fn a_read_that_finds_no_room_says_so() {
         held.push(buf);
     }
     assert_eq!(node.get(block(0, 0)).await, Err(MissReason::NoRoom));
+    // Of a prompt, what cannot be read now is not taken for gone.
+    let restore = RestoreChain {
+        ns: node.ns,
+        hashes: vec![BlockHash([0; 32])],
+        parts: vec![PartAsk { part: Part(0), last_n: 0 }],
+        from: 0,
+        sidecar: None,
+        bytes_max: 0,
+        limits: ReadLimits::default(),
+    };
+    let restored = node.call(Request::RestoreChain(restore.clone()), Vec::new()).await;
+    assert_eq!(restored.outcome, Outcome::Miss(MissReason::NoRoom));
     drop(held);
+    let Ok(Answer::Chain(chain)) = node.ok(Request::RestoreChain(restore), Vec::new()).await else { panic!() };
+    assert_eq!((chain.blocks, chain.end, chain.hits.len()), (1, 1, 1));
     assert_eq!(node.get(block(0, 0)).await.map(|bytes| bytes.len()), Ok(LEN));
     node.stop().await;
 }
