@@ -62,6 +62,20 @@ fn commands_work_over_shared_memory_as_they_do_over_tcp() {
 }
 
 #[test]
+fn a_value_that_the_daemon_takes_can_be_put_whatever_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = rig::setup(dir.path(), &["shm_staging_bytes=1MiB", "payload_bytes_max=8MiB"]);
+    let daemon = Daemon::start(&setup).unwrap();
+    let client = Client::connect(&url(&setup), Options { staging_bytes: 1, ..Options::default() }).unwrap();
+    let namespace = client.open_namespace("default", None).unwrap();
+    namespace.put_plain("long", vec![7; 8 << 20], Level::Memory, None).unwrap();
+    let Ok(Got::Hit(got)) = namespace.get_plain("long", ReadLimits::default()) else { panic!("it was put") };
+    assert!(got.bytes.as_ref() == vec![7; 8 << 20]);
+    drop((got, namespace, client));
+    daemon.stop().unwrap();
+}
+
+#[test]
 fn what_cannot_be_had_is_said_with_its_limit() {
     let dir = tempfile::tempdir().unwrap();
     let setup = rig::setup(dir.path(), &["shm_sessions_max=1", "payload_bytes_max=1MiB"]);

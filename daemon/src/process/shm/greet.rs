@@ -11,6 +11,7 @@ use bettong_shm::real::attach::{AttachError, Link, Listener, Offer, Offered, Pen
 use bettong_shm::real::{Memfd, OwnSegment, PeerSegment, StagingMapping, Watched};
 use bettong_shm::session::{RING_WORDS_DEFAULT, ServerLimits, ServerParts, ServerSession};
 use bettong_wire::BlockMemory;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +21,8 @@ use tokio::task::JoinSet;
 
 /// How long a client that has connected may take to say hello.
 const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
-/// Smallest staging area: any message fits.
-const STAGING_BYTES_MIN: u64 = 2 << 20;
+/// What a staging area has besides a value as long as any: a message.
+const STAGED_MESSAGE_BYTES: u64 = 2 << 20;
 /// Time between two messages about clients that are not taken.
 const SAID_AGAIN: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed.
@@ -45,7 +46,8 @@ pub struct Greeter {
     leases: Arc<Leases>,
     memory: Arc<dyn BlockMemory>,
     limits: ServerLimits,
-    staging_bytes_max: u64,
+    /// Any value that the daemon takes fits, whatever a client asks for.
+    staging_bytes: RangeInclusive<u64>,
     epoch: u64,
     last: AtomicU64,
     places: Arc<Semaphore>,
@@ -57,12 +59,13 @@ pub struct Greeter {
 impl Greeter {
     pub fn new(config: &Config, segment: Memfd, leases: Arc<Leases>, memory: Arc<dyn BlockMemory>, epoch: u64) -> Self {
         let places_max = config.shm_sessions_max.0;
+        let least = config.payload_bytes_max.0.saturating_add(STAGED_MESSAGE_BYTES);
         Self {
             segment,
             leases,
             memory,
             limits: ServerLimits { requests_inflight_max: config.inflight_max.0, ..ServerLimits::default() },
-            staging_bytes_max: config.shm_staging_bytes.0,
+            staging_bytes: least..=config.shm_staging_bytes.0.max(least),
             epoch,
             last: AtomicU64::new(0),
             places: Arc::new(Semaphore::new(usize::try_from(places_max).unwrap_or(Semaphore::MAX_PERMITS))),
@@ -86,7 +89,7 @@ impl Greeter {
             return Err(AttachError::Refused(refusal));
         };
         let session = SessionId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
-        let staging_bytes = hello.staging_bytes.clamp(STAGING_BYTES_MIN, self.staging_bytes_max.max(STAGING_BYTES_MIN));
+        let staging_bytes = hello.staging_bytes.clamp(*self.staging_bytes.start(), *self.staging_bytes.end());
         let welcome = Welcome {
             session: session.0,
             epoch: self.epoch,
