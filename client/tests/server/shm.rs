@@ -9,6 +9,7 @@ use bettong_shm::real::attach::{Heard, Link, Listener, Offer, Offered, Pending, 
 use bettong_shm::real::{OneDescriptor, OwnSegment, PeerSegment, StagingMapping, Watched};
 use bettong_shm::ring::Sender;
 use bettong_shm::session::{RING_WORDS_DEFAULT, ServerEvent, ServerLimits, ServerParts, ServerSession};
+use bettong_wire::BlockMemory;
 use bettong_wire::response::{Answer, Outcome};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -183,7 +184,7 @@ impl House {
             pool_bytes: pool_bytes as u64,
         };
         let session = ServerSession::new(parts, &limits).unwrap();
-        serve(session, link, &self.shared).await;
+        serve(session, link, &self.pool, &self.shared).await;
     }
 }
 
@@ -191,13 +192,15 @@ impl House {
 async fn serve(
     mut session: ServerSession<OwnSegment, PeerSegment, StagingMapping>,
     link: Watched<Link>,
+    pool: &SlotPool,
     shared: &Shared,
 ) {
     let (mut open, mut closed) = (Vec::new(), false);
     loop {
         match session.next_event().unwrap() {
             ServerEvent::Request { id, request, body } => {
-                let body = session.copy_body(&body).unwrap();
+                let to = pool.reserve_all(&request.payload_lens()).unwrap();
+                let body = session.copy_body(&body, to).unwrap();
                 let response = match shared.judge(&mut open, request, body) {
                     Verdict::Ignore => continue,
                     Verdict::HangUp => return,

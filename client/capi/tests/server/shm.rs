@@ -6,6 +6,7 @@ use bettong_shm::pool::{Leases, SessionId, SlotPool};
 use bettong_shm::real::attach::{Heard, Link, Listener, Offer, Offered, Pending, Welcome, own_uid};
 use bettong_shm::real::{Memfd, OneDescriptor, OwnSegment, PeerSegment, StagingMapping, Watched};
 use bettong_shm::session::{RING_WORDS_DEFAULT, ServerEvent, ServerLimits, ServerParts, ServerSession};
+use bettong_wire::BlockMemory;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,7 +89,8 @@ impl Door {
                 ServerEvent::Request { id: request_id, request, body } => {
                     let leased = self.leases.bytes_of(id).unwrap_or(0);
                     self.house.leased_bytes.store(leased, Ordering::Relaxed);
-                    let body = session.copy_body(&body).unwrap();
+                    let to = self.pool.reserve_all(&request.payload_lens()).unwrap();
+                    let body = session.copy_body(&body, to).unwrap();
                     let response = self.house.answer(request, body);
                     if is_opened(&response) {
                         session.set_authenticated();

@@ -1,8 +1,6 @@
 //! A prompt from the real binary, part by part, through both of its native doors.
-#![cfg(target_os = "linux")]
 
-mod rig;
-
+use super::{rig, url};
 use bettong::demo::child::Daemon;
 use bettong_client::blocking::{Client, Namespace};
 use bettong_client::{
@@ -59,7 +57,7 @@ fn a_prompt_comes_back_part_by_part_through_both_doors() {
     let dir = tempfile::tempdir().unwrap();
     let setup = rig::setup(dir.path(), &["shm_lease_bytes=1MiB", "shm_staging_bytes=1MiB"]);
     let daemon = Daemon::start(&setup).unwrap();
-    let shm = format!("shm://{}", setup.data_dir.join("bettong.sock").display());
+    let shm = url(&setup);
     let inputs: Vec<[u8; 1]> = (0..BLOCKS).map(|n| [n]).collect();
     let hashes = chain(BlockHash([7; 32]), inputs.iter().map(<[u8; 1]>::as_slice));
     let sidecar = SidecarKey::derive(&hashes[hashes.len() - 1], b"tail");

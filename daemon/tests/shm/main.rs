@@ -1,6 +1,8 @@
 //! The shared-memory door of the real binary: commands through it, who may come in, and what bad input gets.
 #![cfg(target_os = "linux")]
 
+mod chain;
+#[path = "../rig/mod.rs"]
 mod rig;
 
 use bettong::demo::child::{Daemon, Setup};
