@@ -17,6 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 const POOL_BYTES: usize = 1 << 20;
@@ -67,6 +69,7 @@ pub fn tests() {
     a_daemon_that_goes_leaves_what_is_leased();
     who_may_not_attach_hears_why();
     a_path_is_a_socket_of_nobody();
+    of_those_that_start_at_once_one_listens();
     who_waits_is_not_kept();
     hostile::tests();
     assert_eq!(descriptors(), before, "a descriptor is left open");
@@ -182,4 +185,36 @@ fn who_waits_is_not_kept() {
     let _silent = Listener::bind(&path, BTreeSet::from([own_uid()])).unwrap();
     let error = attach(&path, &hello(), Duration::from_millis(5)).unwrap_err();
     assert!(matches!(error, AttachError::TimedOut), "{error}");
+}
+
+/// Daemons that see the same stale socket must not remove each other's: one that nobody can reach would go on, and not know it.
+#[expect(clippy::disallowed_methods, reason = "the lock is a real file")]
+fn of_those_that_start_at_once_one_listens() {
+    for round in 0..1000 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let gone = Listener::bind(&folder.path().join("gone"), BTreeSet::new()).unwrap();
+        std::fs::hard_link(gone.path(), &path).unwrap();
+        drop(gone);
+        if round == 0 {
+            // One that is between seeing and removing.
+            let other = std::fs::File::create(folder.path().join("socket.lock")).unwrap();
+            other.lock().unwrap();
+            assert!(matches!(Listener::bind(&path, BTreeSet::new()), Err(AttachError::InUse { .. })));
+        }
+        let ready = AtomicUsize::new(0);
+        let bind = || {
+            ready.fetch_add(1, Ordering::Relaxed);
+            while ready.load(Ordering::Relaxed) < 2 {
+                std::hint::spin_loop();
+            }
+            Listener::bind(&path, BTreeSet::from([own_uid()]))
+        };
+        let listeners: Vec<_> = thread::scope(|scope| {
+            let threads = [(); 2].map(|()| scope.spawn(bind));
+            threads.into_iter().filter_map(|thread| thread.join().unwrap().ok()).collect()
+        });
+        assert_eq!(listeners.len(), 1, "round {round}");
+        assert!(listeners[0].path().exists(), "round {round}: it cannot be reached");
+    }
 }

@@ -4,7 +4,7 @@ use super::packet::{Refusal, RefusalKind, Reply};
 use super::peer::credentials;
 use super::{AttachError, Peer, Pending, send, system};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, fchmod, lstat, unlink};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, fchmod, flock, lstat, open, unlink};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
@@ -26,6 +26,8 @@ pub struct Listener {
     /// Device and inode of the file.
     file: (u64, u64),
     allowed: BTreeSet<u32>,
+    /// Whoever has it alone puts a socket at the path and takes one away.
+    _lock: OwnedFd,
 }
 
 /// The user that this process acts as.
@@ -49,10 +51,12 @@ pub(super) fn new_socket(flags: SocketFlags) -> Result<OwnedFd, AttachError> {
 
 impl Listener {
     /// Listens on `path`, for processes of the users `allowed`. Only this process's own user can reach the file, so the others
-    /// need a path of the system that leads there. A socket that nobody listens on is removed first; two daemons that
-    /// start on one path at once are kept apart by who calls this.
+    /// need a path of the system that leads there. A socket that nobody listens on is removed first. Of two daemons that
+    /// start on one path at once the one that locks the file beside it, `PATH.lock`, is the one that listens; that file, which
+    /// is empty, stays.
     pub fn bind(path: &Path, allowed: BTreeSet<u32>) -> Result<Self, AttachError> {
         let address = address(path)?;
+        let lock = lock(path)?;
         remove_stale(path, &address)?;
         let socket = new_socket(SocketFlags::NONBLOCK)?;
         // What the file is made with: nobody else ever reaches it.
@@ -62,7 +66,7 @@ impl Listener {
             error => system("a socket is bound to its path")(error),
         })?;
         let file = file_of(path)?;
-        let listener = Self { socket, path: path.to_owned(), file, allowed };
+        let listener = Self { socket, path: path.to_owned(), file, allowed, _lock: lock };
         listen(&listener.socket, BACKLOG).map_err(system("a socket listens"))?;
         Ok(listener)
     }
@@ -104,6 +108,21 @@ impl Drop for Listener {
         if file_of(&self.path).is_ok_and(|file| file == self.file) {
             let _ = unlink(&self.path);
         }
+    }
+}
+
+/// Keeps the path from other daemons. To see that nobody listens on a socket, to remove it and to put another one there are
+/// three steps: between them, somebody else's new one would be removed for the old one.
+fn lock(path: &Path) -> Result<OwnedFd, AttachError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = open(Path::new(&beside), flags, Mode::RUSR | Mode::WUSR);
+    let file = file.map_err(system("the lock beside a socket is opened"))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::AGAIN) => Err(AttachError::InUse { path: path.to_owned() }),
+        Err(error) => Err(system("the lock beside a socket is taken")(error)),
     }
 }
 
