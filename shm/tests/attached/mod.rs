@@ -6,7 +6,7 @@ mod hostile;
 
 pub use client::client;
 
-use bettong_shm::real::attach::{AttachError, Hello, Listener, PATH_BYTES_MAX, attach, own_uid};
+use bettong_shm::real::attach::{AttachError, Hello, Listener, PATH_BYTES_MAX, Refusal, RefusalKind, attach, own_uid};
 use bettong_shm::session::ServerEvent;
 use bettong_wire::Payload;
 use bettong_wire::ids::PutId;
@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const POOL_BYTES: usize = 1 << 20;
 const STAGING_BYTES: u64 = 64 << 10;
@@ -71,6 +71,7 @@ pub fn tests() {
     a_path_is_a_socket_of_nobody();
     of_those_that_start_at_once_one_listens();
     who_waits_is_not_kept();
+    signals_do_not_end_an_attach();
     hostile::tests();
     assert_eq!(descriptors(), before, "a descriptor is left open");
     println!("attach: ok");
@@ -217,4 +218,56 @@ fn of_those_that_start_at_once_one_listens() {
         assert_eq!(listeners.len(), 1, "round {round}");
         assert!(listeners[0].path().exists(), "round {round}: it cannot be reached");
     }
+}
+
+/// Signals to this process as a profiler sends them, until it is dropped.
+struct Signals;
+
+impl Signals {
+    fn every(pause: Duration) -> Self {
+        extern "C" fn taken(_: libc::c_int) {}
+        let taken: extern "C" fn(libc::c_int) = taken;
+        // SAFETY: a handler that does nothing may run at any time.
+        let before = unsafe { libc::signal(libc::SIGALRM, taken as libc::sighandler_t) };
+        assert_ne!(before, libc::SIG_ERR);
+        Self::set(pause);
+        Self
+    }
+
+    fn set(pause: Duration) {
+        let pause = libc::timeval { tv_sec: 0, tv_usec: pause.subsec_micros().into() };
+        let timer = libc::itimerval { it_interval: pause, it_value: pause };
+        // SAFETY: the timer is read, and nobody asks for the one before.
+        assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) }, 0);
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        Self::set(Duration::ZERO);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "real processes live in real time")]
+fn signals_do_not_end_an_attach() {
+    let _signals = Signals::every(Duration::from_millis(1));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = Listener::bind(&path, BTreeSet::from([own_uid()])).unwrap();
+    let refusal = Refusal { kind: RefusalKind::Busy, limit: 7, text: "seven are there".to_owned() };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(30));
+            listener.accept().unwrap().unwrap().refuse(refusal.clone());
+        });
+        let refused = attach(&path, &hello(), PATIENCE).unwrap_err();
+        assert!(matches!(&refused, AttachError::Refused(got) if *got == refusal), "{refused}");
+    });
+    // Neither do they prolong it: neither the wait for an answer nor, once its queue is full, that for the daemon.
+    let began = Instant::now();
+    for _ in 0..80 {
+        let error = attach(&path, &hello(), Duration::from_millis(5)).unwrap_err();
+        assert!(matches!(error, AttachError::TimedOut), "{error}");
+    }
+    assert!(began.elapsed() < PATIENCE);
 }

@@ -8,13 +8,14 @@ use crate::real::{MappedSegment, Mapping, Memfd, OwnSegment, OwnStagingMapping, 
 use crate::session::staging::StagingArea;
 use bettong_wire::DecodeError;
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SocketFlags, connect, recvmsg};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a client has of a session.
 #[derive(Debug)]
@@ -27,20 +28,18 @@ pub struct Attached {
     pub welcome: Welcome,
 }
 
-/// Attaches to the daemon that listens on `path`. Each of three steps (to connect, to send, to receive) waits for at most
-/// `time_max`.
+/// Attaches to the daemon that listens on `path`, and waits for at most `time_max`, whatever signals come meanwhile.
 pub fn attach(path: &Path, hello: &Hello, time_max: Duration) -> Result<Attached, AttachError> {
     let hello = hello.encode()?;
+    let address = address(path)?;
     let socket = new_socket(SocketFlags::empty())?;
-    for timeout in [Timeout::Send, Timeout::Recv] {
-        set_socket_timeout(&socket, timeout, Some(time_max)).map_err(system("a socket's patience is set"))?;
-    }
-    connect(&socket, &address(path)?).map_err(system("a daemon is connected to"))?;
+    let patience = Patience::begin(&socket, time_max);
+    patience.wait(Timeout::Send, |socket| connect(socket, &address)).map_err(system("a daemon is connected to"))?;
     // A daemon that does not want this client says so and closes, without reading what was sent: both are then said to be
     // reset, once, and its answer is there all the same.
-    let sent = send(&socket, &hello);
-    let (welcome, fds) = match receive_reply(&socket) {
-        Err(AttachError::Gone) => receive_reply(&socket)?,
+    let sent = patience.wait(Timeout::Send, |socket| send(socket, &hello));
+    let (welcome, fds) = match receive_reply(&patience) {
+        Err(AttachError::Gone) => receive_reply(&patience)?,
         received => received?,
     };
     sent.map_err(system("a hello is sent"))?;
@@ -71,13 +70,45 @@ fn sized(what: &'static str, memfd: Memfd, said: u64) -> Result<Memfd, AttachErr
     if got == said { Ok(memfd) } else { Err(AttachError::Size { what, said, got }) }
 }
 
+/// How long an attach waits on its socket, all its calls together.
+struct Patience<'a> {
+    socket: &'a OwnedFd,
+    since: Instant,
+    time_max: Duration,
+}
+
+impl<'a> Patience<'a> {
+    #[expect(clippy::disallowed_methods, reason = "another process is waited for in real time")]
+    fn begin(socket: &'a OwnedFd, time_max: Duration) -> Self {
+        Self { socket, since: Instant::now(), time_max }
+    }
+
+    /// A call that waits, for as long as is left of all. A socket that has a time limit is one whose calls the kernel does not
+    /// begin again after a signal: that is done here.
+    fn wait<T>(&self, limit: Timeout, mut call: impl FnMut(&OwnedFd) -> Result<T, Errno>) -> Result<T, Errno> {
+        loop {
+            let left = self.time_max.saturating_sub(self.since.elapsed());
+            if left.is_zero() {
+                // To the system that would be no limit.
+                return Err(Errno::TIMEDOUT);
+            }
+            set_socket_timeout(self.socket, limit, Some(left))?;
+            match call(self.socket) {
+                Err(Errno::INTR) => {}
+                done => return done,
+            }
+        }
+    }
+}
+
 /// The daemon's answer, and the descriptors that came with it.
-fn receive_reply(socket: &OwnedFd) -> Result<(Welcome, Vec<OwnedFd>), AttachError> {
+fn receive_reply(patience: &Patience<'_>) -> Result<(Welcome, Vec<OwnedFd>), AttachError> {
     let mut packet = [0; PACKET_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SEGMENTS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let slices = &mut [IoSliceMut::new(&mut packet)];
-    let got = recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC).map_err(system("a reply is received"))?;
+    let receive = |socket: &OwnedFd| recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC);
+    let got = patience.wait(Timeout::Recv, receive).map_err(system("a reply is received"))?;
     let fds: Vec<OwnedFd> = control
         .drain()
         .filter_map(|message| match message {
