@@ -311,15 +311,16 @@ impl Wire for ShmWire {
 }
 
 impl Drop for ShmWire {
-    /// Where nobody reads anything any more, the daemon may have all leases back. Else those of values that are still read
-    /// end with this process.
+    /// Where nobody reads anything any more, the daemon may have all leases back. Else, and where it cannot be told so, it has
+    /// those of what is not read; those of values that are still read end with this process.
     fn drop(&mut self) {
         self.answers.clear();
+        // A session that is over has no ring for them, and may be detached from all the same.
+        let flushed = self.session.flush_releases();
         let link = self.link.get();
-        // Where the daemon is gone, it need not hear anything.
-        if self.guards.are_gone() {
-            let _ = link.detach();
-        } else if self.session.flush_releases().is_ok() && self.session.must_wake() {
+        let is_detached = self.guards.are_gone() && link.detach().is_ok();
+        if !is_detached && flushed.is_ok() && self.session.must_wake() {
+            // Where the daemon is gone, it need not hear anything.
             let _ = link.wake();
         }
     }

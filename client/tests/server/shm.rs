@@ -13,7 +13,7 @@ use bettong_wire::BlockMemory;
 use bettong_wire::response::{Answer, Outcome};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::task::{AbortHandle, yield_now};
@@ -51,6 +51,8 @@ pub struct Daemon {
     pub refusal: Arc<Mutex<Option<Refusal>>>,
     /// The next session begins with an answer that is none.
     pub lies: Arc<Mutex<bool>>,
+    /// Sessions look at their rings only, and leave what is said by their sockets.
+    pub deaf: Arc<AtomicBool>,
     /// What clients have said of themselves.
     pub names: Arc<Mutex<Vec<String>>>,
     house: House,
@@ -68,6 +70,7 @@ struct House {
     last_session: Arc<AtomicU64>,
     refusal: Arc<Mutex<Option<Refusal>>>,
     lies: Arc<Mutex<bool>>,
+    deaf: Arc<AtomicBool>,
     names: Arc<Mutex<Vec<String>>>,
     tasks: Arc<Mutex<Vec<AbortHandle>>>,
 }
@@ -92,12 +95,14 @@ impl Daemon {
             last_session: Arc::default(),
             refusal: Arc::default(),
             lies: Arc::default(),
+            deaf: Arc::default(),
             names: Arc::default(),
             tasks: Arc::default(),
         };
         let server = Server::of(format!("shm://{}", path.display()), &house.shared);
         let (refusal, lies, names) = (house.refusal.clone(), house.lies.clone(), house.names.clone());
-        let daemon = Self { server, path, refusal, lies, names, house, _folder: folder };
+        let deaf = house.deaf.clone();
+        let daemon = Self { server, path, refusal, lies, deaf, names, house, _folder: folder };
         daemon.listen();
         daemon
     }
@@ -184,7 +189,7 @@ impl House {
             pool_bytes: pool_bytes as u64,
         };
         let session = ServerSession::new(parts, &limits).unwrap();
-        serve(session, link, &self.pool, &self.shared).await;
+        serve(session, link, &self.pool, &self.shared, &self.deaf).await;
     }
 }
 
@@ -194,6 +199,7 @@ async fn serve(
     link: Watched<Link>,
     pool: &SlotPool,
     shared: &Shared,
+    deaf: &AtomicBool,
 ) {
     let (mut open, mut closed) = (Vec::new(), false);
     loop {
@@ -219,7 +225,11 @@ async fn serve(
                     // Where the client is gone, that is heard next.
                     let _ = link.get().wake();
                 }
-                let heard = if session.may_sleep() {
+                let may_sleep = session.may_sleep();
+                let heard = if deaf.load(Ordering::Relaxed) {
+                    yield_now().await;
+                    Heard::Nothing
+                } else if may_sleep {
                     let something = |link: &Link| Some(link.hear().unwrap()).filter(|heard| *heard != Heard::Nothing);
                     link.take(something).await.unwrap()
                 } else {

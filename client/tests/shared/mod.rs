@@ -391,6 +391,30 @@ async fn a_client_that_reads_nothing_any_more_detaches() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a client whose executor ends before the daemon's")]
+async fn what_is_let_go_of_last_is_released_where_the_socket_is_full() {
+    let daemon = Daemon::start();
+    let (url, deaf) = (daemon.server.url.clone(), daemon.deaf.clone());
+    let client = tokio::task::spawn_blocking(move || {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        executor.block_on(async {
+            let client = Client::connect(&url, Options { spin: Duration::ZERO, ..options() }).await.unwrap();
+            let namespace = client.open_namespace("chat", None).await.unwrap();
+            put(&namespace, "k", vec![1; 10_000]).await;
+            deaf.store(true, Ordering::Relaxed);
+            // Each wakes the daemon once more.
+            for _ in 0..2000 {
+                client.ping().await.unwrap();
+            }
+            drop(get(&namespace, "k").await);
+        });
+    });
+    client.await.unwrap();
+    // It could not be told that this client reads nothing any more, so it was told what is not read.
+    becomes(|| daemon.leased_bytes() == Some(0)).await;
+}
+
+#[tokio::test]
 async fn who_does_not_spin_is_woken() {
     let daemon = Daemon::start();
     for spin in [Duration::ZERO, Duration::from_nanos(1), PATIENCE] {

@@ -43,15 +43,18 @@ impl Link {
 
     /// Wakes the other side. Where the socket is full it has been woken often enough.
     pub fn wake(&self) -> Result<(), AttachError> {
-        self.say(WAKE)
+        match self.send(&[WAKE]) {
+            Err(AttachError::Full) => Ok(()),
+            woken => woken,
+        }
     }
 
-    /// Tells the daemon that nothing of the pool is read any more, and nothing will be.
+    /// Tells the daemon that nothing of the pool is read any more, and nothing will be. Where the socket is full it is not told.
     pub fn detach(&self) -> Result<(), AttachError> {
-        self.say(DETACH)
+        self.send(&[DETACH])
     }
 
-    /// Tells the client that its session is over, and why.
+    /// Tells the client that its session is over, and why. Where the socket is full it is not told.
     pub fn end(&self, why: Refusal) -> Result<(), AttachError> {
         self.send(&Reply::Refusal(why).encode())
     }
@@ -84,15 +87,11 @@ impl Link {
         Ok(heard)
     }
 
-    fn say(&self, what: u8) -> Result<(), AttachError> {
-        self.send(&[what])
-    }
-
     fn send(&self, packet: &[u8]) -> Result<(), AttachError> {
-        match send(&self.socket, packet) {
-            Ok(()) | Err(Errno::AGAIN) => Ok(()),
-            Err(error) => Err(super::system("a packet is sent")(error)),
-        }
+        send(&self.socket, packet).map_err(|error| match error {
+            Errno::AGAIN => AttachError::Full,
+            error => super::system("a packet is sent")(error),
+        })
     }
 }
 
@@ -126,9 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn a_full_socket_has_woken() {
+    fn a_full_socket_has_woken_and_says_nothing_else() {
         let (near, far) = links();
         (0..10_000).for_each(|_| near.wake().unwrap());
+        assert!(matches!(near.detach(), Err(AttachError::Full)));
+        let why = Refusal { kind: RefusalKind::Invalid, limit: 0, text: "a frame is none".to_owned() };
+        assert!(matches!(near.end(why), Err(AttachError::Full)));
         let calls = (0..10_000).take_while(|_| far.hear().unwrap() == Heard::Woken).count();
         assert!((2..10_000).contains(&calls), "one call takes all");
     }

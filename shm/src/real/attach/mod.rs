@@ -51,6 +51,8 @@ pub enum AttachError {
     Gone,
     #[error("no answer came in time")]
     TimedOut,
+    #[error("the socket is full of what the other side has not heard yet")]
+    Full,
     #[error(transparent)]
     Memory(#[from] SharedMemoryError),
     #[error("{what}: {source}")]
