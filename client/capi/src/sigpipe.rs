@@ -23,7 +23,7 @@ fn sigpipe_alone() -> libc::sigset_t {
     }
 }
 
-fn is_pending() -> bool {
+pub fn is_pending() -> bool {
     let mut pending = MaybeUninit::uninit();
     // SAFETY: sigpending fills in the set that it is given, and only where it did so is that read.
     unsafe { libc::sigpending(pending.as_mut_ptr()) == 0 && libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1 }
@@ -44,14 +44,29 @@ pub fn hold() -> Held {
     }
 }
 
+/// Takes away one that waits, which this thread must have blocked. Without waiting: one that was sent to the process, and not
+/// to this thread, another may take first.
+#[cfg(not(any(target_vendor = "apple", target_os = "openbsd")))]
+pub fn take() {
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the set and the time are whole, and nobody asks what was taken.
+    unsafe { libc::sigtimedwait(&sigpipe_alone(), std::ptr::null_mut(), &at_once) };
+}
+
+/// The same where no call takes one without waiting. Waits where another thread takes it in between.
+#[cfg(any(target_vendor = "apple", target_os = "openbsd"))]
+pub fn take() {
+    if is_pending() {
+        let mut taken = 0;
+        // SAFETY: both are places of this function.
+        unsafe { libc::sigwait(&sigpipe_alone(), &mut taken) };
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         let Some(before) = self.before else { return };
-        if is_pending() {
-            let mut taken = 0;
-            // SAFETY: both are places of this function. It does not wait: the signal is pending, and blocked here.
-            unsafe { libc::sigwait(&sigpipe_alone(), &mut taken) };
-        }
+        take();
         // SAFETY: the mask is the one that this thread had; nobody asks for the one that goes.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
     }

@@ -209,3 +209,17 @@ fn a_signal_that_came_meanwhile_is_taken_away_and_the_mask_is_as_before() {
     drop(held);
     assert!(!is_blocked());
 }
+
+/// Another thread may have taken what was seen a moment ago.
+#[test]
+#[cfg(unix)]
+fn a_signal_that_is_not_there_is_not_waited_for() {
+    let held = crate::sigpipe::hold();
+    crate::sigpipe::take();
+    // SAFETY: to raise a signal that is blocked.
+    unsafe { libc::raise(libc::SIGPIPE) };
+    assert!(crate::sigpipe::is_pending());
+    crate::sigpipe::take();
+    assert!(!crate::sigpipe::is_pending());
+    drop(held);
+}
