@@ -25,7 +25,8 @@
 //! daemon has it, for as long as its `Payload` or a part of it is held, whatever becomes of the daemon; what is held counts
 //! for the client's quota, so let go of it soon. The daemon hears of it within a few milliseconds, or with the next
 //! request. What is still held when the client is dropped, or has lost its session, the daemon keeps until this process
-//! ends. A child that is forked does not have this memory: it is not to use a client of its parent, nor a value of one.
+//! ends, even where it is let go of later, and the session keeps its place among those that the daemon has. A child that is
+//! forked does not have this memory: it is not to use a client of its parent, nor a value of one.
 //!
 //! The same client runs in the simulator: it reads no clock but tokio's and draws randomness only from `Options::seed`.
 #![forbid(unsafe_code)]

@@ -1,4 +1,5 @@
-//! Every interleaving, and every value that a weak memory may show, of short sessions: `cargo loom`.
+//! Every interleaving with at most three preemptions, and every value that a weak memory may show in it, of short sessions:
+//! `cargo loom`.
 #![cfg(loom)]
 
 mod loom_model;

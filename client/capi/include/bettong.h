@@ -258,7 +258,9 @@ bettong_status bettong_open(const char *url,
 // Closes a client. Null is nothing to do; a client that was closed before is `BETTONG_STATUS_INVALID`.
 //
 // Ownership: the handle is gone. Namespaces that were opened by it stay open, and with them the connection, until they are
-// closed; hits stay valid until they are released. Threads: any; calls of others that are under way end as they would.
+// closed; hits stay valid until they are released. Over shared memory the daemon hears of no release once the connection is
+// gone: what is held then counts against it, and the session keeps its place, until this process ends. Release hits first.
+// Threads: any; calls of others that are under way end as they would.
 bettong_status bettong_close(struct bettong_client *client);
 
 // Asks the daemon whether it answers, and tells it what was released. `*microseconds`, where it is not null, is how long
@@ -382,7 +384,8 @@ bettong_status bettong_hits_count(const struct bettong_hits *hits, size_t *count
 bettong_status bettong_hits_get(const struct bettong_hits *hits, size_t index, struct bettong_hit *hit);
 
 // Releases hits. Null is nothing to do; hits that were released before are `BETTONG_STATUS_INVALID`. Over shared memory the
-// daemon hears of it with the client's next call; `bettong_ping` is one.
+// daemon hears of it with the client's next call; `bettong_ping` is one. Of a client that is closed, and all its namespaces,
+// it hears nothing any more: see `bettong_close`.
 //
 // Ownership: the handle is gone, and no bytes of it may be read any more. Threads: any, once no other reads them.
 bettong_status bettong_hits_release(struct bettong_hits *hits);

@@ -263,7 +263,8 @@ pub unsafe extern "C" fn bettong_hits_get(hits: *const abi::Hits, index: usize, 
 }
 
 /// Releases hits. Null is nothing to do; hits that were released before are `BETTONG_STATUS_INVALID`. Over shared memory the
-/// daemon hears of it with the client's next call; `bettong_ping` is one.
+/// daemon hears of it with the client's next call; `bettong_ping` is one. Of a client that is closed, and all its namespaces,
+/// it hears nothing any more: see `bettong_close`.
 ///
 /// Ownership: the handle is gone, and no bytes of it may be read any more. Threads: any, once no other reads them.
 #[unsafe(no_mangle)]

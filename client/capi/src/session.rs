@@ -84,7 +84,9 @@ unsafe fn optional_text<'a>(what: &str, at: *const c_char, limit: usize) -> Resu
 /// Closes a client. Null is nothing to do; a client that was closed before is `BETTONG_STATUS_INVALID`.
 ///
 /// Ownership: the handle is gone. Namespaces that were opened by it stay open, and with them the connection, until they are
-/// closed; hits stay valid until they are released. Threads: any; calls of others that are under way end as they would.
+/// closed; hits stay valid until they are released. Over shared memory the daemon hears of no release once the connection is
+/// gone: what is held then counts against it, and the session keeps its place, until this process ends. Release hits first.
+/// Threads: any; calls of others that are under way end as they would.
 #[unsafe(no_mangle)]
 pub extern "C" fn bettong_close(client: *mut abi::Client) -> Status {
     call_daemon(|| {
