@@ -49,11 +49,11 @@ fn shown(door: &Value) -> String {
         let text = |name: &str| session.get(name).and_then(Value::as_str).unwrap_or_default();
         let state = match text("ended") {
             "" => "served".to_owned(),
-            why => format!("over: {why}"),
+            why => format!("over: {}", printable(why)),
         };
         table.row(&[
             number("session").to_string(),
-            text("name").to_owned(),
+            printable(text("name")),
             number("pid").to_string(),
             number("uid").to_string(),
             units::bytes(number("leased_bytes")),
@@ -66,6 +66,16 @@ fn shown(door: &Value) -> String {
         ]);
     }
     format!("shm://{socket}\n{table}")
+}
+
+/// A text that a client chose, for a terminal: what would be obeyed there, or hide what is beside it, is spelled out. So is the
+/// sign that spells it.
+fn printable(text: &str) -> String {
+    let spelled = |c: char| match c {
+        '\'' | '"' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    };
+    text.chars().map(spelled).collect()
 }
 
 #[cfg(test)]
@@ -87,5 +97,18 @@ mod tests {
         let text = shown(&door);
         assert!(text.contains("vllm") && text.contains("served") && text.contains("over: it lied"), "{text}");
         assert_eq!(text.lines().count(), 5, "{text}");
+    }
+
+    #[test]
+    fn a_name_does_nothing_to_a_terminal() {
+        let session = json!({ "session": 1, "name": "a\u{1b}]0;b\u{7}\u{202e}c\r\nd\u{9b}e\\", "ended": "\u{1b}[2J" });
+        let text = shown(&json!({ "socket": "/a", "sessions": [session] }));
+        assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text:?}");
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(
+            text.contains(r"a\u{1b}]0;b\u{7}\u{202e}c\r\nd\u{9b}e\\") && text.contains(r"over: \u{1b}[2J"),
+            "{text}"
+        );
+        assert_eq!(printable("vllm 'größer' \"漢字\""), "vllm 'größer' \"漢字\"");
     }
 }
