@@ -53,6 +53,8 @@ pub struct Daemon {
     pub lies: Arc<Mutex<bool>>,
     /// Sessions look at their rings only, and leave what is said by their sockets.
     pub deaf: Arc<AtomicBool>,
+    /// Why the next session that is ended is, if it is said.
+    pub last_words: Arc<Mutex<Option<Refusal>>>,
     /// What clients have said of themselves.
     pub names: Arc<Mutex<Vec<String>>>,
     house: House,
@@ -71,6 +73,7 @@ struct House {
     refusal: Arc<Mutex<Option<Refusal>>>,
     lies: Arc<Mutex<bool>>,
     deaf: Arc<AtomicBool>,
+    last_words: Arc<Mutex<Option<Refusal>>>,
     names: Arc<Mutex<Vec<String>>>,
     tasks: Arc<Mutex<Vec<AbortHandle>>>,
 }
@@ -96,13 +99,14 @@ impl Daemon {
             refusal: Arc::default(),
             lies: Arc::default(),
             deaf: Arc::default(),
+            last_words: Arc::default(),
             names: Arc::default(),
             tasks: Arc::default(),
         };
         let server = Server::of(format!("shm://{}", path.display()), &house.shared);
         let (refusal, lies, names) = (house.refusal.clone(), house.lies.clone(), house.names.clone());
-        let deaf = house.deaf.clone();
-        let daemon = Self { server, path, refusal, lies, deaf, names, house, _folder: folder };
+        let (deaf, last_words) = (house.deaf.clone(), house.last_words.clone());
+        let daemon = Self { server, path, refusal, lies, deaf, last_words, names, house, _folder: folder };
         daemon.listen();
         daemon
     }
@@ -189,7 +193,7 @@ impl House {
             pool_bytes: pool_bytes as u64,
         };
         let session = ServerSession::new(parts, &limits).unwrap();
-        serve(session, link, &self.pool, &self.shared, &self.deaf).await;
+        serve(session, link, &self).await;
     }
 }
 
@@ -197,19 +201,20 @@ impl House {
 async fn serve(
     mut session: ServerSession<OwnSegment, PeerSegment, StagingMapping>,
     link: Watched<Link>,
-    pool: &SlotPool,
-    shared: &Shared,
-    deaf: &AtomicBool,
+    house: &House,
 ) {
     let (mut open, mut closed) = (Vec::new(), false);
     loop {
         match session.next_event().unwrap() {
             ServerEvent::Request { id, request, body } => {
-                let to = pool.reserve_all(&request.payload_lens()).unwrap();
+                let to = house.pool.reserve_all(&request.payload_lens()).unwrap();
                 let body = session.copy_body(&body, to).unwrap();
-                let response = match shared.judge(&mut open, request, body) {
+                let response = match house.shared.judge(&mut open, request, body) {
                     Verdict::Ignore => continue,
-                    Verdict::HangUp => return,
+                    Verdict::HangUp => {
+                        let why = house.last_words.lock().unwrap().take();
+                        return why.map_or((), |why| link.get().end(why).unwrap());
+                    }
                     Verdict::Answer(response) | Verdict::HalfAnswer(response) => response,
                 };
                 if matches!(response.outcome, Outcome::Ok(Answer::Opened(_))) {
@@ -226,7 +231,7 @@ async fn serve(
                     let _ = link.get().wake();
                 }
                 let may_sleep = session.may_sleep();
-                let heard = if deaf.load(Ordering::Relaxed) {
+                let heard = if house.deaf.load(Ordering::Relaxed) {
                     yield_now().await;
                     Heard::Nothing
                 } else if may_sleep {

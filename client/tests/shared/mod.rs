@@ -148,6 +148,17 @@ async fn a_daemon_that_lies_is_left() {
 }
 
 #[tokio::test]
+async fn who_is_shut_out_hears_why() {
+    let daemon = Daemon::start();
+    let (_client, namespace) = opened(&daemon, options()).await;
+    let text = "the client broke the protocol: a packet of a session: 3 is unknown".to_owned();
+    *daemon.last_words.lock().unwrap() = Some(Refusal { kind: RefusalKind::Invalid, limit: 0, text: text.clone() });
+    daemon.server.set(Mood::DropNext);
+    let error = namespace.delete(Target::Plain("k".into())).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Retry && error.message.contains(&text), "{error}");
+}
+
+#[tokio::test]
 async fn who_is_turned_away_hears_why() {
     let daemon = Daemon::start();
     for (kind, means) in [

@@ -9,7 +9,11 @@ use bettong::demo::child::{Daemon, Setup};
 use bettong::exit::Exit;
 use bettong_client::blocking::Client;
 use bettong_client::{ErrorKind, Got, Level, Options, ReadLimits};
+use bettong_shm::real::attach::{Attached, Heard, Hello, RefusalKind, attach};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn program() -> &'static Path {
     Path::new(rig::PROGRAM)
@@ -103,6 +107,30 @@ fn what_cannot_be_had_is_said_with_its_limit() {
     }
     drop((namespace, client));
     daemon.stop().unwrap();
+}
+
+#[test]
+fn a_client_that_breaks_the_protocol_hears_why_and_so_do_operators() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = rig::setup(dir.path(), &[]);
+    let daemon = Daemon::start(&setup).unwrap();
+    let hello = Hello { staging_bytes: 4096, name: "a liar".to_owned() };
+    let Attached { link, .. } = attach(&socket(&setup), &hello, PATIENCE).unwrap();
+    socket2::SockRef::from(&link).send(b"nonsense").unwrap();
+    let until = Instant::now() + PATIENCE;
+    let why = loop {
+        match link.hear().unwrap() {
+            Heard::Ended(why) => break why,
+            Heard::Closed => panic!("it is not told why"),
+            _ => assert!(Instant::now() < until, "it is not shut out"),
+        }
+    };
+    assert!(why.kind == RefusalKind::Invalid && why.text.contains("broke the protocol of its socket"), "{why}");
+    drop(link);
+    daemon.stop().unwrap();
+    let log = std::fs::read_to_string(setup.data_dir.join("daemon.log")).unwrap();
+    let line = log.lines().find(|line| line.contains(&why.text));
+    assert!(line.is_some_and(|line| line.contains("WARN") && line.contains("a liar")), "{log}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Clients on their way in: each says hello, is given its segments, and goes to the thread that will serve it.
 
+use super::entry::Unserved;
 use crate::config::Config;
 use crate::process::reactors::Stop;
 use bettong_core::Clock;
@@ -36,6 +37,7 @@ pub struct Welcomed {
     pub rings: ServerSession<OwnSegment, PeerSegment, StagingMapping>,
     pub link: Link,
     pub pidfd: OwnedFd,
+    pub unserved: Unserved,
     /// Under the limit on sessions: kept until the client is gone.
     pub place: OwnedSemaphorePermit,
 }
@@ -111,13 +113,14 @@ impl Greeter {
         };
         let rings = ServerSession::new(parts, &self.limits)
             .map_err(|error| AttachError::System { what: "a session begins", source: std::io::Error::other(error) })?;
+        let unserved = Unserved::new(self.leases.clone(), session);
         let client = Client {
             name: hello.name,
             pid: process.pid.unsigned_abs(),
             uid: process.uid,
             staging_bytes: welcome.staging_bytes,
         };
-        Ok(Welcomed { client, rings, link, pidfd: process.pidfd, place })
+        Ok(Welcomed { client, rings, link, pidfd: process.pidfd, unserved, place })
     }
 
     /// Says that a client was not taken, now and then.

@@ -2,6 +2,7 @@
 //!
 //! Its threads are not pinned, unlike the reactors: a client spins on a core of its own, and the system sees where.
 
+mod entry;
 mod greet;
 mod line;
 
@@ -19,7 +20,7 @@ use bettong_shm::pool::{Leases, SlotPool};
 pub use bettong_shm::real::attach::Listener;
 use bettong_shm::real::attach::{AttachError, own_uid};
 use greet::{Greeter, Welcomed};
-use line::SocketLine;
+use line::{Process, SocketLine};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,7 +123,8 @@ impl ShmThreads {
             let (queue, welcomed) = mpsc::unbounded_channel();
             queues.push(queue);
             let (door, stopped, serving) = (door.clone(), stopped.clone(), serving.clone());
-            threads.push(thread(&format!("shm-{index}"), serve(door, welcomed, stopped, serving))?);
+            let sessions = sessions.clone();
+            threads.push(thread(&format!("shm-{index}"), serve(door, sessions, welcomed, stopped, serving))?);
         }
         threads.push(thread("shm-accept", greet::accept(listener, greeter, queues, stopped))?);
         Ok(Self { threads, stop, serving, sessions_max, sessions })
@@ -160,16 +162,17 @@ fn thread(name: &str, work: impl Future<Output = ()> + Send + 'static) -> Outcom
 /// One thread: serves the sessions that it is given.
 async fn serve(
     door: Arc<Door>,
+    sessions: Sessions,
     mut welcomed: mpsc::UnboundedReceiver<Welcomed>,
     mut stopped: watch::Receiver<Stop>,
     serving: Arc<Semaphore>,
 ) {
-    let mut sessions = JoinSet::new();
+    let mut served = JoinSet::new();
     loop {
         let next = tokio::select! {
             biased;
             _ = stopped.wait_for(|stop| *stop >= Stop::Connections) => break,
-            Some(ended) = sessions.join_next() => {
+            Some(ended) = served.join_next() => {
                 if let Err(error) = ended {
                     tracing::error!(%error, "a session's task panicked; its leases stay until the daemon ends");
                 }
@@ -177,13 +180,14 @@ async fn serve(
             }
             next = welcomed.recv() => next,
         };
-        let Some(Welcomed { client, rings, link, pidfd, place }) = next else {
+        let Some(Welcomed { client, rings, link, pidfd, unserved, place }) = next else {
             // Nobody attaches any more.
             let _ = stopped.wait_for(|stop| *stop >= Stop::Connections).await;
             break;
         };
-        let line = match SocketLine::new(link, pidfd) {
-            Ok(line) => line,
+        let watched = Process::new(pidfd).and_then(|process| Ok((SocketLine::new(link, process.clone())?, process)));
+        let (line, process) = match watched {
+            Ok(watched) => watched,
             Err(error) => {
                 tracing::warn!(%error, pid = client.pid, "a client's socket cannot be listened to; it is not served");
                 continue;
@@ -191,8 +195,9 @@ async fn serve(
         };
         // There is one for each place.
         let Ok(permit) = serving.clone().try_acquire_owned() else { continue };
-        let (door, mut stopping) = (door.clone(), stopped.clone());
-        sessions.spawn(async move {
+        let (door, sessions, mut stopping) = (door.clone(), sessions.clone(), stopped.clone());
+        let session = unserved.serve();
+        served.spawn(async move {
             let stop = async move {
                 let _ = stopping.wait_for(|stop| *stop >= Stop::Accepting).await;
             };
@@ -201,9 +206,10 @@ async fn serve(
                 line::log(&name, pid, end);
                 drop(permit);
             };
-            door.serve(client, rings, line, stop, ended).await;
+            let serving = door.serve(client, rings, line, stop, ended);
+            entry::served(serving, session, process, &sessions).await;
             drop(place);
         });
     }
-    sessions.shutdown().await;
+    served.shutdown().await;
 }

@@ -11,8 +11,8 @@ use rustix::net::RecvAncillaryBuffer;
 const WAKE: u8 = 1;
 /// A packet with which a client says that it reads nothing any more.
 const DETACH: u8 = 2;
-/// Packets that one call takes: more are there the next time.
-const PACKETS_PER_CALL: usize = 64;
+/// Packets that one call takes: more are there the next time. A few: others wait for the thread that takes them.
+const PACKETS_PER_CALL: usize = 16;
 
 /// What was heard since the last time.
 #[derive(Debug, Clone, PartialEq, Eq)]

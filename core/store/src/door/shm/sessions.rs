@@ -66,7 +66,8 @@ impl Sessions {
         pulse
     }
 
-    pub(super) fn ended(&self, session: SessionId, why: String) {
+    /// The session is over, and its client may still be reading.
+    pub fn ended(&self, session: SessionId, why: String) {
         if let Some(attached) = self.attached.lock().get_mut(&session) {
             attached.ended = Some(why);
         }
@@ -74,6 +75,12 @@ impl Sessions {
 
     pub(super) fn gone(&self, session: SessionId) {
         self.attached.lock().remove(&session);
+    }
+
+    /// Takes out a session that nobody drives any more, and ends its leases: only where its client is known to be gone.
+    pub fn forget(&self, session: SessionId) {
+        self.leases.detach(session);
+        self.gone(session);
     }
 
     /// One object a session, in the order in which they attached.
