@@ -31,8 +31,8 @@ pub struct Options {
     /// Over TCP: CRC32C over payloads; `None` means: unless the daemon is on this host.
     pub payload_crc: Option<bool>,
     /// Through shared memory: how much of it is asked of the daemon for what is put, in bytes; 64 MiB by default. The daemon
-    /// may give less. A put, or a batch of them, has
-    /// to fit into it at once, and is `too_large` otherwise.
+    /// may give less, and gives room for its longest value in any case. A batch of puts has to fit into it at once, and is
+    /// `too_large` otherwise.
     pub staging_bytes: u64,
     /// Through shared memory: for how long an answer is looked for before the thread may sleep, which alone costs about as
     /// much. It gives way to other tasks, and is left out for a while where it was in vain. Zero: never.

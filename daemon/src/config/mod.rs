@@ -69,7 +69,7 @@ values! { machine;
     shm_socket: Text = text(""), "path", "unix socket of the shared-memory door, for engines of this host and user; empty means bettong.sock in data_dir, none means no such door";
     shm_sessions_max: Count = Count(64), "sessions", "sessions of the shared-memory door at a time, those included whose process may still read; one more is told so";
     shm_lease_bytes: Bytes = Bytes(0), "bytes", "payload memory that one such session may hold for reading at once, each of a process that has several; 0 means a quarter of memory_bytes";
-    shm_staging_bytes: Bytes = Bytes(64 << 20), "bytes", "memory that one such session may have for what it sends, each of a process that has several";
+    shm_staging_bytes: Bytes = Bytes(64 << 20), "bytes", "memory that one such session may have for what it sends, each of a process that has several; it is at least what the longest value needs";
     shm_spin_us: Count = Count(100), "us", "how long a session looks for the next request before it sleeps, where that was not in vain the last time";
     node_id: Text = text(""), "name", "this node's name under the store's prefix; empty means drawn once and kept in data_dir";
     insecure: Switch = Switch(false), "switch", "allow a non-loopback listen address without TLS and authentication";
