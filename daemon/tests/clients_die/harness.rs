@@ -1,10 +1,12 @@
 //! The daemon, the clients that verify, and what is left at the end.
 
+use super::raw::{ATTACHED, HOLDS, SCRIBBLES};
 use super::rig;
 use super::value::{Dice, KEYS, is_value, key, value};
 use bettong::demo::child::Daemon;
-use bettong_client::blocking::{Client, Namespace};
+use bettong_client::blocking::{self, Namespace};
 use bettong_client::{ErrorKind, Got, Level, Options, ReadLimits};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -18,6 +20,10 @@ const VICTIMS: usize = 4;
 const VERIFIERS: u64 = 2;
 /// One in so many of those that die scribbles first.
 const SCRIBBLERS: u64 = 8;
+/// Scribblers that live as long as all the others together: what they hold stays as it is while others write.
+const SHUT_OUT: usize = 3;
+/// Among so many that are killed are some of every kind.
+const KILLS_OF_ALL_KINDS: u64 = 300;
 /// What is let go of with a process is free by then.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -81,25 +87,30 @@ pub fn run(asked: Asked) {
     let stop = Arc::new(AtomicBool::new(false));
     let verified = Arc::new(AtomicU64::new(0));
     let verifiers: Vec<_> = (0..VERIFIERS).map(|n| verifier(&url, asked.seed ^ n, &stop, &verified)).collect();
-    let scribbled = kill_clients(asked, &socket);
+    let Killed { attached, holding, scribbling } = kill_clients(asked, &socket);
     stop.store(true, Ordering::Relaxed);
     verifiers.into_iter().for_each(|verifier| verifier.join().unwrap());
     settle(&daemon, Some(&idle));
     let reattached = restarts(daemon, &setup, &url);
     assert_eq!(shared_files(), before, "something is left in /dev/shm");
+    let (kills, verified) = (asked.kills, verified.load(Ordering::Relaxed));
+    assert!(verified > 0, "nobody verified anything");
+    // Of a few, each may be killed before it has begun.
+    assert!(
+        kills < KILLS_OF_ALL_KINDS || (attached > 0 && holding > 0 && scribbling > 0),
+        "no kill hit a client at work"
+    );
     println!(
-        "clients die: {} killed ({} scribbled), {} values verified beside them, {reattached} re-attached after a kill of \
-         the daemon, nothing left; seed {}, {:.1} s",
-        asked.kills,
-        scribbled,
-        verified.load(Ordering::Relaxed),
+        "clients die: {kills} killed, {attached} of them attached, {holding} holding a lease, {scribbling} scribbling; \
+         {verified} values verified beside them, {reattached} re-attached after a kill of the daemon, nothing left; seed \
+         {}, {:.1} s",
         asked.seed,
         began.elapsed().as_secs_f64(),
     );
 }
 
-fn open(url: &str, seed: u64) -> (Client, Namespace) {
-    let client = Client::connect(url, Options { seed, ..Options::default() }).unwrap();
+fn open(url: &str, seed: u64) -> (blocking::Client, Namespace) {
+    let client = blocking::Client::connect(url, Options { seed, ..Options::default() }).unwrap();
     let namespace = client.open_namespace("default", None).unwrap();
     (client, namespace)
 }
@@ -123,40 +134,66 @@ fn settle(daemon: &Daemon, before: Option<&Footprint>) -> Footprint {
     }
 }
 
-fn spawn(role: &str, socket: &Path, seed: u64) -> Child {
-    let program = std::env::current_exe().unwrap();
-    let mut command = Command::new(program);
-    command.arg(role).arg(socket).arg(seed.to_string()).stdin(Stdio::null()).stdout(Stdio::null());
-    command.spawn().unwrap()
+/// A client in a process of its own, which does not outlive this.
+struct Client(Child);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // It may have been killed before.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
-/// Kills so many clients at random moments of their lives; answers how many of them were scribblers.
-fn kill_clients(asked: Asked, socket: &Path) -> u64 {
-    let mut dice = Dice(asked.seed);
-    let mut scribblers = 0;
-    let mut victims: Vec<Child> = Vec::new();
-    let mut killed = 0;
-    while killed < asked.kills {
-        while victims.len() < VICTIMS {
-            let is_scribbler = dice.below(SCRIBBLERS) == 0;
-            scribblers += u64::from(is_scribbler);
-            victims.push(spawn(if is_scribbler { "scribbler" } else { "victim" }, socket, dice.next()));
-        }
-        // From before it is attached to long after.
-        std::thread::sleep(Duration::from_micros(1 << dice.below(16)));
-        let mut victim = victims.swap_remove(dice.below(victims.len() as u64) as usize);
+fn spawn(role: &str, socket: &Path, seed: u64) -> Client {
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new(program);
+    command.arg(role).arg(socket).arg(seed.to_string()).stdin(Stdio::null()).stdout(Stdio::piped());
+    Client(command.spawn().unwrap())
+}
+
+/// How far those had come that were killed.
+#[derive(Debug, Default)]
+struct Killed {
+    attached: u64,
+    holding: u64,
+    scribbling: u64,
+}
+
+impl Killed {
+    /// Kills one, which says how far it has come.
+    fn kill(&mut self, Client(victim): &mut Client) {
         if let Some(status) = victim.try_wait().unwrap() {
             panic!("a client ended by itself: {status}");
         }
         victim.kill().unwrap();
         victim.wait().unwrap();
-        killed += 1;
+        let mut said = String::new();
+        victim.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        let has_said = |words: &str| u64::from(said.lines().any(|line| line == words));
+        self.attached += has_said(ATTACHED);
+        self.holding += has_said(HOLDS);
+        self.scribbling += has_said(SCRIBBLES);
     }
-    for mut victim in victims {
-        victim.kill().unwrap();
-        victim.wait().unwrap();
+}
+
+/// Kills so many clients at random moments of their lives.
+fn kill_clients(asked: Asked, socket: &Path) -> Killed {
+    let mut dice = Dice(asked.seed);
+    let mut killed = Killed::default();
+    let shut_out: Vec<Client> = (0..SHUT_OUT).map(|_| spawn("scribbler", socket, dice.next())).collect();
+    let mut victims: Vec<Client> = Vec::new();
+    for _ in 0..asked.kills {
+        while victims.len() < VICTIMS {
+            let is_scribbler = dice.below(SCRIBBLERS) == 0;
+            victims.push(spawn(if is_scribbler { "scribbler" } else { "victim" }, socket, dice.next()));
+        }
+        // From before it is attached to long after.
+        std::thread::sleep(Duration::from_micros(1 << dice.below(16)));
+        killed.kill(&mut victims.swap_remove(dice.below(victims.len() as u64) as usize));
     }
-    scribblers
+    victims.into_iter().chain(shut_out).for_each(|mut victim| killed.kill(&mut victim));
+    killed
 }
 
 /// Puts and gets, and verifies what it holds for as long as it holds it.

@@ -1,6 +1,7 @@
 //! Clients without a library between them and the rings: they die, or lie.
 
 use super::value::{Dice, KEYS, is_value, key, value};
+use bettong_shm::frame::INLINE_BYTES_DEFAULT;
 use bettong_shm::real::attach::{Attached, Hello, Link, attach};
 use bettong_shm::real::{OwnSegment, OwnStagingMapping, PeerSegment};
 use bettong_shm::ring::{Scribble, Segment};
@@ -16,9 +17,17 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Answers that a victim holds at a time, at most.
 const HELD_MAX: usize = 12;
+/// Fewest bytes of a value that is leased: what is shorter comes in its answer.
+const LEASED_BYTES_MIN: usize = INLINE_BYTES_DEFAULT as usize + 1;
+
+/// What a client says of itself, a line each, to who kills it.
+pub const ATTACHED: &str = "attached";
+pub const HOLDS: &str = "holds a lease";
+pub const SCRIBBLES: &str = "scribbles";
 
 struct Raw {
     session: ClientSession<OwnSegment, PeerSegment, OwnStagingMapping>,
+    own: OwnSegment,
     link: Link,
     ns: NsHandle,
 }
@@ -28,10 +37,11 @@ fn hello(name: &str) -> Hello {
 }
 
 impl Raw {
-    fn open(socket: &Path) -> Self {
-        let Attached { own, peer, pool, staging, link, welcome } = attach(socket, &hello("victim"), PATIENCE).unwrap();
-        let session = ClientSession::new(own, peer, staging, pool, welcome.inline_max).unwrap();
-        let mut raw = Self { session, link, ns: NsHandle(0) };
+    fn open(socket: &Path, name: &str) -> Self {
+        let Attached { own, peer, pool, staging, link, welcome } = attach(socket, &hello(name), PATIENCE).unwrap();
+        println!("{ATTACHED}");
+        let session = ClientSession::new(own.clone(), peer, staging, pool, welcome.inline_max).unwrap();
+        let mut raw = Self { session, own, link, ns: NsHandle(0) };
         let open = Open {
             protocol_version: PROTOCOL_VERSION,
             tenant: "default".to_owned(),
@@ -78,9 +88,10 @@ impl Raw {
 
 /// Puts, gets and holds until it is killed. Whatever it holds is right all the time.
 pub fn victim(socket: &Path, seed: u64) {
-    let mut raw = Raw::open(socket);
+    let mut raw = Raw::open(socket, "victim");
     let mut dice = Dice(seed);
     let mut held: Vec<(u64, Payload)> = Vec::new();
+    let mut has_said = false;
     loop {
         let number = dice.below(KEYS);
         match dice.below(4) {
@@ -96,6 +107,10 @@ pub fn victim(socket: &Path, seed: u64) {
             }
             _ => held.extend(raw.get(number).map(|payload| (number, payload))),
         }
+        if !has_said && held.iter().any(|(_, payload)| payload.len() >= LEASED_BYTES_MIN) {
+            println!("{HOLDS}");
+            has_said = true;
+        }
         if held.len() > HELD_MAX {
             held.swap_remove(dice.below(held.len() as u64) as usize);
         }
@@ -105,11 +120,24 @@ pub fn victim(socket: &Path, seed: u64) {
     }
 }
 
-/// Opens a session, uses it, and then writes whatever it can wherever it may, until it is killed.
+/// Opens a session, uses it, and then writes whatever it can wherever it may, until it is killed. The value that it holds
+/// stays as it is, whatever it has done.
 pub fn scribbler(socket: &Path, seed: u64) {
-    let Attached { own, staging, link, .. } = attach(socket, &hello("scribbler"), PATIENCE).unwrap();
+    let mut raw = Raw::open(socket, "scribbler");
     let mut dice = Dice(seed);
-    let mut area = staging.reserve(1 << 20).unwrap();
+    let (number, held) = loop {
+        let number = dice.below(KEYS);
+        // There may be no room for it, nor for an answer.
+        drop(raw.put(number, &value(number, dice.next(), 16 << 10)));
+        if let Some(held) = raw.get(number).filter(|held| held.len() >= LEASED_BYTES_MIN) {
+            break (number, held);
+        }
+    };
+    println!("{HOLDS}");
+    let is_right = || assert!(is_value(number, held.as_ref()), "what is leased has changed: {number}");
+    let Raw { session, own, link, .. } = raw;
+    let mut area = session.staging().reserve(1 << 20).unwrap();
+    println!("{SCRIBBLES}");
     for _ in 0..dice.below(2000) {
         let words = own.words();
         words[dice.below(words.len() as u64) as usize].store(dice.next() as u32, Ordering::Relaxed);
@@ -123,11 +151,13 @@ pub fn scribbler(socket: &Path, seed: u64) {
                 waits: dice.next() as u32,
                 bell: dice.next() as u32,
             });
+            is_right();
         }
         let _ = link.wake();
     }
     // It keeps what it has until it is killed, and its daemon waits for that.
     loop {
-        std::thread::sleep(Duration::from_secs(1));
+        is_right();
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
