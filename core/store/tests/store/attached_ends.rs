@@ -147,7 +147,7 @@ async fn a_client_that_is_killed_holds_nothing() {
     for end in [Heard::Gone, Heard::Detached] {
         let bucket = Bucket::new();
         let (node, mut attached, _got) = holding(&bucket, u64::MAX).await;
-        attached.say.send(end).unwrap();
+        attached.say.send(end.clone()).unwrap();
         let why = ended(&mut attached).await;
         assert!(matches!((end, &why), (Heard::Gone, Ended::Gone) | (Heard::Detached, Ended::Detached)), "{why:?}");
         let_go(&attached).await;

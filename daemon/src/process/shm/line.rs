@@ -13,8 +13,8 @@ pub struct SocketLine {
     /// `None` once the client has closed its end.
     link: Option<Watched<Link>>,
     process: Process,
-    /// What was wrong with the first packet that made no sense.
-    nonsense: Option<String>,
+    /// A packet made no sense, and that was told.
+    told_nonsense: bool,
     /// There was something in the socket the last time it was looked at.
     has_more: bool,
 }
@@ -45,7 +45,7 @@ impl Process {
 impl SocketLine {
     /// To be made where the session is served.
     pub fn new(link: Link, process: Process) -> std::io::Result<Self> {
-        Ok(Self { link: Some(Watched::new(link)?), process, nonsense: None, has_more: false })
+        Ok(Self { link: Some(Watched::new(link)?), process, told_nonsense: false, has_more: false })
     }
 
     /// Something was there, and more may be. Others wait for this thread: who is looked at twice in a row gives way to them.
@@ -102,16 +102,11 @@ impl Line for SocketLine {
                 return Poll::Ready(Heard::Closed);
             }
         };
-        if self.nonsense.is_some() {
-            // It has been told. Only that it detaches, or is gone, matters any more.
+        if std::mem::replace(&mut self.told_nonsense, true) {
+            // Only that it detaches, or is gone, matters any more.
             return self.poll_more(cx);
         }
-        self.nonsense = Some(format!("the client broke the protocol of its socket: {nonsense}"));
-        Poll::Ready(Heard::Closed)
-    }
-
-    fn nonsense(&self) -> Option<String> {
-        self.nonsense.clone()
+        Poll::Ready(Heard::Nonsense(format!("the client broke the protocol of its socket: {nonsense}")))
     }
 }
 
@@ -193,8 +188,7 @@ mod tests {
         let (client, mut line) = attached();
         let next = async |line: &mut SocketLine| poll_fn(|cx| line.poll_heard(cx)).await;
         say(&client, &[3]);
-        assert_eq!(next(&mut line).await, Heard::Closed);
-        let nonsense = line.nonsense().unwrap();
+        let Heard::Nonsense(nonsense) = next(&mut line).await else { panic!("it makes sense") };
         assert!(nonsense.contains("broke the protocol") && nonsense.contains("unknown"), "{nonsense}");
         line.say_why(&Ended::Refused(nonsense.clone()));
         let why = Refusal { kind: RefusalKind::Invalid, limit: 0, text: nonsense };

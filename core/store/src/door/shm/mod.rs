@@ -18,7 +18,7 @@ use bettong_shm::session::staging::Staging;
 use bettong_shm::session::{ServerSession, SessionError};
 use session::Session;
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -47,16 +47,10 @@ pub trait Line: Send {
 
     /// What the client has said since the last time; pending while that is nothing.
     fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<Heard>;
-
-    /// What is wrong with what the client said last, where `poll_heard` answered `Closed` for that: it has broken the
-    /// protocol, and that is why its session ends.
-    fn nonsense(&self) -> Option<String> {
-        None
-    }
 }
 
 /// What a `Line` hears.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Heard {
     /// The client has written, or has read what was in the way.
     Woken,
@@ -64,8 +58,10 @@ pub enum Heard {
     Detached,
     /// The client's process is gone.
     Gone,
-    /// The client has closed its end of the line, or what it says makes no sense; see `Line::nonsense`. It may still read.
+    /// The client has closed its end of the line. It may still read.
     Closed,
+    /// What the client says breaks the protocol of the line, for this reason. It may still read.
+    Nonsense(String),
 }
 
 /// Why a session ended.
@@ -83,32 +79,6 @@ pub enum Ended {
     Refused(String),
     #[error("the daemon is shutting down")]
     Stopped,
-}
-
-/// A line whose nonsense is known to who does not have it.
-struct Overheard<L> {
-    line: L,
-    nonsense: Arc<OnceLock<String>>,
-}
-
-impl<L: Line> Line for Overheard<L> {
-    fn wake(&mut self) {
-        self.line.wake();
-    }
-
-    fn say_why(&mut self, end: &Ended) {
-        self.line.say_why(end);
-    }
-
-    fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
-        let heard = self.line.poll_heard(cx);
-        if heard == Poll::Ready(Heard::Closed)
-            && let Some(nonsense) = self.line.nonsense()
-        {
-            self.nonsense.get_or_init(|| nonsense);
-        }
-        heard
-    }
 }
 
 /// Serves sessions.
@@ -146,15 +116,9 @@ impl<S: Service, C: Clock, A: Authenticate> ShmDoor<S, C, A> {
         let id = rings.id();
         let origin = format!("process {} ({})", client.pid, client.name);
         let pulse = self.sessions.begin(id, client);
-        let nonsense = Arc::new(OnceLock::new());
-        let line = Overheard { line, nonsense: nonsense.clone() };
         let mut session = Session::new(self, origin, rings, line, pulse);
         let mut stop = std::pin::pin!(stop);
         let end = std::future::poll_fn(|cx| session.poll(cx, stop.as_mut())).await;
-        let end = match (end, nonsense.get()) {
-            (Ended::Closed, Some(nonsense)) => Ended::Refused(nonsense.clone()),
-            (end, _) => end,
-        };
         ended(&end);
         self.sessions.ended(id, end.to_string());
         session.keep_leases(&end).await;

@@ -194,6 +194,7 @@ where
                 Heard::Woken => {}
                 Heard::Detached => return Poll::Ready(Ended::Detached),
                 Heard::Gone => return Poll::Ready(Ended::Gone),
+                Heard::Nonsense(why) => return Poll::Ready(Ended::Refused(why)),
                 Heard::Closed => {
                     self.take_releases();
                     return Poll::Ready(Ended::Closed);
