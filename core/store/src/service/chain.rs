@@ -1,12 +1,13 @@
-//! RESTORE_CHAIN: look-up, blocks and sidecar of a prompt in one round trip; of a long prompt as much as is asked for at once.
+//! What is there of a prompt. LOOKUP_BLOCK_PREFIX: how many of its blocks. RESTORE_CHAIN: that, blocks and sidecar in one
+//! round trip; of a long prompt as much as is asked for at once.
 
-use super::handler::{Answered, StoreService, hit, invalid};
+use super::handler::{Answered, LOOKUP_CHECKS_MAX, StoreService, hit, invalid, unknown_part};
 use super::{Deadline, Peer};
 use crate::keys::Key;
-use crate::store::ReadOutcome;
+use crate::store::{ReadOutcome, Store};
 use crate::world::World;
-use bettong_wire::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX};
-use bettong_wire::request::{PartAsk, RestoreChain, Target};
+use bettong_wire::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, LOOKUP_HASHES_MAX};
+use bettong_wire::request::{LookupBlockPrefix, PartAsk, RestoreChain, Target};
 use bettong_wire::response::{Answer, Chain, Hit, ItemOutcome};
 use bettong_wire::{BlockHash, BlockKey, MissReason, Payload, Response, ServiceError};
 
@@ -36,6 +37,37 @@ fn bytes_max(restore: &RestoreChain) -> u64 {
 }
 
 impl<W: World> StoreService<W> {
+    pub(super) fn lookup(&self, peer: &Peer, lookup: &LookupBlockPrefix) -> Answered {
+        let (ns, parts) = self.blocks(peer, lookup.ns)?;
+        let asked = self.asked_parts(&parts, &lookup.parts, lookup.hashes.len())?;
+        let blocks = self.store().longest_prefix(ns, &lookup.hashes, &asked);
+        Ok(Response::ok(Answer::Prefix { blocks: u32::try_from(blocks).unwrap_or(u32::MAX) }))
+    }
+
+    /// The parts that count for a look-up of so many hashes: those asked for, or all, each whole.
+    fn asked_parts(&self, parts: &[u16], asked: &[PartAsk], hashes: usize) -> Result<Vec<PartAsk>, ServiceError> {
+        if hashes > LOOKUP_HASHES_MAX {
+            let message = format!("{hashes} hashes are asked for, the limit is {LOOKUP_HASHES_MAX}");
+            return Err(ServiceError::too_large(message, LOOKUP_HASHES_MAX as u64));
+        }
+        if let Some(ask) = asked.iter().find(|ask| !parts.contains(&ask.part.0)) {
+            return Err(unknown_part(parts, ask.part.0));
+        }
+        let asked = if asked.is_empty() { Store::<W>::whole_parts(parts) } else { asked.to_vec() };
+        let repeated = (1..asked.len()).any(|at| asked[..at].iter().any(|ask| ask.part == asked[at].part));
+        if repeated {
+            return Err(invalid("a part is asked for twice"));
+        }
+        let checks = hashes.saturating_mul(asked.len());
+        if checks > LOOKUP_CHECKS_MAX {
+            let parts = asked.len();
+            let message =
+                format!("{hashes} hashes of {parts} parts are {checks} look-ups, the limit is {LOOKUP_CHECKS_MAX}");
+            return Err(ServiceError::too_large(message, LOOKUP_CHECKS_MAX as u64));
+        }
+        Ok(asked)
+    }
+
     /// What the answer brings at most, without a look-up.
     pub(super) fn weigh_chain(&self, peer: &Peer, restore: &RestoreChain) -> Result<u64, ServiceError> {
         let (ns, parts) = self.blocks(peer, restore.ns)?;
@@ -45,7 +77,10 @@ impl<W: World> StoreService<W> {
             let key = |ask: &PartAsk| Key::block(ns, BlockKey { hash: *hash, part: ask.part });
             asked.iter().map(|ask| self.store().weight(&key(ask))).sum()
         };
-        let mut blocks = restore.hashes.iter().skip(restore.from as usize).take(BATCH_ITEMS_MAX).map(weight);
+        // Each block brings its whole parts at least.
+        let blocks_max = BATCH_ITEMS_MAX / asked.iter().filter(|ask| ask.last_n == 0).count().max(1);
+        let blocks = restore.hashes.iter().skip(restore.from as usize).take(blocks_max.max(1));
+        let mut blocks = blocks.map(weight);
         let sidecar = restore.sidecar.map_or(0, |key| self.store().weight(&Key::of(ns, &Target::Sidecar(key))));
         let first = blocks.next().unwrap_or(sidecar);
         let sum = |sum: u64, bytes: u64| sum.checked_add(bytes).filter(|sum| *sum < bytes_max);

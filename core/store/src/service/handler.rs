@@ -6,10 +6,10 @@ use crate::index::Entry;
 use crate::keys::{Key, NsNum};
 use crate::store::{Patience, PutSpec, ReadOutcome, Slice, Store};
 use crate::world::{Mono, World};
-use bettong_wire::limits::{BATCH_ITEMS_MAX, FRAME_BYTES_MAX, LOOKUP_HASHES_MAX, OPEN_NAMESPACES_MAX};
+use bettong_wire::limits::{BATCH_ITEMS_MAX, FRAME_BYTES_MAX, OPEN_NAMESPACES_MAX};
 use bettong_wire::request::{
-    Clear, Exists, Get, GetBlocks, GetMany, GetSidecar, LookupBlockPrefix, Maintain, NsHandle, Open, PartAsk,
-    PublishHead, Put, PutBlocks, PutSidecar, ReadLimits, Restore, Target, Tier,
+    Clear, Exists, Get, GetBlocks, GetMany, GetSidecar, Maintain, NsHandle, Open, PublishHead, Put, PutBlocks,
+    PutSidecar, ReadLimits, Restore, Target, Tier,
 };
 use bettong_wire::response::{Answer, Hit, ItemOutcome, Opened, Outcome, SessionLimits, Stored};
 use bettong_wire::{BlockKey, ErrorKind, MissReason, Payload, Request, Response, ServiceError, SidecarKey, WriteBuf};
@@ -21,7 +21,7 @@ use std::time::Duration;
 /// Version of the protocol that this service speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
 /// Look-ups (hashes times parts) of one request: some tens of milliseconds.
-const LOOKUP_CHECKS_MAX: usize = 1 << 19;
+pub(super) const LOOKUP_CHECKS_MAX: usize = 1 << 19;
 /// Items of one batch that are read at once.
 const READS_AT_ONCE: usize = 16;
 /// How much earlier than its caller a put gives up waiting for room, at most.
@@ -401,42 +401,6 @@ impl<W: World> StoreService<W> {
         })
     }
 
-    fn lookup(&self, peer: &Peer, lookup: &LookupBlockPrefix) -> Answered {
-        let (ns, parts) = self.blocks(peer, lookup.ns)?;
-        let asked = self.asked_parts(&parts, &lookup.parts, lookup.hashes.len())?;
-        let blocks = self.store.longest_prefix(ns, &lookup.hashes, &asked);
-        Ok(Response::ok(Answer::Prefix { blocks: u32::try_from(blocks).unwrap_or(u32::MAX) }))
-    }
-
-    /// The parts that count for a look-up of so many hashes: those asked for, or all, each whole.
-    pub(super) fn asked_parts(
-        &self,
-        parts: &[u16],
-        asked: &[PartAsk],
-        hashes: usize,
-    ) -> Result<Vec<PartAsk>, ServiceError> {
-        if hashes > LOOKUP_HASHES_MAX {
-            let message = format!("{hashes} hashes are asked for, the limit is {LOOKUP_HASHES_MAX}");
-            return Err(ServiceError::too_large(message, LOOKUP_HASHES_MAX as u64));
-        }
-        if let Some(ask) = asked.iter().find(|ask| !parts.contains(&ask.part.0)) {
-            return Err(unknown_part(parts, ask.part.0));
-        }
-        let asked = if asked.is_empty() { Store::<W>::whole_parts(parts) } else { asked.to_vec() };
-        let repeated = (1..asked.len()).any(|at| asked[..at].iter().any(|ask| ask.part == asked[at].part));
-        if repeated {
-            return Err(invalid("a part is asked for twice"));
-        }
-        let checks = hashes.saturating_mul(asked.len());
-        if checks > LOOKUP_CHECKS_MAX {
-            let parts = asked.len();
-            let message =
-                format!("{hashes} hashes of {parts} parts are {checks} look-ups, the limit is {LOOKUP_CHECKS_MAX}");
-            return Err(ServiceError::too_large(message, LOOKUP_CHECKS_MAX as u64));
-        }
-        Ok(asked)
-    }
-
     async fn clear(&self, peer: &Peer, clear: &Clear, deadline: Deadline) -> Answered {
         let (ns, open) = self.namespace(peer, clear.ns)?;
         if clear.tier == Tier::Object && !peer.rights.admin {
@@ -561,7 +525,7 @@ fn no_identity(name: &str) -> ServiceError {
     invalid(format!("namespace `{name}` was opened without a model identity: its blocks are not reachable"))
 }
 
-fn unknown_part(parts: &[u16], part: u16) -> ServiceError {
+pub(super) fn unknown_part(parts: &[u16], part: u16) -> ServiceError {
     invalid(format!("part {part} is not one of the namespace's parts {parts:?}"))
 }
 

@@ -103,3 +103,53 @@ fn chain(from: u32, asked: usize, sidecar: bool, answered: &Chain) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{BlockHash, PutId, SidecarKey};
+    use crate::request::{NsHandle, ReadLimits, RestoreChain, Tier};
+    use crate::response::{Hit, ItemOutcome, MissReason};
+
+    /// Whoever believed one of these would take values for those of other blocks, or ask for ever.
+    #[test]
+    fn an_answer_about_a_chain_stays_within_what_was_asked() {
+        let request = |sidecar| {
+            Expectation::of(&Request::RestoreChain(RestoreChain {
+                ns: NsHandle(0),
+                hashes: vec![BlockHash([1; 32]); 4],
+                parts: Vec::new(),
+                from: 2,
+                sidecar,
+                bytes_max: 0,
+                limits: ReadLimits::default(),
+            }))
+        };
+        let expects = |sidecar, blocks, end, hits: usize, brought: bool| {
+            let put_id = PutId { life: 1, counter: 1 };
+            let hit = Hit { total_len: 0, put_id, tier: Tier::Memory, expires_at_ms: 0 };
+            let tail = brought.then_some(ItemOutcome::Miss(MissReason::Absent));
+            let chain = Chain { blocks, end, hits: vec![hit; hits], sidecar: tail };
+            let outcome = Outcome::Ok(Answer::Chain(chain));
+            request(sidecar).check(&ResponseHead { op: Some(Op::RestoreChain), outcome, payload_lens: vec![0; hits] })
+        };
+        let asked = Some(SidecarKey([9; 32]));
+        for (sidecar, blocks, end, hits, brought) in
+            [(None, 4, 3, 1, false), (None, 1, 2, 0, false), (asked, 4, 4, 2, true), (asked, 4, 4, 2, false)]
+        {
+            assert_eq!(expects(sidecar, blocks, end, hits, brought), Ok(()));
+        }
+        for (sidecar, blocks, end, hits, brought) in [
+            (None, 5, 4, 2, false),
+            (None, 4, 5, 3, false),
+            (None, 4, 1, 0, false),
+            (None, 4, 2, 1, false),
+            (None, 4, 4, 2, true),
+            (asked, 4, 3, 1, true),
+            (asked, 3, 3, 1, true),
+        ] {
+            let what = format!("{blocks} {end} {hits} {brought}");
+            assert!(expects(sidecar, blocks, end, hits, brought).is_err(), "{what}");
+        }
+    }
+}
