@@ -72,6 +72,31 @@ enum State {
     LetGo(AttemptId),
     /// The value that this operation wrote.
     Held(usize),
+    /// The volatile value that this operation wrote, in the place of the lasting one of that write.
+    Hides(usize, AttemptId),
+}
+
+impl State {
+    /// The operation that wrote what is there.
+    fn held(self) -> Option<usize> {
+        match self {
+            Self::Nothing | Self::LetGo(_) => None,
+            Self::Held(by) | Self::Hides(by, _) => Some(by),
+        }
+    }
+
+    /// The write whose value is gone, and nothing that lasts has happened since.
+    fn gone(self) -> Option<AttemptId> {
+        match self {
+            Self::Nothing | Self::Held(_) => None,
+            Self::LetGo(id) | Self::Hides(_, id) => Some(id),
+        }
+    }
+
+    /// After the loss of a volatile value.
+    fn without_volatile(self) -> Self {
+        self.gone().map_or(Self::Nothing, Self::LetGo)
+    }
 }
 
 /// One explanation of everything so far: the operations that have taken effect although they are not answered yet, in
@@ -230,14 +255,19 @@ impl Search<'_> {
             Some(Act::Write(written) | Act::Returns(written)) => Some(written),
             _ => None,
         };
-        let held = if let State::Held(by) = state { written(by) } else { None };
+        let held = state.held().and_then(written);
         let ended = operation.span.ended.unwrap_or(Duration::MAX);
         let may_be_hidden =
             |value: &Written| value.expires.is_some_and(|(earliest, _)| value.volatile || ended >= earliest);
         match (&operation.act, held) {
+            (Act::Write(value), held) if value.volatile => {
+                let lasting = held.filter(|held| !held.volatile).map(|held| held.id);
+                Some(lasting.or(state.gone()).map_or(State::Held(at), |gone| State::Hides(at, gone)))
+            }
             (Act::Write(_), _) => Some(State::Held(at)),
-            (Act::Returns(back), _) => (state == State::LetGo(back.id)).then_some(State::Held(at)),
+            (Act::Returns(back), _) => (state.gone() == Some(back.id)).then_some(State::Held(at)),
             (Act::Delete, _) => Some(State::Nothing),
+            (Act::Forgets(id), Some(value)) if *id == value.id && value.volatile => Some(state.without_volatile()),
             (Act::Forgets(id), Some(value)) if *id == value.id => Some(State::LetGo(*id)),
             // One of unknown outcome that changes nothing explains nothing.
             (Act::Forgets(_), _) => operation.certain.then_some(state),
@@ -247,7 +277,7 @@ impl Search<'_> {
                 (values.contains(&value.id) && !expired).then_some(state)
             }
             (Act::Missed | Act::Expired, Some(value)) if may_be_hidden(value) => Some(state),
-            (Act::Missed, Some(value)) if value.volatile => Some(State::Nothing),
+            (Act::Missed, Some(value)) if value.volatile => Some(state.without_volatile()),
             (Act::Saw(_) | Act::Expired, None) | (Act::Missed | Act::Expired, Some(_)) => None,
         }
     }
@@ -346,6 +376,17 @@ mod tests {
                 ],
             ),
             (
+                "what was evicted comes back when what only memory had in its place is lost",
+                vec![
+                    done(write(1), 0, 1),
+                    unknown(Act::Forgets(1), 2),
+                    unknown(Act::Returns(written(1)), 2),
+                    done(volatile(2), 3, 4),
+                    done(saw(2), 5, 6),
+                    done(saw(1), 7, 8),
+                ],
+            ),
+            (
                 "a failed delete takes effect later",
                 vec![done(write(1), 0, 1), unknown(Delete, 2), done(saw(1), 3, 4), done(Missed, 5, 6)],
             ),
@@ -427,6 +468,23 @@ mod tests {
                     done(saw(1), 9, 10),
                 ],
                 6,
+            ),
+            (
+                "what was overwritten in memory, and not evicted, comes back",
+                vec![done(write(1), 0, 1), done(volatile(2), 2, 3), done(saw(2), 4, 5), done(saw(1), 6, 7)],
+                3,
+            ),
+            (
+                "what was evicted is back after a lasting value, and one that was not, took its place",
+                vec![
+                    done(write(1), 0, 1),
+                    unknown(Act::Forgets(1), 2),
+                    unknown(Act::Returns(written(1)), 2),
+                    done(write(2), 3, 4),
+                    done(volatile(3), 5, 6),
+                    done(saw(1), 7, 8),
+                ],
+                5,
             ),
             (
                 "an eviction takes its successor along",
