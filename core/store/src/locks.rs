@@ -47,6 +47,18 @@ impl<K: Copy + Ord> KeyLocks<K> {
         guard
     }
 
+    /// Locks all `keys` where nobody holds one of them or waits for it.
+    pub fn try_lock_all(&self, keys: impl IntoIterator<Item = K>) -> Option<KeyGuard<K>> {
+        let mut keys: Vec<K> = keys.into_iter().collect();
+        keys.sort();
+        keys.dedup();
+        let mut guard = KeyGuard { slots: self.slots.clone(), held: Vec::with_capacity(keys.len()) };
+        for key in keys {
+            guard.held.append(&mut self.try_lock(key)?.held);
+        }
+        Some(guard)
+    }
+
     /// Locks `key` where nobody holds it or waits for it.
     pub fn try_lock(&self, key: K) -> Option<KeyGuard<K>> {
         let mut slots = self.slots.lock();
@@ -96,6 +108,10 @@ mod tests {
         drop(given_up);
         assert!(locks.try_lock(key(1)).is_none() && locks.try_lock(key(2)).is_none());
         let third = locks.try_lock(key(3)).unwrap();
+        assert!(locks.try_lock_all([key(4), key(2), key(5)]).is_none() && locks.try_lock_all([key(3)]).is_none());
+        let others = locks.try_lock_all([key(5), key(4), key(5)]).unwrap();
+        assert!(locks.try_lock(key(4)).is_none() && locks.try_lock(key(5)).is_none());
+        drop(others);
         assert!(locks.try_lock(key(3)).is_none());
         drop(third);
         drop(first);

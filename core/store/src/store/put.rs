@@ -7,6 +7,7 @@ use crate::index::committer::IndexChange;
 use crate::index::rows::{Mark, ValueRow};
 use crate::index::{Entry, NodeNum};
 use crate::keys::{Key, NsNum};
+use crate::locks::KeyGuard;
 use crate::objects::ObjectError;
 use crate::observe::{Point, State};
 use crate::seal::{SealMeta, Sealed, seal};
@@ -67,6 +68,9 @@ pub(super) fn tag(parent: &BlockHash) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
+/// Where the task of a put says what became of it.
+type Answer = oneshot::Sender<Result<Vec<Stored>, PutError>>;
+
 /// A put that has its put id.
 pub(super) struct Prepared {
     pub(super) key: Key,
@@ -96,24 +100,14 @@ impl<W: World> Store<W> {
     pub async fn put_batch_until(&self, puts: Vec<(PutSpec, Payload)>, until: Mono) -> Result<Vec<Stored>, PutError> {
         self.admit(&puts)?;
         let began = self.shared.world.clock().mono();
-        let (answer, result) = oneshot::channel();
-        let store = self.clone();
         let level = puts.first().map_or(Level::Memory, |(spec, _)| spec.level);
         puts.first().iter().for_each(|(spec, _)| self.shared.set_active(spec.ns));
-        self.shared.world.spawn(async move {
-            let keys: Vec<Key> = puts.iter().map(|(spec, _)| Key::of(spec.ns, &spec.target)).collect();
-            let _guard = store.locks.lock(keys.iter().copied()).await;
-            // Begun after its caller has gone, it would undo what was done meanwhile.
-            if answer.is_closed() {
-                return;
-            }
-            let result = store.put_locked(puts, keys, until).await;
-            if result.is_err() {
-                store.shared.stats.count(Event::PutsFailed);
-            }
-            let _ = answer.send(result);
-        });
-        let result = result.await.unwrap_or_else(|_| Err(PutError::Unknown("the store is closing".to_owned())));
+        let keys: Vec<Key> = puts.iter().map(|(spec, _)| Key::of(spec.ns, &spec.target)).collect();
+        let free = (level == Level::Memory).then(|| self.locks.try_lock_all(keys.iter().copied())).flatten();
+        let result = match free.filter(|_| keys.iter().all(|key| self.replaces_nothing_durable(key))) {
+            Some(guard) => self.put_at_once(puts, keys, guard).await,
+            None => self.put_in_turn(puts, keys, until).await,
+        };
         let what = match level {
             Level::Memory => Timed::PutMemory,
             Level::Journal => Timed::PutJournal,
@@ -121,6 +115,67 @@ impl<W: World> Store<W> {
         };
         self.shared.stats.timed(what, self.shared.world.clock().mono().since(began));
         result
+    }
+
+    /// Puts what only memory is to hold and whose keys nobody else has. Nearly always nothing has to be waited for: it is
+    /// done here, because to hand it to another task takes longer than to do it. What has to be waited for is left to a task
+    /// of the store, and goes on when the returned future is dropped.
+    async fn put_at_once(
+        &self,
+        puts: Vec<(PutSpec, Payload)>,
+        keys: Vec<Key>,
+        guard: KeyGuard,
+    ) -> Result<Vec<Stored>, PutError> {
+        let (stored, fresh) = self.prepare_all(puts, keys, Level::Memory).inspect_err(|_| self.count_failed())?;
+        let durable = self.show_in_memory(&fresh);
+        if durable.is_empty() {
+            self.count_stored(&fresh);
+            return Ok(stored);
+        }
+        let store = self.clone();
+        self.in_own_task(move |answer| async move {
+            let _guard = guard;
+            let replaced = store.replace_in_memory(&fresh, durable).await;
+            let result = store.settled(&fresh, replaced).map(|()| stored);
+            let _ = answer.send(result.inspect_err(|_| store.count_failed()));
+        })
+        .await
+    }
+
+    /// Whether a put of level memory has nothing to bury. Needs the key's lock.
+    fn replaces_nothing_durable(&self, key: &Key) -> bool {
+        let held = self.shared.map.get(key, NodeNum::SELF);
+        self.durable_versions(key, held).is_empty() && !self.shared.unresolved.lock().contains(key)
+    }
+
+    /// Puts in a task of the store, after whoever has one of the keys.
+    async fn put_in_turn(
+        &self,
+        puts: Vec<(PutSpec, Payload)>,
+        keys: Vec<Key>,
+        until: Mono,
+    ) -> Result<Vec<Stored>, PutError> {
+        let store = self.clone();
+        self.in_own_task(move |answer| async move {
+            let _guard = store.locks.lock(keys.iter().copied()).await;
+            // Begun after its caller has gone, it would undo what was done meanwhile.
+            if answer.is_closed() {
+                return;
+            }
+            let result = store.put_locked(puts, keys, until).await;
+            let _ = answer.send(result.inspect_err(|_| store.count_failed()));
+        })
+        .await
+    }
+
+    /// Runs a put in a task of the store, where it goes on when the returned future is dropped.
+    async fn in_own_task<F>(&self, put: impl FnOnce(Answer) -> F) -> Result<Vec<Stored>, PutError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (answer, result) = oneshot::channel();
+        self.shared.world.spawn(put(answer));
+        result.await.unwrap_or_else(|_| Err(PutError::Unknown("the store is closing".to_owned())))
     }
 
     /// Puts a value in the place of this node's own damaged version `damaged`; `None` where that was replaced or deleted
@@ -180,8 +235,28 @@ impl<W: World> Store<W> {
         keys: Vec<Key>,
         until: Mono,
     ) -> Result<Vec<Stored>, PutError> {
-        let shared = &self.shared;
         let level = puts.first().map_or(Level::Memory, |(spec, _)| spec.level);
+        let (stored, mut fresh) = self.prepare_all(puts, keys, level)?;
+        let put = match level {
+            Level::Memory => {
+                let durable = self.show_in_memory(&fresh);
+                self.replace_in_memory(&fresh, durable).await
+            }
+            Level::Journal => self.put_in_journal(&fresh, until).await,
+            Level::Object => self.put_in_objects(&mut fresh).await,
+        };
+        self.settled(&fresh, put)?;
+        Ok(stored)
+    }
+
+    /// The puts that have to be made, each with its put id, and the answers to all. Needs the locks of all `keys`.
+    fn prepare_all(
+        &self,
+        puts: Vec<(PutSpec, Payload)>,
+        keys: Vec<Key>,
+        level: Level,
+    ) -> Result<(Vec<Stored>, Vec<Prepared>), PutError> {
+        let shared = &self.shared;
         let mut stored = Vec::with_capacity(puts.len());
         let mut fresh: Vec<Prepared> = Vec::new();
         for ((spec, payload), key) in puts.into_iter().zip(keys) {
@@ -203,19 +278,25 @@ impl<W: World> Store<W> {
         let already = (stored.len() - fresh.len()) as u64;
         shared.stats.add(Event::PutsAlready, already);
         shared.world.reached_if(already > 0, State::PutAlreadyStored);
-        let put = match level {
-            Level::Memory => self.put_in_memory(&fresh).await,
-            Level::Journal => self.put_in_journal(&fresh, until).await,
-            Level::Object => self.put_in_objects(&mut fresh).await,
-        };
+        Ok((stored, fresh))
+    }
+
+    /// What is kept in mind of puts that were attempted.
+    fn settled(&self, fresh: &[Prepared], put: Result<(), PutError>) -> Result<(), PutError> {
         if matches!(put, Err(PutError::Unknown(_))) {
-            let mut unresolved = shared.unresolved.lock();
+            let mut unresolved = self.shared.unresolved.lock();
             fresh.iter().for_each(|put| unresolved.insert(put.key));
         }
-        put?;
-        shared.stats.add(Event::PutsStored, fresh.len() as u64);
-        shared.stats.add(Event::PutBytes, fresh.iter().map(|put| put.payload.len() as u64).sum());
-        Ok(stored)
+        put.inspect(|()| self.count_stored(fresh))
+    }
+
+    fn count_stored(&self, fresh: &[Prepared]) {
+        self.shared.stats.add(Event::PutsStored, fresh.len() as u64);
+        self.shared.stats.add(Event::PutBytes, fresh.iter().map(|put| put.payload.len() as u64).sum());
+    }
+
+    fn count_failed(&self) {
+        self.shared.stats.count(Event::PutsFailed);
     }
 
     /// The put id of an entry that makes this put unnecessary: blocks and sidecars are immutable. Another node's entry
@@ -281,11 +362,11 @@ impl<W: World> Store<W> {
     }
 
     /// Level `memory`: visible as soon as the bytes are in the tier and no durable older version can come back at a
-    /// restart. A reader never meets a gap between the two.
-    async fn put_in_memory(&self, fresh: &[Prepared]) -> Result<(), PutError> {
+    /// restart. A reader never meets a gap between the two. Answers which are not visible yet, and their durable versions.
+    fn show_in_memory(&self, fresh: &[Prepared]) -> Vec<(usize, Vec<Entry>)> {
         let shared = &self.shared;
-        let mut failed = None;
-        for put in fresh {
+        let mut left = Vec::new();
+        for (at, put) in fresh.iter().enumerate() {
             let Prepared { key, payload, row, old, .. } = put;
             shared.memory.insert(*key, row.entry.put_id, payload.clone(), true);
             let durable = self.durable_versions(key, *old);
@@ -294,16 +375,34 @@ impl<W: World> Store<W> {
             if durable.is_empty() && !doubtful {
                 shared.show_entry(key, &row.entry, &row.plain_key);
                 old.iter().for_each(|old| shared.memory.remove(old.put_id));
-            } else if let Err(error) = self.replace_durable(put, &durable).await {
-                failed = failed.or(Some(error));
-            }
-            // Evicted before it was shown, its loss found nothing to hide.
-            if !shared.memory.contains(row.entry.put_id) {
-                shared.hide_entry(key, NodeNum::SELF, row.entry.put_id);
+                self.hide_if_evicted(put);
+            } else {
+                left.push((at, durable));
             }
         }
         shared.settle_losses();
+        left
+    }
+
+    /// Makes those visible that `show_in_memory` has left.
+    async fn replace_in_memory(&self, fresh: &[Prepared], left: Vec<(usize, Vec<Entry>)>) -> Result<(), PutError> {
+        let mut failed = None;
+        for (put, durable) in left.iter().filter_map(|(at, durable)| Some((fresh.get(*at)?, durable))) {
+            if let Err(error) = self.replace_durable(put, durable).await {
+                failed = failed.or(Some(error));
+            }
+            self.hide_if_evicted(put);
+        }
+        self.shared.settle_losses();
         failed.map_or(Ok(()), |error| Err(PutError::Unknown(error)))
+    }
+
+    /// Evicted before it was shown, its loss found nothing to hide.
+    fn hide_if_evicted(&self, put: &Prepared) {
+        let put_id = put.row.entry.put_id;
+        if !self.shared.memory.contains(put_id) {
+            self.shared.hide_entry(&put.key, NodeNum::SELF, put_id);
+        }
     }
 
     /// Buries the durable versions; the new one is shown in the moment in which they are durably gone, because whoever
