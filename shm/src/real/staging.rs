@@ -7,6 +7,9 @@ use bytes::buf::UninitSlice;
 use std::ops::Range;
 use std::ptr::NonNull;
 
+/// Bytes from which on a copy goes past the caches.
+const STREAMED_MIN: usize = 64 << 10;
+
 /// A client's staging area as the daemon has it.
 #[derive(Debug)]
 pub struct StagingMapping(Mapping);
@@ -77,7 +80,14 @@ impl Reserved<OwnStagingMapping> {
 fn copy_out(base: NonNull<u8>, at: usize, to: &mut UninitSlice) {
     // SAFETY: whoever calls this has checked that the bytes lie within the mapping; `to` is memory of this process that is
     // borrowed for writing.
-    unsafe { copy(base.add(at).as_ptr(), to.as_mut_ptr(), to.len()) };
+    unsafe {
+        let from = base.add(at).as_ptr();
+        if to.len() < STREAMED_MIN {
+            copy(from, to.as_mut_ptr(), to.len())
+        } else {
+            stream(from, to.as_mut_ptr(), to.len())
+        }
+    };
 }
 
 /// Writes bytes that another process may be reading. They lie within the mapping at `base`, which is this process's to write.
@@ -108,6 +118,58 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
         );
     }
 }
+
+/// As `copy`, past the caches: what a long value is copied to has been out of them for long, and to fetch each line of it
+/// only to overwrite it takes a fifth of the time.
+///
+/// # Safety
+///
+/// As for `copy`.
+#[cfg(target_arch = "x86_64")]
+unsafe fn stream(from: *const u8, to: *mut u8, len: usize) {
+    const STEP: usize = 64;
+    let head = to.align_offset(STEP).min(len);
+    let steps = (len - head) / STEP;
+    // SAFETY: the three parts lie one behind the other within what the caller promises. A store that is streamed needs an
+    // address of whole lines, which the head has led to. Prefetching never faults, wherever it points; the fence puts the
+    // streamed stores before whatever tells others of them.
+    unsafe {
+        copy(from, to, head);
+        if steps > 0 {
+            std::arch::asm!(
+                "2:",
+                "prefetcht0 [{from} + 1024]",
+                "movdqu {a}, [{from}]",
+                "movdqu {b}, [{from} + 16]",
+                "movdqu {c}, [{from} + 32]",
+                "movdqu {d}, [{from} + 48]",
+                "movntdq [{to}], {a}",
+                "movntdq [{to} + 16], {b}",
+                "movntdq [{to} + 32], {c}",
+                "movntdq [{to} + 48], {d}",
+                "add {from}, 64",
+                "add {to}, 64",
+                "dec {steps}",
+                "jnz 2b",
+                "sfence",
+                from = inout(reg) from.add(head) => _,
+                to = inout(reg) to.add(head) => _,
+                steps = inout(reg) steps => _,
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                options(nostack),
+            );
+        }
+        let done = head + steps * STEP;
+        copy(from.add(done), to.add(done), len - done);
+    }
+}
+
+/// No better than `copy` where this does not know how to tell the machine.
+#[cfg(not(target_arch = "x86_64"))]
+use copy as stream;
 
 /// As above, by atomics: slower, and the same everywhere.
 #[cfg(not(target_arch = "x86_64"))]
@@ -143,6 +205,23 @@ mod tests {
             let mut around = Vec::new();
             peer.read(0..3 * 4096, &mut around).unwrap();
             prop_assert!(around[..at as usize].iter().chain(&around[(at + there) as usize..]).all(|byte| *byte == 0));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_is_long_goes_past_the_caches_and_is_the_same(at in 0..300usize, to in 0..300usize, more in 0..300usize) {
+            const BYTES: usize = STREAMED_MIN + 1024;
+            let (memfd, peer) = Memfd::of_peer(BYTES).unwrap();
+            let (own, peer) = (OwnStagingMapping::new(memfd.map_own().unwrap()), StagingMapping::new(peer));
+            let bytes: Vec<u8> = (0..BYTES as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+            own.write(0, &bytes);
+            let len = STREAMED_MIN - 8 + more;
+            let mut copy = vec![0xa5; BYTES];
+            peer.read(at as u64..(at + len) as u64, &mut &mut copy[to..to + len]).unwrap();
+            prop_assert_eq!(&copy[to..to + len], &bytes[at..at + len]);
+            prop_assert!(copy[..to].iter().chain(&copy[to + len..]).all(|byte| *byte == 0xa5));
         }
     }
 
