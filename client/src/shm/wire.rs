@@ -5,8 +5,8 @@ use super::spin::Spin;
 use super::staged::{Area, Staged, too_large};
 use crate::call::Body;
 use crate::session::wire::{Unsent, Wire, lost};
-use bettong_shm::real::attach::{AttachError, Attached, Heard, Link};
-use bettong_shm::real::{OwnSegment, OwnStagingMapping, PeerSegment, Watched};
+use bettong_shm::real::attach::{AttachError, Attached, Heard};
+use bettong_shm::real::{OwnSegment, OwnStagingMapping, PeerSegment, WatchedLink};
 use bettong_shm::session::staging::Reserved;
 use bettong_shm::session::{ClientSession, RequestError, Unsent as NotSent};
 use bettong_wire::response::{Answer, Outcome};
@@ -28,7 +28,7 @@ type Session = ClientSession<OwnSegment, PeerSegment, OwnStagingMapping>;
 
 pub(crate) struct ShmWire {
     session: Session,
-    link: Watched<Link>,
+    link: WatchedLink,
     answers: VecDeque<(u64, Response)>,
     inflight_max: usize,
     /// All of the staging area.
@@ -56,7 +56,7 @@ impl ShmWire {
         let session = ClientSession::new(own, peer, staging, pool, welcome.inline_max);
         Ok(Self {
             session: session.map_err(|error| error.to_string())?,
-            link: Watched::new(link).map_err(|error| error.to_string())?,
+            link: WatchedLink::new(link).map_err(|error| error.to_string())?,
             answers: VecDeque::new(),
             // Before OPEN has said how many.
             inflight_max: 1,
@@ -78,21 +78,16 @@ impl ShmWire {
         Area { area, bytes: self.staging_bytes, given_back }
     }
 
-    /// Hears what the daemon says by the socket, until there is nothing.
+    /// Hears what the daemon says beside the ring, until there is nothing.
     fn hear(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
-        let something = |link: &Link| match link.hear() {
-            Ok(Heard::Nothing) => None,
-            heard => Some(heard),
-        };
         while self.over.is_none()
-            && let Poll::Ready(heard) = self.link.poll_take(cx, something)
+            && let Poll::Ready(heard) = self.link.poll_hear(cx)
         {
             match heard.map_err(|error| lost(&error.to_string()))? {
-                Ok(Heard::Nothing | Heard::Woken) => {}
-                Ok(Heard::Ended(why)) => self.over = Some(format!("the daemon ends it: {why}")),
-                Ok(Heard::Closed) => self.over = Some(CLOSED.to_owned()),
-                Ok(Heard::Detached) => return Err(lost("the daemon says what only a client may say")),
-                Err(error) => return Err(lost(&error.to_string())),
+                Heard::Nothing | Heard::Woken => {}
+                Heard::Ended(why) => self.over = Some(format!("the daemon ends it: {why}")),
+                Heard::Closed => self.over = Some(CLOSED.to_owned()),
+                Heard::Detached => return Err(lost("the daemon says what only a client may say")),
             }
         }
         Ok(())

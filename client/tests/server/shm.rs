@@ -5,8 +5,8 @@ use bettong_shm::Frame;
 use bettong_shm::frame::INLINE_BYTES_DEFAULT;
 use bettong_shm::pool::{Leases, SessionId, SlotPool};
 use bettong_shm::real::Memfd;
-use bettong_shm::real::attach::{Heard, Link, Listener, Offer, Offered, Pending, Refusal, Welcome, own_uid};
-use bettong_shm::real::{OneDescriptor, OwnSegment, PeerSegment, StagingMapping, Watched};
+use bettong_shm::real::attach::{Heard, Listener, Offer, Offered, Pending, Refusal, Welcome, own_uid};
+use bettong_shm::real::{OneDescriptor, OwnSegment, PeerSegment, StagingMapping, Watched, WatchedLink};
 use bettong_shm::ring::Sender;
 use bettong_shm::session::{RING_WORDS_DEFAULT, ServerEvent, ServerLimits, ServerParts, ServerSession};
 use bettong_wire::BlockMemory;
@@ -176,7 +176,7 @@ impl House {
             quota_bytes,
         };
         let Offered { own, peer, staging, link, .. } = pending.offer(&Offer { welcome, pool: &self.pool_fd }).unwrap();
-        let link = watch(link);
+        let link = WatchedLink::new(link).unwrap();
         if std::mem::take(&mut *self.lies.lock().unwrap()) {
             Sender::new(own, peer, INLINE_BYTES_DEFAULT).unwrap().send(&Frame::Inline(b"no answer")).unwrap();
             link.get().wake().unwrap();
@@ -198,11 +198,7 @@ impl House {
 }
 
 /// Serves one session until it ends, or the mood ends it.
-async fn serve(
-    mut session: ServerSession<OwnSegment, PeerSegment, StagingMapping>,
-    link: Watched<Link>,
-    house: &House,
-) {
+async fn serve(mut session: ServerSession<OwnSegment, PeerSegment, StagingMapping>, link: WatchedLink, house: &House) {
     let (mut open, mut closed) = (Vec::new(), false);
     loop {
         match session.next_event().unwrap() {
@@ -235,8 +231,7 @@ async fn serve(
                     yield_now().await;
                     Heard::Nothing
                 } else if may_sleep {
-                    let something = |link: &Link| Some(link.hear().unwrap()).filter(|heard| *heard != Heard::Nothing);
-                    link.take(something).await.unwrap()
+                    link.hear().await.unwrap()
                 } else {
                     Heard::Nothing
                 };

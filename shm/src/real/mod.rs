@@ -20,7 +20,7 @@ pub use memfd::Memfd;
 pub use segment::{MappedSegment, RING_OFFSET, segment_bytes};
 pub use staging::{OwnStagingMapping, StagingMapping};
 #[cfg(not(madsim))]
-pub use watch::{OneDescriptor, Watched};
+pub use watch::{OneDescriptor, Watched, WatchedLink};
 
 use std::io;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! Descriptors that an executor watches: tokio's reactor, for who drives sessions on it.
 
+use super::attach::{AttachError, Heard, Link};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -18,8 +19,6 @@ impl sealed::Sealed for super::attach::Listener {}
 impl OneDescriptor for super::attach::Listener {}
 impl sealed::Sealed for super::attach::Pending {}
 impl OneDescriptor for super::attach::Pending {}
-impl sealed::Sealed for super::attach::Link {}
-impl OneDescriptor for super::attach::Link {}
 impl sealed::Sealed for OwnedFd {}
 impl OneDescriptor for OwnedFd {}
 
@@ -79,5 +78,56 @@ impl<T: OneDescriptor> Watched<T> {
 impl<T: OneDescriptor> AsFd for Watched<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.get().as_fd()
+    }
+}
+
+/// One end of a session's socket and doorbells, watched by the current executor.
+#[derive(Debug)]
+pub struct WatchedLink {
+    // These end before the descriptors do.
+    socket: AsyncFd<RawFd>,
+    doorbell: AsyncFd<RawFd>,
+    link: Link,
+}
+
+impl WatchedLink {
+    /// Watches from now on. Must be called where a runtime with I/O is current.
+    pub fn new(link: Link) -> io::Result<Self> {
+        let watch = |fd: BorrowedFd<'_>| {
+            // SAFETY: the link owns both descriptors, which are open and the same for as long as it is there. It is dropped
+            // behind what watches them, and nobody can take it out.
+            unsafe { AsyncFd::register_with_interest(fd.as_raw_fd(), Interest::READABLE) }.map_err(io::Error::from)
+        };
+        Ok(Self { socket: watch(link.as_fd())?, doorbell: watch(link.doorbell())?, link })
+    }
+
+    pub fn get(&self) -> &Link {
+        &self.link
+    }
+
+    /// What there is to hear; never `Nothing`. To be asked again until it waits: each thing is said once, and having been
+    /// woken may be said by whatever else there is.
+    pub fn poll_hear(&self, cx: &mut Context<'_>) -> Poll<Result<Heard, AttachError>> {
+        let failed = |source| AttachError::System { what: "a session is watched", source };
+        let mut is_woken = false;
+        // The edge is what counts: what is rung from here on is another.
+        if let Poll::Ready(rung) = self.doorbell.poll_read_ready(cx) {
+            rung.map_err(failed)?.clear_ready();
+            self.link.take_edge();
+            is_woken = true;
+        }
+        while let Poll::Ready(readable) = self.socket.poll_read_ready(cx) {
+            let mut readable = readable.map_err(failed)?;
+            match self.link.hear_packet()? {
+                Heard::Nothing => readable.clear_ready(),
+                heard => return Poll::Ready(Ok(heard)),
+            }
+        }
+        if is_woken { Poll::Ready(Ok(Heard::Woken)) } else { Poll::Pending }
+    }
+
+    /// As `poll_hear`.
+    pub async fn hear(&self) -> Result<Heard, AttachError> {
+        std::future::poll_fn(|cx| self.poll_hear(cx)).await
     }
 }

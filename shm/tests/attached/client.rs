@@ -22,8 +22,8 @@ pub fn client(role: &str, path: &Path) {
         return;
     }
     let wrong = match &attached {
-        Err(AttachError::Count { got: 3, must: 4 }) => "count",
-        Err(AttachError::Count { got: 5, must: 4 } | AttachError::Descriptors) => "many",
+        Err(AttachError::Count { got: 5, must: 6 }) => "count",
+        Err(AttachError::Count { got: 7, must: 6 } | AttachError::Descriptors) => "many",
         Err(AttachError::Size { said: 8192, got: 4096, .. }) => "size",
         Err(AttachError::Memory(SharedMemoryError::NotSealed { has: 0, .. })) => "seal",
         Err(AttachError::Memory(SharedMemoryError::NotSealed { .. })) => "writable",
@@ -46,8 +46,7 @@ pub fn client(role: &str, path: &Path) {
         "outlive" => {
             let held = client.holds();
             let Client { session, link } = client;
-            wait(&link);
-            assert_eq!(link.hear().unwrap(), Heard::Closed);
+            assert_eq!(wait(&link), Heard::Closed);
             drop((session, link));
             assert_eq!(held.payloads[0].as_ref(), [7; VALUE_BYTES as usize]);
         }
@@ -87,17 +86,13 @@ impl Client {
             if self.session.must_wake() {
                 self.link.wake().unwrap();
             }
-            if self.session.may_sleep() {
-                wait(&self.link);
-            }
-            self.session.awake();
             // What it has answered before is in the ring.
-            closed = self.link.hear().unwrap() == Heard::Closed;
+            closed = self.session.may_sleep() && wait(&self.link) == Heard::Closed;
+            self.session.awake();
         }
     }
 }
 
 fn wait_for_ever(link: &Link) {
-    wait(link);
-    panic!("it is to be killed, and heard {:?}", link.hear());
+    panic!("it is to be killed, and heard {:?}", wait(link));
 }

@@ -1,6 +1,6 @@
 //! A daemon that holds one value.
 
-use super::{POOL_BYTES, VALUE_BYTES, hello, wait};
+use super::{POOL_BYTES, VALUE_BYTES, hello, readable, wait};
 use bettong_shm::frame::INLINE_BYTES_DEFAULT;
 use bettong_shm::pool::{Leases, SessionId, SlotPool};
 use bettong_shm::real::attach::{Heard, Link, Listener, Offer, Offered, Peer, Welcome, own_uid};
@@ -73,9 +73,9 @@ impl Daemon {
     /// Starts a client and attaches it.
     pub fn attach(&self, role: &str) -> Attached {
         let child = self.spawn(role);
-        wait(&self.listener);
+        readable(&self.listener);
         let pending = self.listener.accept().unwrap().unwrap();
-        wait(&pending);
+        readable(&pending);
         let said = pending.hello().unwrap().unwrap();
         assert_eq!(said, hello());
         let offer = Offer { welcome: self.welcome(said.staging_bytes), pool: &self.pool_fd };
@@ -110,13 +110,15 @@ impl Attached {
                 ServerEvent::More => {}
                 ServerEvent::Idle => {
                     self.wake();
-                    if self.server.may_sleep() {
-                        wait(&self.link);
+                    let heard = if self.server.may_sleep() {
                         waits += 1;
                         assert!(waits < 1000, "it is woken for nothing");
-                    }
+                        wait(&self.link)
+                    } else {
+                        Heard::Nothing
+                    };
                     self.server.awake();
-                    match self.link.hear().unwrap() {
+                    match heard {
                         Heard::Nothing | Heard::Woken => {}
                         Heard::Detached => return None,
                         Heard::Closed | Heard::Ended(_) => panic!("the client is gone"),

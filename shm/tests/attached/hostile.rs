@@ -1,7 +1,7 @@
 //! Clients that are none, and daemons that are wrong.
 
 use super::daemon::Daemon;
-use super::{descriptors, hello, wait};
+use super::{descriptors, hello, readable};
 use bettong_shm::real::attach::{AttachError, RefusalKind, Reply, Welcome};
 use bettong_shm::real::{Memfd, segment_bytes};
 use bettong_wire::DecodeError;
@@ -22,7 +22,7 @@ fn connected(daemon: &Daemon) -> OwnedFd {
 
 /// What the daemon answers to whoever has sent something.
 fn refused(daemon: &Daemon, socket: &OwnedFd) -> (AttachError, RefusalKind) {
-    wait(&daemon.listener);
+    readable(&daemon.listener);
     let pending = daemon.listener.accept().unwrap().unwrap();
     let error = pending.hello().unwrap_err();
     drop(pending);
@@ -64,7 +64,7 @@ pub fn tests() {
 fn wrong(what: &str) {
     let daemon = Daemon::start();
     let mut child = daemon.spawn(what);
-    wait(&daemon.listener);
+    readable(&daemon.listener);
     let socket = accept_with(&daemon.listener, SocketFlags::CLOEXEC).unwrap();
     let (_, len) = recv(&socket, &mut [0; 1000], RecvFlags::empty()).unwrap();
     assert!(len > 0);
@@ -77,7 +77,7 @@ fn wrong(what: &str) {
         ftruncate(&memfd, bytes as u64).unwrap();
         memfd
     };
-    let fds = match what {
+    let mut fds = match what {
         "count" => vec![own(ring), of_peer(ring), own(4096)],
         "many" => vec![own(ring), of_peer(ring), own(4096), of_peer(8192), own(4096)],
         "size" => vec![own(ring), of_peer(ring), own(4096), of_peer(4096)],
@@ -86,12 +86,14 @@ fn wrong(what: &str) {
         "writable" => vec![own(ring), of_peer(ring), of_peer(4096), of_peer(8192)],
         _ => vec![own(ring), of_peer(ring), own(4096), of_peer(8192)],
     };
+    // Nobody gets as far as to ring them.
+    fds.extend([own(4096), own(4096)]);
     let mut packet = Reply::Welcome(welcome).encode();
     if what == "reply" {
         packet.push(0);
     }
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(7))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
     sendmsg(&socket, &[IoSlice::new(&packet)], &mut control, SendFlags::empty()).unwrap();

@@ -6,7 +6,9 @@ mod hostile;
 
 pub use client::client;
 
-use bettong_shm::real::attach::{AttachError, Hello, Listener, PATH_BYTES_MAX, Refusal, RefusalKind, attach, own_uid};
+use bettong_shm::real::attach::{
+    AttachError, Heard, Hello, Link, Listener, PATH_BYTES_MAX, Refusal, RefusalKind, attach, own_uid,
+};
 use bettong_shm::session::ServerEvent;
 use bettong_wire::Payload;
 use bettong_wire::ids::PutId;
@@ -27,10 +29,17 @@ const VALUE_BYTES: u64 = 5000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until something is to be read.
-fn wait(fd: impl AsFd) {
+fn readable(fd: impl AsFd) {
     let time_max = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
     let ready = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&time_max)).unwrap();
     assert_eq!(ready, 1, "nothing comes");
+}
+
+/// Waits until there is something to hear.
+fn wait(link: &Link) -> Heard {
+    let heard = link.sleep(Some(PATIENCE)).unwrap();
+    assert_ne!(heard, Heard::Nothing, "nothing comes");
+    heard
 }
 
 fn put() -> Request {
@@ -122,7 +131,7 @@ fn who_is_killed_is_gone_and_holds_nothing() {
         let mut client = holder(&daemon, "hold");
         assert!(!client.gone());
         client.child.kill().unwrap();
-        wait(&client.process.pidfd);
+        readable(&client.process.pidfd);
         assert!(client.gone());
         assert!(client.is_closed(), "a socket that is closed is no word of detaching");
         client.child.wait().unwrap();
@@ -144,7 +153,7 @@ fn who_may_not_attach_hears_why() {
     let other = BTreeSet::from([own_uid() + 1]);
     let daemon = Daemon::start_for(other);
     let mut child = daemon.spawn("refused");
-    wait(&daemon.listener);
+    readable(&daemon.listener);
     let error = daemon.listener.accept().unwrap_err();
     assert!(matches!(error, AttachError::Uid { uid, pid, .. } if uid == own_uid() && pid == child.id() as i32));
     let text = error.to_string();

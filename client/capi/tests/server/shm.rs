@@ -3,8 +3,8 @@
 use super::{House, Server, is_opened};
 use bettong_shm::frame::INLINE_BYTES_DEFAULT;
 use bettong_shm::pool::{Leases, SessionId, SlotPool};
-use bettong_shm::real::attach::{Heard, Link, Listener, Offer, Offered, Pending, Welcome, own_uid};
-use bettong_shm::real::{Memfd, OneDescriptor, OwnSegment, PeerSegment, StagingMapping, Watched};
+use bettong_shm::real::attach::{Heard, Listener, Offer, Offered, Pending, Welcome, own_uid};
+use bettong_shm::real::{Memfd, OneDescriptor, OwnSegment, PeerSegment, StagingMapping, Watched, WatchedLink};
 use bettong_shm::session::{RING_WORDS_DEFAULT, ServerEvent, ServerLimits, ServerParts, ServerSession};
 use bettong_wire::BlockMemory;
 use std::collections::BTreeSet;
@@ -73,7 +73,7 @@ impl Door {
             pool_bytes: POOL_BYTES as u64,
         };
         let served = ServerSession::new(parts, &ServerLimits::default()).unwrap();
-        self.serve(session, served, watch(link)).await;
+        self.serve(session, served, WatchedLink::new(link).unwrap()).await;
     }
 
     /// Serves one session until it ends.
@@ -81,7 +81,7 @@ impl Door {
         &self,
         id: SessionId,
         mut session: ServerSession<OwnSegment, PeerSegment, StagingMapping>,
-        link: Watched<Link>,
+        link: WatchedLink,
     ) {
         let mut closed = false;
         loop {
@@ -105,13 +105,7 @@ impl Door {
                         // Where the client is gone, that is heard next.
                         let _ = link.get().wake();
                     }
-                    let heard = if session.may_sleep() {
-                        let something =
-                            |link: &Link| Some(link.hear().unwrap()).filter(|heard| *heard != Heard::Nothing);
-                        link.take(something).await.unwrap()
-                    } else {
-                        Heard::Nothing
-                    };
+                    let heard = if session.may_sleep() { link.hear().await.unwrap() } else { Heard::Nothing };
                     session.awake();
                     match heard {
                         Heard::Detached => {

@@ -1,8 +1,9 @@
 //! The client's side of an attach.
 
+use super::doorbells::{Doorbells, ForClient};
 use super::listener::{address, new_socket};
 use super::packet::{Hello, PACKET_BYTES_MAX, Reply, Welcome};
-use super::pending::SEGMENTS;
+use super::pending::DESCRIPTORS;
 use super::{AttachError, Link, send, system};
 use crate::real::{MappedSegment, Mapping, Memfd, OwnSegment, OwnStagingMapping, PeerSegment, segment_bytes};
 use crate::session::staging::StagingArea;
@@ -44,8 +45,9 @@ pub fn attach(path: &Path, hello: &Hello, time_max: Duration) -> Result<Attached
     };
     sent.map_err(system("a hello is sent"))?;
     let got = fds.len();
-    let fds: [OwnedFd; SEGMENTS] = fds.try_into().map_err(|_| AttachError::Count { got, must: SEGMENTS })?;
-    let [to_client, to_daemon, pool, staging] = fds;
+    let fds: [OwnedFd; DESCRIPTORS] = fds.try_into().map_err(|_| AttachError::Count { got, must: DESCRIPTORS })?;
+    let [to_client, to_daemon, pool, staging, theirs, own] = fds;
+    let doorbells = Doorbells::of_client(ForClient { theirs, own });
     let to_client = sized("daemon's ring", Memfd::given_to_read(to_client)?, ring_bytes(&welcome))?;
     let to_daemon = sized("client's ring", Memfd::given(to_daemon)?, ring_bytes(&welcome))?;
     let pool = sized("pool", Memfd::given_to_read(pool)?, welcome.pool_bytes)?;
@@ -56,7 +58,7 @@ pub fn attach(path: &Path, hello: &Hello, time_max: Duration) -> Result<Attached
         peer: Arc::new(MappedSegment::of_peer(to_client.map()?)?),
         pool: Arc::new(pool.map()?),
         staging: StagingArea::new(OwnStagingMapping::new(staging.map_own()?)),
-        link: Link::new(socket),
+        link: Link::new(socket, doorbells),
         welcome,
     })
 }
@@ -104,7 +106,7 @@ impl<'a> Patience<'a> {
 /// The daemon's answer, and the descriptors that came with it.
 fn receive_reply(patience: &Patience<'_>) -> Result<(Welcome, Vec<OwnedFd>), AttachError> {
     let mut packet = [0; PACKET_BYTES_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SEGMENTS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let slices = &mut [IoSliceMut::new(&mut packet)];
     let receive = |socket: &OwnedFd| recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC);

@@ -1,18 +1,17 @@
-//! The socket of a session: either side wakes the other, and hears of its end.
+//! What joins the two sides of a session beside their rings: either wakes the other, and hears of its end.
 
+use super::doorbells::Doorbells;
 use super::packet::{PACKET_BYTES_MAX, Refusal, Reply};
 use super::{AttachError, Packet, receive, send};
 use bettong_wire::DecodeError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::RecvAncillaryBuffer;
+use std::time::Duration;
 
-/// A packet that wakes.
-const WAKE: u8 = 1;
 /// A packet with which a client says that it reads nothing any more.
 const DETACH: u8 = 2;
-/// Packets that one call takes: more are there the next time. A few: others wait for the thread that takes them.
-const PACKETS_PER_CALL: usize = 16;
 
 /// What was heard since the last time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,24 +28,22 @@ pub enum Heard {
     Closed,
 }
 
-/// One end of a session's socket. It never waits.
+/// One end of a session's socket and doorbells.
 #[derive(Debug)]
 pub struct Link {
     socket: OwnedFd,
+    doorbells: Doorbells,
 }
 
 impl Link {
     /// Over a connected socket that does not wait.
-    pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket }
+    pub(super) fn new(socket: OwnedFd, doorbells: Doorbells) -> Self {
+        Self { socket, doorbells }
     }
 
-    /// Wakes the other side. Where the socket is full it has been woken often enough.
+    /// Wakes the other side. Never waits; where it has been woken often enough already this does nothing.
     pub fn wake(&self) -> Result<(), AttachError> {
-        match self.send(&[WAKE]) {
-            Err(AttachError::Full) => Ok(()),
-            woken => woken,
-        }
+        self.doorbells.ring()
     }
 
     /// Tells the daemon that nothing of the pool is read any more, and nothing will be. Where the socket is full it is not told.
@@ -59,32 +56,64 @@ impl Link {
         self.send(&Reply::Refusal(why).encode())
     }
 
-    /// Takes what is there, as far as one call goes.
+    /// Takes one thing that is there. Never waits.
     pub fn hear(&self) -> Result<Heard, AttachError> {
-        let mut heard = Heard::Nothing;
-        for _ in 0..PACKETS_PER_CALL {
-            let mut space = [0; PACKET_BYTES_MAX];
-            match receive(&self.socket, &mut space, &mut RecvAncillaryBuffer::default()) {
-                Ok(Packet::Bytes([WAKE])) => heard = Heard::Woken,
-                Ok(Packet::Bytes([DETACH])) => return Ok(Heard::Detached),
-                Ok(Packet::End) => return Ok(Heard::Closed),
-                // Said once where the other side has left something unread; what it had sent is still there.
-                Err(AttachError::Gone) => {}
-                Ok(Packet::Bytes(bytes)) if bytes.len() > 1 => match Reply::decode(bytes)? {
-                    Reply::Refusal(why) => return Ok(Heard::Ended(why)),
-                    Reply::Welcome(_) => {
-                        return Err(DecodeError::Unknown { what: "a packet of a session", got: 0 }.into());
-                    }
-                },
-                Ok(Packet::Bytes(bytes)) => {
-                    let got = bytes.first().copied().map_or(0, u64::from);
-                    return Err(DecodeError::Unknown { what: "a packet of a session", got }.into());
-                }
-                Err(AttachError::TimedOut) => break,
-                Err(error) => return Err(error),
-            }
+        let is_woken = self.doorbells.take();
+        match self.hear_packet()? {
+            Heard::Nothing if is_woken => Ok(Heard::Woken),
+            heard => Ok(heard),
         }
-        Ok(heard)
+    }
+
+    /// Sleeps until there is something, and takes it; `Nothing` after `time_max`, or a signal.
+    pub fn sleep(&self, time_max: Option<Duration>) -> Result<Heard, AttachError> {
+        let time_max = time_max.map(|time| Timespec {
+            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        });
+        let mut both = [PollFd::new(&self.doorbells, PollFlags::IN), PollFd::new(&self.socket, PollFlags::IN)];
+        match poll(&mut both, time_max.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(super::system("the other side is waited for")(error)),
+        }
+        let [doorbell, socket] = both.map(|fd| !fd.revents().is_empty());
+        let is_woken = doorbell && self.doorbells.take();
+        match if socket { self.hear_packet()? } else { Heard::Nothing } {
+            Heard::Nothing if is_woken => Ok(Heard::Woken),
+            heard => Ok(heard),
+        }
+    }
+
+    /// Readable when this side has been woken; to be watched for edges.
+    pub(in crate::real) fn doorbell(&self) -> BorrowedFd<'_> {
+        self.doorbells.as_fd()
+    }
+
+    /// To be called after each edge of the doorbell, for the next to come.
+    pub(in crate::real) fn take_edge(&self) {
+        self.doorbells.take_edge();
+    }
+
+    /// What a packet says, if there is one.
+    pub(in crate::real) fn hear_packet(&self) -> Result<Heard, AttachError> {
+        let mut space = [0; PACKET_BYTES_MAX];
+        let mut received = receive(&self.socket, &mut space, &mut RecvAncillaryBuffer::default());
+        if let Err(AttachError::Gone) = received {
+            // Said once where the other side has left something unread; what it had sent is still there.
+            received = receive(&self.socket, &mut space, &mut RecvAncillaryBuffer::default());
+        }
+        let unknown = |got| Err(DecodeError::Unknown { what: "a packet of a session", got }.into());
+        match received {
+            Ok(Packet::Bytes([DETACH])) => Ok(Heard::Detached),
+            Ok(Packet::End) => Ok(Heard::Closed),
+            Ok(Packet::Bytes(bytes)) if bytes.len() > 1 => match Reply::decode(bytes)? {
+                Reply::Refusal(why) => Ok(Heard::Ended(why)),
+                Reply::Welcome(_) => unknown(0),
+            },
+            Ok(Packet::Bytes(bytes)) => unknown(bytes.first().copied().map_or(0, u64::from)),
+            Err(AttachError::TimedOut) => Ok(Heard::Nothing),
+            Err(error) => Err(error),
+        }
     }
 
     fn send(&self, packet: &[u8]) -> Result<(), AttachError> {
@@ -96,6 +125,7 @@ impl Link {
 }
 
 impl AsFd for Link {
+    /// Readable when there is a packet, or the other side has closed its end.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -111,7 +141,8 @@ mod tests {
     fn links() -> (Link, Link) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (near, far) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        (Link::new(near), Link::new(far))
+        let (daemon, client) = Doorbells::new().unwrap();
+        (Link::new(near, Doorbells::of_client(client)), Link::new(far, daemon))
     }
 
     #[test]
@@ -125,14 +156,31 @@ mod tests {
     }
 
     #[test]
-    fn a_full_socket_has_woken_and_says_nothing_else() {
+    fn a_full_socket_is_an_error_and_keeps_nobody_from_waking() {
         let (near, far) = links();
-        (0..10_000).for_each(|_| near.wake().unwrap());
-        assert!(matches!(near.detach(), Err(AttachError::Full)));
+        assert!((0..10_000).any(|_| matches!(near.detach(), Err(AttachError::Full))));
         let why = Refusal { kind: RefusalKind::Invalid, limit: 0, text: "a frame is none".to_owned() };
         assert!(matches!(near.end(why), Err(AttachError::Full)));
-        let calls = (0..10_000).take_while(|_| far.hear().unwrap() == Heard::Woken).count();
-        assert!((2..10_000).contains(&calls), "one call takes all");
+        near.wake().unwrap();
+        assert_eq!(far.hear().unwrap(), Heard::Detached);
+        near.wake().unwrap();
+        while far.hear().unwrap() == Heard::Detached {}
+        near.wake().unwrap();
+        assert_eq!(far.hear().unwrap(), Heard::Woken);
+    }
+
+    #[test]
+    fn who_sleeps_is_woken_by_either() {
+        let (near, far) = links();
+        for (near, far) in [(&near, &far), (&far, &near)] {
+            assert_eq!(far.sleep(Some(Duration::ZERO)).unwrap(), Heard::Nothing);
+            near.wake().unwrap();
+            assert_eq!(far.sleep(None).unwrap(), Heard::Woken);
+        }
+        near.detach().unwrap();
+        assert_eq!(far.sleep(None).unwrap(), Heard::Detached);
+        drop(near);
+        assert_eq!(far.sleep(None).unwrap(), Heard::Closed);
     }
 
     #[test]
@@ -165,7 +213,7 @@ mod tests {
 
     #[test]
     fn other_packets_are_errors() {
-        for bytes in [&[3][..], &[1, 1], &[1, 2, 3]] {
+        for bytes in [&[1][..], &[3], &[1, 1], &[1, 2, 3]] {
             let (near, far) = links();
             send(&near, bytes).unwrap();
             assert!(matches!(far.hear(), Err(AttachError::Packet(_))), "{bytes:?}");
@@ -175,7 +223,7 @@ mod tests {
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-        rustix::net::sendmsg(&near, &[IoSlice::new(&[WAKE])], &mut control, SendFlags::empty()).unwrap();
+        rustix::net::sendmsg(&near, &[IoSlice::new(&[DETACH])], &mut control, SendFlags::empty()).unwrap();
         assert!(matches!(far.hear(), Err(AttachError::Descriptors)));
     }
 }

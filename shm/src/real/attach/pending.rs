@@ -1,5 +1,6 @@
 //! A client that has connected and is not attached.
 
+use super::doorbells::{Doorbells, ForClient};
 use super::packet::{Hello, PACKET_BYTES_MAX, Refusal, RefusalKind, Reply, Welcome};
 use super::{AttachError, Link, Packet, Peer, receive, send, system};
 use crate::real::{MappedSegment, Memfd, OwnSegment, PeerSegment, SharedMemoryError, StagingMapping, segment_bytes};
@@ -10,8 +11,8 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-/// Segments that a welcome brings.
-pub(super) const SEGMENTS: usize = 4;
+/// Descriptors that a welcome brings: four segments and two doorbells.
+pub(super) const DESCRIPTORS: usize = 6;
 
 /// A client that has connected. Readable when its hello is there, or it is gone.
 #[derive(Debug)]
@@ -87,19 +88,23 @@ impl Pending {
     pub fn offer(self, offer: &Offer<'_>) -> Result<Offered, AttachError> {
         let Offer { mut welcome, pool } = *offer;
         welcome.pool_bytes = pool.bytes() as u64;
-        let made = Made::new(&welcome).inspect_err(|error| {
-            self.say(Refusal { kind: RefusalKind::Busy, limit: 0, text: error.to_string() });
-        })?;
-        let fds: [_; SEGMENTS] = [made.to_client.as_fd(), made.to_daemon.as_fd(), pool.as_fd(), made.staged.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SEGMENTS))];
+        let busy =
+            |error: &AttachError| self.say(Refusal { kind: RefusalKind::Busy, limit: 0, text: error.to_string() });
+        let made = Made::new(&welcome).map_err(AttachError::from).inspect_err(busy)?;
+        let (doorbells, for_client) = Doorbells::new().inspect_err(busy)?;
+        let ForClient { theirs, own } = &for_client;
+        let Made { to_client, to_daemon, staged, .. } = &made;
+        let fds: [_; DESCRIPTORS] =
+            [to_client.as_fd(), to_daemon.as_fd(), pool.as_fd(), staged.as_fd(), theirs.as_fd(), own.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let has_room = control.push(SendAncillaryMessage::ScmRights(&fds));
-        debug_assert!(has_room, "there is space for {SEGMENTS} descriptors");
+        debug_assert!(has_room, "there is space for {DESCRIPTORS} descriptors");
         let packet = Reply::Welcome(welcome).encode();
         sendmsg(&self.socket, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL)
             .map_err(system("a welcome is sent"))?;
         let Made { own, peer, staging, .. } = made;
-        Ok(Offered { own, peer, staging, link: Link::new(self.socket), process: self.peer })
+        Ok(Offered { own, peer, staging, link: Link::new(self.socket, doorbells), process: self.peer })
     }
 }
 
