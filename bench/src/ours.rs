@@ -5,16 +5,15 @@ use bettong_shm::real::{OwnSegment, OwnStagingMapping, PeerSegment};
 use bettong_shm::session::ClientSession;
 use bettong_shm::session::staging::Reserved;
 use bettong_wire::limits::PROTOCOL_VERSION;
-use bettong_wire::request::{
-    BlockPut, Get, GetBlocks, Level, NsHandle, Open, Put, PutBlocks, ReadLimits, Target,
-};
+use bettong_wire::request::{BlockPut, Get, GetBlocks, Level, NsHandle, Open, Put, PutBlocks, ReadLimits, Target};
 use bettong_wire::response::{Answer, Outcome};
 use bettong_wire::{BlockHash, BlockKey, ModelIdentity, Part, Payload, Request, Response};
-use rustix::event::{PollFd, PollFlags, poll};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Looks for an answer for so long before it gives way between two looks, as the library does.
+const ALONE: Duration = Duration::from_micros(20);
 
 pub struct Client {
     session: ClientSession<OwnSegment, PeerSegment, OwnStagingMapping>,
@@ -60,7 +59,7 @@ impl Client {
 
     fn ask(&mut self, request: &Request, body: Vec<Reserved<OwnStagingMapping>>) -> Response {
         let asked = self.session.request_staged(request, body).expect("there is room");
-        let mut until = None;
+        let mut since = None;
         loop {
             if let Some((id, response)) = self.session.recv().expect("an honest daemon") {
                 assert_eq!(id, asked);
@@ -69,13 +68,18 @@ impl Client {
             if self.session.must_wake() {
                 self.link.wake().expect("a daemon that lives");
             }
-            if Instant::now() < *until.get_or_insert_with(|| Instant::now() + self.spin) {
-                std::hint::spin_loop();
+            let now = Instant::now();
+            let spun = now - *since.get_or_insert(now);
+            if spun < self.spin {
+                if spun < ALONE {
+                    std::hint::spin_loop()
+                } else {
+                    std::thread::yield_now()
+                }
                 continue;
             }
             if self.session.may_sleep() {
-                let _ = poll(&mut [PollFd::new(&self.link, PollFlags::IN)], None);
-                self.link.hear().expect("a daemon that lives");
+                self.link.sleep(None).expect("a daemon that lives");
             }
             self.session.awake();
         }

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 /// After so many waits in a row that were spun in vain, as many times two as this says are slept through.
 const MISSES_MAX: u32 = 6;
 
+/// Spins for so long before others get the core between two looks: one of them may be the daemon, which has not come to the
+/// request for want of a core.
+const ALONE: Duration = Duration::from_micros(20);
+
 /// Spins where spinning found something the last time; where it did not, it is tried again after twice as many waits.
 ///
 /// It goes by the machine's clock and not by tokio's: where that one is stopped, a spin has to end all the same.
@@ -31,7 +35,7 @@ impl Spin {
         Self { time_max, wait: Wait::NotBegun, misses: 0, skips: 0 }
     }
 
-    /// Nothing has come. Whether to look again at once.
+    /// Nothing has come. Whether to look again at once; others have had the core meanwhile where that has been so for long.
     pub fn again(&mut self) -> bool {
         match self.wait {
             Wait::Asleep => return false,
@@ -41,8 +45,14 @@ impl Spin {
                 self.wait = Wait::Spinning { since: Instant::now() };
                 return true;
             }
-            Wait::Spinning { since } if since.elapsed() < self.time_max => return true,
-            Wait::Spinning { .. } => {
+            Wait::Spinning { since } => {
+                let spun = since.elapsed();
+                if spun < self.time_max {
+                    if spun >= ALONE {
+                        std::thread::yield_now();
+                    }
+                    return true;
+                }
                 self.misses = (self.misses + 1).min(MISSES_MAX);
                 self.skips = (1 << self.misses) - 1;
             }
