@@ -2,10 +2,12 @@
 //!
 //! A destination is reserved before bytes are read into it, filled once, sealed, and from then on shared and read-only.
 
-use bytes::buf::Limit;
-use bytes::{BufMut, Bytes, BytesMut};
+mod heap;
+
+pub use heap::HeapMemory;
+
+use bytes::{BufMut, Bytes};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Sealed bytes: cheap to clone, never changed again. Dropping the last clone returns the memory to its owner.
 #[derive(Clone, Default)]
@@ -148,98 +150,6 @@ pub trait BlockMemory: Send + Sync + std::fmt::Debug {
 
     /// Bytes that are reserved or sealed and not yet dropped.
     fn bytes_in_use(&self) -> u64;
-}
-
-/// `BlockMemory` on the heap. The budget counts reservations until the last clone of their payload is dropped.
-#[derive(Debug, Clone)]
-pub struct HeapMemory {
-    account: Arc<Account>,
-    payload_bytes_max: u64,
-}
-
-#[derive(Debug)]
-struct Account {
-    in_use: AtomicU64,
-    budget: u64,
-}
-
-/// Returns its bytes to the account when dropped.
-#[derive(Debug)]
-struct Charge {
-    account: Arc<Account>,
-    len: u64,
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.account.in_use.fetch_sub(self.len, Ordering::Relaxed);
-    }
-}
-
-struct HeapWriteBuf {
-    bytes: Limit<BytesMut>,
-    charge: Charge,
-}
-
-struct HeapPayload {
-    bytes: Bytes,
-    _charge: Charge,
-}
-
-impl AsRef<[u8]> for HeapPayload {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl HeapMemory {
-    /// At most `budget` bytes in all, at most `payload_bytes_max` for one payload.
-    pub fn new(budget: u64, payload_bytes_max: u64) -> Self {
-        Self { account: Arc::new(Account { in_use: AtomicU64::new(0), budget }), payload_bytes_max }
-    }
-
-    fn charge(&self, len: u64) -> Result<Charge, ReserveError> {
-        if len > self.payload_bytes_max {
-            return Err(ReserveError::TooLarge { len, limit: self.payload_bytes_max });
-        }
-        let budget = self.account.budget;
-        self.account
-            .in_use
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |in_use| {
-                in_use.checked_add(len).filter(|sum| *sum <= budget)
-            })
-            .map_err(|in_use| ReserveError::Full { len, in_use, budget })?;
-        Ok(Charge { account: self.account.clone(), len })
-    }
-}
-
-impl BlockMemory for HeapMemory {
-    fn reserve(&self, len: u64) -> Result<Box<dyn WriteBuf>, ReserveError> {
-        let charge = self.charge(len)?;
-        let len = usize::try_from(len).map_err(|_| ReserveError::TooLarge { len, limit: usize::MAX as u64 })?;
-        Ok(Box::new(HeapWriteBuf { bytes: BytesMut::with_capacity(len).limit(len), charge }))
-    }
-
-    fn adopt(&self, bytes: Bytes) -> Result<Payload, ReserveError> {
-        let charge = self.charge(bytes.len() as u64)?;
-        Ok(Payload::from_owner(HeapPayload { bytes, _charge: charge }))
-    }
-
-    fn bytes_in_use(&self) -> u64 {
-        self.account.in_use.load(Ordering::Relaxed)
-    }
-}
-
-impl WriteBuf for HeapWriteBuf {
-    fn unfilled(&mut self) -> &mut dyn BufMut {
-        &mut self.bytes
-    }
-
-    fn seal(self: Box<Self>) -> Option<Payload> {
-        let Self { bytes, charge } = *self;
-        let whole = bytes.remaining_mut() == 0;
-        whole.then(|| Payload::from_owner(HeapPayload { bytes: bytes.into_inner().freeze(), _charge: charge }))
-    }
 }
 
 #[cfg(test)]

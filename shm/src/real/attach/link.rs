@@ -85,11 +85,13 @@ impl Link {
     }
 
     /// Readable when this side has been woken; to be watched for edges.
+    #[cfg(not(madsim))]
     pub(in crate::real) fn doorbell(&self) -> BorrowedFd<'_> {
         self.doorbells.as_fd()
     }
 
     /// To be called after each edge of the doorbell, for the next to come.
+    #[cfg(not(madsim))]
     pub(in crate::real) fn take_edge(&self) {
         self.doorbells.take_edge();
     }
