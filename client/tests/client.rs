@@ -6,7 +6,9 @@ mod server;
 mod shared;
 
 use bettong_client::*;
-use bettong_wire::request::{Maintain, Task};
+use bettong_wire::request::{Maintain, PartAsk, Task};
+use bettong_wire::response::{Answer, Chain, Hit};
+use bettong_wire::{PutId, Request, Response, SidecarKey};
 #[cfg(all(target_os = "linux", not(madsim)))]
 use server::shm::Daemon;
 use server::{Mood, Server};
@@ -69,6 +71,57 @@ async fn a_batch_whose_answer_is_too_large_is_asked_for_in_parts() {
     }
     let too_many = vec![key(0); 1025];
     assert_eq!(namespace.get_blocks(too_many, true, limits()).await.unwrap_err().kind, ErrorKind::TooLarge);
+}
+
+/// An answer about a chain that brings so many values.
+fn chain(blocks: u32, end: u32, values: usize) -> Response {
+    let hit = Hit { total_len: 1, put_id: PutId { life: 1, counter: 1 }, tier: Tier::Memory, expires_at_ms: 0 };
+    let answer = Chain { blocks, end, hits: vec![hit; values], sidecar: None };
+    Response::with_payloads(Answer::Chain(answer), vec![vec![1].into(); values])
+}
+
+async fn a_chain_that_becomes_shorter_is_asked_for_anew_or_begun_again(server: &Server) {
+    let (_client, namespace) = opened(server).await;
+    let hashes: Vec<_> = (0..6).map(|n| BlockHash([n; 32])).collect();
+    let part = |part, last_n| PartAsk { part: Part(part), last_n };
+    let sidecar = Some(SidecarKey::derive(&hashes[5], b"tail"));
+    let windows = ChainAsk { hashes, parts: vec![part(0, 0), part(1, 2)], sidecar, ..ChainAsk::default() };
+    let names = |part: &ChainPart| part.values.iter().map(|(key, _)| (key.hash.0[0], key.part.0)).collect::<Vec<_>>();
+
+    // Nothing has been brought yet: of the blocks that are left, others are the last two.
+    server.answer_next([chain(4, 0, 0), chain(4, 4, 6)]);
+    let mut restore = namespace.restore_chain(windows.clone());
+    let got = restore.next_part().await.unwrap().unwrap();
+    assert_eq!((got.blocks, got.first, got.end, &got.sidecar), (4, 0, 4, &None));
+    assert_eq!(names(&got), [(0, 0), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1)]);
+    assert_eq!(restore.next_part().await.unwrap(), None);
+    let asked = server.take_asked().into_iter().map(|request| match request {
+        Request::RestoreChain(restore) => (restore.hashes.len(), restore.sidecar.is_some()),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(asked.collect::<Vec<_>>(), [(6, true), (4, false)]);
+
+    // What has been brought may lack what is needed now, and so may what never comes to be less.
+    for answers in [vec![chain(6, 2, 2), chain(4, 2, 0)], vec![chain(6, 0, 0)]] {
+        let parts = answers.len() - 1;
+        server.answer_next(answers);
+        let mut restore = namespace.restore_chain(windows.clone());
+        for _ in 0..parts {
+            assert_eq!(names(&restore.next_part().await.unwrap().unwrap()), [(0, 0), (1, 0)]);
+        }
+        let error = restore.next_part().await.unwrap_err();
+        assert!(error.kind == ErrorKind::Retry && error.message.contains("begin again"), "{error}");
+        assert_eq!(restore.next_part().await.unwrap(), None);
+        server.take_asked();
+    }
+
+    // Where every block is asked for whole, those that are left are those that were asked for.
+    server.answer_next([chain(6, 2, 2), chain(4, 4, 2)]);
+    let mut restore = namespace.restore_chain(ChainAsk { parts: vec![part(0, 0)], ..windows });
+    assert_eq!(restore.next_part().await.unwrap().unwrap().blocks, 6);
+    let got = restore.next_part().await.unwrap().unwrap();
+    assert_eq!((got.blocks, names(&got)), (4, vec![(2, 0), (3, 0)]));
+    assert_eq!(restore.next_part().await.unwrap(), None);
 }
 
 async fn many_calls_share_a_connection(server: &Server) {
@@ -364,6 +417,7 @@ macro_rules! at_each_door {
 }
 
 at_each_door! {
+    a_chain_that_becomes_shorter_is_asked_for_anew_or_begun_again,
     values_of_any_size_come_back_whole,
     many_calls_share_a_connection,
     a_lost_connection_is_made_again_and_reads_are_repeated,

@@ -10,7 +10,7 @@ use bettong_wire::tcp::{ServerConnection, ServerEvent, ServerLimits};
 use bettong_wire::{
     BlockMemory, ErrorKind, NamespaceId, Payload, PutId, Request, Response, ServiceError, memory::HeapMemory,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -56,6 +56,14 @@ pub struct Server {
     pub closes: Arc<AtomicUsize>,
     mood: Arc<Mutex<Mood>>,
     refuse_opens: Arc<Mutex<Option<(String, ServiceError)>>>,
+    script: Arc<Mutex<Script>>,
+}
+
+/// What is answered without a look at anything, and what was asked so.
+#[derive(Default)]
+struct Script {
+    answers: VecDeque<Response>,
+    asked: Vec<Request>,
 }
 
 #[derive(Clone)]
@@ -69,6 +77,7 @@ struct Shared {
     reads: Arc<AtomicUsize>,
     ignored: Arc<AtomicUsize>,
     closes: Arc<AtomicUsize>,
+    script: Arc<Mutex<Script>>,
 }
 
 impl Default for Shared {
@@ -83,6 +92,7 @@ impl Default for Shared {
             reads: Arc::default(),
             ignored: Arc::default(),
             closes: Arc::default(),
+            script: Arc::default(),
         }
     }
 }
@@ -136,6 +146,13 @@ impl Shared {
     }
 
     fn judge(&self, open: &mut Vec<bool>, request: Request, body: Vec<Payload>) -> Verdict {
+        if !matches!(request, Request::Open(_)) {
+            let mut script = self.script.lock().unwrap();
+            if let Some(answer) = script.answers.pop_front() {
+                script.asked.push(request);
+                return Verdict::Answer(answer);
+            }
+        }
         let mut mood = self.mood.lock().unwrap();
         let refused = |error| Verdict::Answer(Response::error(error));
         match (*mood, &request) {
@@ -187,13 +204,25 @@ impl Server {
     }
 
     fn of(url: String, shared: &Shared) -> Self {
-        let Shared { mood, connections, puts, refuse_opens, refused_opens, reads, ignored, closes, .. } =
+        let Shared { mood, connections, puts, refuse_opens, refused_opens, reads, ignored, closes, script, .. } =
             shared.clone();
-        Self { url, connections, puts, refused_opens, reads, ignored, closes, mood, refuse_opens }
+        Self { url, connections, puts, refused_opens, reads, ignored, closes, mood, refuse_opens, script }
     }
 
     pub fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
+    }
+
+    /// What comes next and is no OPEN is answered so, one after the other.
+    pub fn answer_next(&self, answers: impl IntoIterator<Item = Response>) {
+        self.script.lock().unwrap().answers.extend(answers);
+    }
+
+    /// What was answered by `answer_next` since the last time, all of which has been.
+    pub fn take_asked(&self) -> Vec<Request> {
+        let mut script = self.script.lock().unwrap();
+        assert!(script.answers.is_empty(), "more was to be asked");
+        std::mem::take(&mut script.asked)
     }
 
     /// From now on OPENs of this namespace are answered so.

@@ -342,6 +342,46 @@ async fn a_prompt_comes_back_in_parts_with_its_sidecar_last() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_turns_out_to_be_shorter_brings_nothing_where_other_blocks_are_its_last() {
+    type Brought = (u32, u32, Vec<u8>);
+    let shorter: Brought = (2, 2, vec![0, 10, 1, 11]);
+    // Of two blocks, the first is one of the last two; of whole parts, what is left is the same.
+    for (parts, first) in [(&[(0, 0), (1, 2)][..], (2, 0, vec![])), (&[], shorter.clone())] {
+        let bucket = Bucket::new();
+        let node = bucket.node("a").await;
+        for n in 0..4 {
+            node.put(block(n, 0), Level::Object, &[n; 1000]).await.unwrap();
+            node.put(block(n, 1), Level::Object, &[n + 10; 1000]).await.unwrap();
+        }
+        // Copies on disk are made by and by.
+        node.stop().await;
+        let name = format!("/{}.1.", "02".repeat(32));
+        let path = bucket.paths("ns").await.into_iter().find(|path| path.as_ref().contains(&name)).unwrap();
+        let mut bytes = bucket.objects.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+        bytes[600] ^= 1;
+        bucket.objects.put(&path, bytes.into()).await.unwrap();
+        let node = bucket.node("a").await;
+        node.ok(clear(node.ns, Tier::Disk), Vec::new()).await.unwrap();
+        let bring = async || -> Brought {
+            let ask = RestoreChain {
+                ns: node.ns,
+                hashes: (0..4).map(|n| BlockHash([n; 32])).collect(),
+                parts: parts.iter().map(|(part, last_n)| PartAsk { part: Part(*part), last_n: *last_n }).collect(),
+                from: 0,
+                sidecar: None,
+                bytes_max: 0,
+                limits: ReadLimits::default(),
+            };
+            let response = node.call(Request::RestoreChain(ask), Vec::new()).await;
+            let Outcome::Ok(Answer::Chain(chain)) = response.outcome else { panic!("{response:?}") };
+            (chain.blocks, chain.end, response.payloads.iter().map(|payload| payload.as_ref()[0]).collect())
+        };
+        assert_eq!((bring().await, bring().await), (first, shorter.clone()));
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn get_many_answers_each_for_itself() {
     let bucket = Bucket::new();
     let node = bucket.node("a").await;
