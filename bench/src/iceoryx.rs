@@ -3,6 +3,7 @@
 use super::processes::Running;
 use iceoryx2::port::client::Client;
 use iceoryx2::prelude::*;
+use rustix::process::Signal;
 
 /// As long as a message's head.
 type Ping = [u8; 32];
@@ -28,7 +29,7 @@ pub fn serve(name: &str) {
 
 pub struct Iceoryx {
     client: Client<ipc::Service, Ping, (), Ping, ()>,
-    _server: Running,
+    server: Running,
 }
 
 impl Iceoryx {
@@ -37,7 +38,12 @@ impl Iceoryx {
         let server = Running::of_self(&["iceoryx-server", &name]);
         std::thread::sleep(std::time::Duration::from_millis(300));
         let client = service(&name).client_builder().create().expect("a client");
-        Self { client, _server: server }
+        Self { client, server }
+    }
+
+    /// Keeps the server from polling, or lets it go on: it takes a core of two for as long as it does.
+    pub fn polls(&self, does: bool) {
+        self.server.signal(if does { Signal::CONT } else { Signal::STOP });
     }
 
     pub fn ping(&self) {

@@ -1,5 +1,6 @@
 //! Other processes of a run; they end with it.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,11 @@ impl Running {
     pub fn of_self(arguments: &[&str]) -> Self {
         let program = std::env::current_exe().expect("this program has a path");
         Self::start(Command::new(program).args(arguments)).expect("this program starts")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.0.id() as i32).expect("a child has an id");
+        kill_process(pid, signal).expect("a child may be signalled");
     }
 
     /// CPU time of the process so far.

@@ -79,8 +79,18 @@ pub fn measure(program: &Path) -> Report {
 
 fn pings(report: &mut Report, client: &mut Client) {
     let iceoryx = Iceoryx::start();
+    iceoryx.polls(false);
     quantiles(10_000, |_| client.ping());
-    let [ours, peer] = pairs(|| quantiles(50_000, |_| client.ping()), || quantiles(50_000, |_| iceoryx.ping()));
+    let [ours, peer] = pairs(
+        || {
+            iceoryx.polls(false);
+            quantiles(50_000, |_| client.ping())
+        },
+        || {
+            iceoryx.polls(true);
+            quantiles(50_000, |_| iceoryx.ping())
+        },
+    );
     report.latency("PING, both spin", ours.clone(), "p50 at most 1.0 us");
     report.latency("  iceoryx2 request-response, both poll", peer.clone(), "");
     report.ratio("  ours to iceoryx2", &ours, &peer, "at most 0.6");

@@ -20,7 +20,7 @@ fn every_configuration_value_is_there_with_its_default() {
     let loaded = load(&Sources::default(), &machine).unwrap();
     for (described, value, _) in &loaded.shown {
         let value = match (described.name, value.as_str()) {
-            ("reactors", _) => "one a core".to_owned(),
+            ("reactors", _) => "one for every two cores".to_owned(),
             ("storage_threads", _) => "one a core, at least 2".to_owned(),
             ("memory_bytes", _) => "a quarter".to_owned(),
             ("payload_bytes_max", value) => format!("`{value}`, at most a quarter of `memory_bytes`'s default"),

@@ -1,6 +1,6 @@
 //! What this machine has: memory, the control group's limit, cores.
 
-use super::scalar::Bytes;
+use super::scalar::{Bytes, Count};
 use bettong_core::index::INDEX_ENTRY_BYTES;
 use std::path::Path;
 
@@ -32,6 +32,12 @@ impl Machine {
     /// The most that may be used: the smaller of main memory and the group's limit.
     pub fn usable_bytes(&self) -> u64 {
         self.group_bytes.map_or(self.memory_bytes, |group| group.min(self.memory_bytes))
+    }
+
+    /// The default of the doors' threads: one for every two cores. Whom they serve needs cores as well, here or by way of the
+    /// kernel: on two cores, a thread on each answers half as many requests of a client on the same machine.
+    pub fn reactors_default(&self) -> Count {
+        Count(u32::try_from(self.cores.div_ceil(2)).unwrap_or(u32::MAX))
     }
 
     /// The default of the memory pool: a quarter of what is usable.

@@ -74,7 +74,7 @@ values! { machine;
     node_id: Text = text(""), "name", "this node's name under the store's prefix; empty means drawn once and kept in data_dir";
     insecure: Switch = Switch(false), "switch", "allow a non-loopback listen address without TLS and authentication";
     token_file: Text = text(""), "path", "bearer tokens, one `tenant token [admin]` a line; empty means that whoever can connect is trusted, as any tenant and with the admin right: with --insecure from anywhere";
-    reactors: Count = Count(u32::try_from(machine.cores).unwrap_or(u32::MAX)), "threads", "door reactors, each pinned to a core with its own listening socket";
+    reactors: Count = machine.reactors_default(), "threads", "door reactors, each pinned to a core with its own listening socket";
     storage_threads: Count = Count(u32::try_from(machine.cores.max(2)).unwrap_or(u32::MAX)), "threads", "threads of the storage runtime";
     connections_max: Count = Count(1024), "connections", "TCP connections at a time, fewer where this process may not open as many files; one more is told so and closed";
     inflight_max: Count = Count(128), "requests", "unanswered requests of one connection";

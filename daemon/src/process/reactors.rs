@@ -1,4 +1,4 @@
-//! Door reactors: one thread a core with its own event loop and its own listening socket on the shared address.
+//! Door reactors: threads, each pinned to a core, with an event loop of its own and a listening socket on the shared address.
 
 use crate::exit::{Exit, Failure, OrExit, Outcome};
 use bettong_core::Clock;
