@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Looks for an answer for so long before it gives way between two looks, as the library does.
 const ALONE: Duration = Duration::from_micros(20);
+/// Looks before it looks at the clock again.
+const LOOKS: usize = 32;
 
 pub struct Client {
     session: ClientSession<OwnSegment, PeerSegment, OwnStagingMapping>,
@@ -71,11 +73,13 @@ impl Client {
             let now = Instant::now();
             let spun = now - *since.get_or_insert(now);
             if spun < self.spin {
-                if spun < ALONE {
-                    std::hint::spin_loop()
-                } else {
-                    std::thread::yield_now()
+                if spun >= ALONE {
+                    std::thread::yield_now();
                 }
+                let _ = (0..LOOKS).any(|_| {
+                    std::hint::spin_loop();
+                    self.session.has_news()
+                });
                 continue;
             }
             if self.session.may_sleep() {

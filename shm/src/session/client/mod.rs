@@ -239,6 +239,11 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, M: OwnStaging> ClientSession<O
         self.ended.insert(violation.into()).clone()
     }
 
+    /// Whether the daemon has written something, or had before. Costs a load.
+    pub fn has_news(&self) -> bool {
+        self.receiver.has_news()
+    }
+
     /// Whether the daemon sleeps and must be woken for what was written or read since this was last asked. To be asked
     /// after every request, and whenever no answer is there: the daemon may wait for room.
     pub fn must_wake(&mut self) -> bool {
