@@ -12,6 +12,7 @@ use std::mem::offset_of;
 pub struct Control {
     pub(super) outgoing: Outgoing,
     pub(super) incoming: Incoming,
+    pub(super) sleep: Sleep,
 }
 
 /// Everything that a control block says, for those who play a peer that lies.
@@ -42,6 +43,12 @@ pub(super) struct Outgoing {
 pub(super) struct Incoming {
     /// The position behind the last frame that was copied.
     pub head: AtomicU64,
+}
+
+/// What the other side reads after every frame, and what seldom changes: neither waits for the other's cache line.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct Sleep {
     /// Not zero while the owner sleeps, or is about to; its second bit says that it waits for room, too.
     pub waits: AtomicU32,
 }
@@ -53,7 +60,7 @@ const _: () = {
     assert!(offset_of!(Control, outgoing.watermark) == 8);
     assert!(offset_of!(Control, outgoing.bell) == 16);
     assert!(offset_of!(Control, incoming.head) == 64);
-    assert!(offset_of!(Control, incoming.waits) == 72);
+    assert!(offset_of!(Control, sleep.waits) == 128);
 };
 
 impl Control {
@@ -61,7 +68,8 @@ impl Control {
     pub fn new() -> Self {
         Self {
             outgoing: Outgoing { tail: AtomicU64::new(0), watermark: AtomicU64::new(0), bell: AtomicU32::new(0) },
-            incoming: Incoming { head: AtomicU64::new(0), waits: AtomicU32::new(0) },
+            incoming: Incoming { head: AtomicU64::new(0) },
+            sleep: Sleep { waits: AtomicU32::new(0) },
         }
     }
 
@@ -71,7 +79,7 @@ impl Control {
         self.outgoing.watermark.store(!what.watermark, Ordering::Relaxed);
         self.outgoing.bell.store(what.bell, Ordering::Relaxed);
         self.incoming.head.store(what.head, Ordering::Relaxed);
-        self.incoming.waits.store(what.waits, Ordering::Relaxed);
+        self.sleep.waits.store(what.waits, Ordering::Relaxed);
     }
 
     /// Changes with every frame that the owner writes. Who is about to sleep waits for it to be something else than

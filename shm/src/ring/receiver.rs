@@ -44,7 +44,7 @@ impl<Own: Segment, Peer: Segment> Receiver<Own, Peer> {
     /// Says that this side is about to sleep; whether it may, since nothing has come meanwhile. Whoever may not, or has
     /// slept, says `awake`.
     pub fn may_sleep(&self) -> bool {
-        self.own.control().incoming.waits.store(WAITS, Ordering::Relaxed);
+        self.own.control().sleep.waits.store(WAITS, Ordering::Relaxed);
         // SYNC POINT: see `Sender::must_wake`.
         fence(Ordering::SeqCst);
         self.head == self.tail && self.peer.control().outgoing.tail.load(Ordering::Relaxed) == self.tail
@@ -56,7 +56,7 @@ impl<Own: Segment, Peer: Segment> Receiver<Own, Peer> {
         // SYNC POINT: the head is written before this reads whether anybody waits; `Sender::may_sleep_until_read` has it the
         // other way round.
         fence(Ordering::SeqCst);
-        self.peer.control().incoming.waits.load(Ordering::Relaxed) == WAITS_UNTIL_READ
+        self.peer.control().sleep.waits.load(Ordering::Relaxed) == WAITS_UNTIL_READ
     }
 
     /// What the other side's bell said when there was nothing left.
@@ -76,7 +76,7 @@ impl<Own: Segment, Peer: Segment> Receiver<Own, Peer> {
 
     /// Nobody need wake this side any more.
     pub fn awake(&self) {
-        self.own.control().incoming.waits.store(0, Ordering::Relaxed);
+        self.own.control().sleep.waits.store(0, Ordering::Relaxed);
     }
 
     fn written_up_to(&self) -> Result<u64, Violation> {

@@ -102,7 +102,7 @@ impl<Own: Segment, Peer: Segment> Sender<Own, Peer> {
     /// Says that this side is about to sleep until the other has read something, too: after `Receiver::may_sleep`. Whether it
     /// may, since nothing was read since the ring was found full.
     pub fn may_sleep_until_read(&self) -> bool {
-        self.own.control().incoming.waits.store(WAITS_UNTIL_READ, Ordering::Relaxed);
+        self.own.control().sleep.waits.store(WAITS_UNTIL_READ, Ordering::Relaxed);
         // SYNC POINT: see `Receiver::must_wake`.
         fence(Ordering::SeqCst);
         self.peer.control().incoming.head.load(Ordering::Relaxed) == self.head
@@ -113,7 +113,7 @@ impl<Own: Segment, Peer: Segment> Sender<Own, Peer> {
         // SYNC POINT: the tail is written before this reads whether anybody waits, and the sleeper has it the other way
         // round (`Receiver::may_sleep`): one of the two sees what the other wrote.
         fence(Ordering::SeqCst);
-        self.peer.control().incoming.waits.load(Ordering::Relaxed) != 0
+        self.peer.control().sleep.waits.load(Ordering::Relaxed) != 0
     }
 }
 

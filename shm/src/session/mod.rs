@@ -9,6 +9,7 @@
 //! again. What this does not know: how two processes come to share the memory, how either sleeps, and when the client is
 //! gone. Only then do its leases end (`Leases::detach`): a client that broke the protocol may still be reading.
 
+mod by_id;
 mod client;
 mod error;
 mod places;

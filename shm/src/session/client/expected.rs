@@ -1,17 +1,17 @@
 //! Requests that wait for their answers, and what these must be.
 
 use crate::session::SessionError;
+use crate::session::by_id::ById;
 use crate::session::staging::Reserved;
 use bettong_wire::Request;
 use bettong_wire::message::{Expectation, Op, ResponseHead};
-use std::collections::BTreeMap;
 
 /// Requests that may be unanswered before OPEN has said how many.
 const INFLIGHT_AT_START: u32 = 1;
 
 #[derive(Debug)]
 pub(super) struct Expected<M> {
-    requests: BTreeMap<u64, One<M>>,
+    requests: ById<One<M>>,
     /// How many there may be that are counted, and how many of all others.
     pub limit: u32,
     counted: u32,
@@ -30,7 +30,7 @@ struct One<M> {
 
 impl<M> Expected<M> {
     pub fn new() -> Self {
-        Self { requests: BTreeMap::new(), limit: INFLIGHT_AT_START, counted: 0, others: 0 }
+        Self { requests: ById::new(), limit: INFLIGHT_AT_START, counted: 0, others: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -52,19 +52,19 @@ impl<M> Expected<M> {
 
     /// Nobody waits for it any more; whether somebody did.
     pub fn abandon(&mut self, id: u64) -> bool {
-        self.requests.get_mut(&id).is_some_and(|one| !std::mem::replace(&mut one.abandoned, true))
+        self.requests.get_mut(id).is_some_and(|one| !std::mem::replace(&mut one.abandoned, true))
     }
 
     /// The answer is complete; whether somebody waits for it.
     pub fn end(&mut self, id: u64) -> bool {
-        let Some(one) = self.requests.remove(&id) else { return false };
+        let Some(one) = self.requests.remove(id) else { return false };
         *self.count(one.is_counted) -= 1;
         !one.abandoned
     }
 
     /// Whether an answer is one to request `id`.
     pub fn check(&self, id: u64, answer: &ResponseHead) -> Result<(), SessionError> {
-        let one = self.requests.get(&id).ok_or(SessionError::NotAsked { id })?;
+        let one = self.requests.get(id).ok_or(SessionError::NotAsked { id })?;
         Ok(one.answer.check(answer)?)
     }
 

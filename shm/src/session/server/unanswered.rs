@@ -1,13 +1,13 @@
 //! Requests that are under way.
 
 use crate::session::SessionError;
+use crate::session::by_id::ById;
 use bettong_wire::Request;
 use bettong_wire::message::Op;
-use std::collections::BTreeMap;
 
 #[derive(Debug)]
 pub(super) struct Unanswered {
-    requests: BTreeMap<u64, One>,
+    requests: ById<One>,
     /// How many there may be that are counted, and how many of all others.
     limit: u32,
     counted: u32,
@@ -23,7 +23,7 @@ struct One {
 
 impl Unanswered {
     pub fn new(limit: u32) -> Self {
-        Self { requests: BTreeMap::new(), limit, counted: 0, others: 0 }
+        Self { requests: ById::new(), limit, counted: 0, others: 0 }
     }
 
     pub fn limit(&self) -> u32 {
@@ -35,7 +35,7 @@ impl Unanswered {
     }
 
     pub fn has(&self, id: u64) -> bool {
-        self.requests.contains_key(&id)
+        self.requests.get(id).is_some()
     }
 
     pub fn begin(&mut self, id: u64, request: &Request) -> Result<(), SessionError> {
@@ -52,14 +52,14 @@ impl Unanswered {
 
     /// The operation of request `id`, the first time that it is answered.
     pub fn answer(&mut self, id: u64) -> Option<Op> {
-        let one = self.requests.get_mut(&id).filter(|one| !one.is_answered)?;
+        let one = self.requests.get_mut(id).filter(|one| !one.is_answered)?;
         one.is_answered = true;
         Some(one.op)
     }
 
     /// The answer to request `id` is written.
     pub fn end(&mut self, id: u64) {
-        if let Some(one) = self.requests.remove(&id) {
+        if let Some(one) = self.requests.remove(id) {
             *self.count(one.is_counted) -= 1;
         }
     }
