@@ -122,6 +122,18 @@ impl<W: World> Service for Audited<W> {
         response
     }
 
+    fn at_once(&self, peer: &Peer, request: &Request) -> Option<Response> {
+        let response = self.inner.at_once(peer, request)?;
+        let mut tally = self.tally.lock();
+        let number = tally.begin(Stake::of(request));
+        tally.end(number, &response);
+        drop(tally);
+        if number.is_multiple_of(BUDGETS_EVERY) {
+            self.judge_budgets();
+        }
+        Some(response)
+    }
+
     fn now(&self) -> Mono {
         self.inner.now()
     }

@@ -81,12 +81,17 @@ impl<S: Service> Desk<S> {
     pub fn call(&mut self, cx: &mut Context<'_>, id: u64, request: Request, body: Vec<Payload>) -> Option<Response> {
         let Some(peer) = self.peer.clone() else { return Some(Response::error(not_open())) };
         let request = without_token(request);
+        // A panic takes down the request that met it, nothing else; the panic hook has logged it.
+        match std::panic::catch_unwind(AssertUnwindSafe(|| self.service.at_once(&peer, &request))) {
+            Ok(None) => {}
+            Ok(answer) => return answer,
+            Err(_) => return Some(panicked()),
+        }
         let deadline = self.deadline(&request);
         let service = self.service.clone();
         // In a place of its own before it is wrapped: it is large, and each wrapper would move it.
         let call: BoxFuture<'static, Response> =
             Box::pin(async move { service.call(&peer, request, body, deadline).await });
-        // A panic takes down the request that met it, nothing else; the panic hook has logged it.
         let call = AssertUnwindSafe(call).catch_unwind().map(|result| result.unwrap_or_else(|_| panicked()));
         let (abort, registration) = AbortHandle::new_pair();
         let mut call = Abortable::new(call, registration);

@@ -290,18 +290,30 @@ impl<W: World> StoreService<W> {
     }
 
     async fn get(&self, peer: &Peer, get: Get, deadline: Deadline) -> Answered {
-        let (ns, open) = self.namespace(peer, get.ns)?;
-        if open.parts.is_none() && !matches!(get.target, Target::Plain(_)) {
+        let Some(key) = self.read_key(peer, get.ns, &get.target)? else {
             return Ok(Response::miss(MissReason::Identity));
-        }
-        check_target(&open, &get.target)?;
-        let key = Key::of(ns, &get.target);
+        };
         let outcome = self.store.get(&key, self.patience(get.limits, deadline)).await;
+        self.brought(get.range, outcome)
+    }
+
+    /// What a get names; `None` where the namespace cannot have it.
+    fn read_key(&self, peer: &Peer, ns: NsHandle, target: &Target) -> Result<Option<Key>, ServiceError> {
+        let (ns, open) = self.namespace(peer, ns)?;
+        if open.parts.is_none() && !matches!(target, Target::Plain(_)) {
+            return Ok(None);
+        }
+        check_target(&open, target)?;
+        Ok(Some(Key::of(ns, target)))
+    }
+
+    /// The answer to a get: its value, or the bytes `range`, offset and length, of it.
+    fn brought(&self, range: Option<(u64, u64)>, outcome: ReadOutcome) -> Answered {
         let (hit, payload) = match outcome {
             ReadOutcome::Hit { payload, entry, tier } => (hit(&entry, tier), payload),
             ReadOutcome::Miss(reason) => return Ok(Response::miss(reason)),
         };
-        let payload = match get.range {
+        let payload = match range {
             None => payload,
             Some((offset, len)) => {
                 let total = hit.total_len;
@@ -480,6 +492,17 @@ impl<W: World> Service for StoreService<W> {
             Ok(response) => response,
             Err(error) => Response { outcome: Outcome::Error(error), payloads: Vec::new() },
         }
+    }
+
+    fn at_once(&self, peer: &Peer, request: &Request) -> Option<Response> {
+        let Request::Get(Get { ns, target, range, .. }) = request else { return None };
+        if self.store.ended().is_some() {
+            return None;
+        }
+        // What is wrong with the request is said on the long way.
+        let key = self.read_key(peer, *ns, target).ok()??;
+        let answered = self.brought(*range, self.store.hit_in_memory(&key)?);
+        Some(answered.unwrap_or_else(Response::error))
     }
 
     fn now(&self) -> Mono {

@@ -131,8 +131,29 @@ impl<W: World> Store<W> {
         let began = shared.world.clock().mono();
         shared.set_active(key.ns);
         let outcome = self.read(key, patience.into()).await;
+        self.count_read(key, &outcome, began);
+        outcome
+    }
+
+    /// What `get` finds, where that is in memory.
+    pub fn hit_in_memory(&self, key: &Key) -> Option<ReadOutcome> {
+        let shared = &self.shared;
+        let began = shared.world.clock().mono();
+        if shared.fate.borrow().is_some() {
+            return None;
+        }
+        let entry = self.candidate(key, &[]).ok()?;
+        let payload = shared.memory.get(entry.put_id)?;
+        shared.set_active(key.ns);
+        let outcome = ReadOutcome::Hit { payload, entry, tier: Tier::Memory };
+        self.count_read(key, &outcome, began);
+        Some(outcome)
+    }
+
+    fn count_read(&self, key: &Key, outcome: &ReadOutcome, began: Mono) {
+        let shared = &self.shared;
         let elapsed = shared.world.clock().mono().since(began);
-        match &outcome {
+        match outcome {
             ReadOutcome::Hit { payload, tier, .. } => {
                 shared.used(key);
                 shared.stats.hit(*tier, payload.len() as u64);
@@ -150,7 +171,6 @@ impl<W: World> Store<W> {
                 shared.stats.timed(Timed::GetMiss, elapsed);
             }
         }
-        outcome
     }
 
     async fn read(&self, key: &Key, patience: Patience) -> ReadOutcome {
@@ -173,7 +193,8 @@ impl<W: World> Store<W> {
                 shared.world.reached(State::Declined);
                 return ReadOutcome::Miss(failed.unwrap_or(MissReason::Declined));
             }
-            match self.board(key, &entry, patience.deadline).await {
+            // In a place of its own: a hit in memory would have to make room for it.
+            match Box::pin(self.board(key, &entry, patience.deadline)).await {
                 None => {
                     shared.world.reached(State::DeadlineDetached);
                     return ReadOutcome::Miss(MissReason::Deadline);
