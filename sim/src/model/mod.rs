@@ -173,8 +173,8 @@ pub struct Forgotten {
     pub began: Duration,
     /// and from then on it was, where it came so far.
     pub done: Option<Duration>,
-    /// The daemon's index or directory was lost since.
-    pub may_return: bool,
+    /// When what says so was lost since, with the daemon's index, directory or records: first, and last.
+    pub lost: Option<(Duration, Duration)>,
 }
 
 /// What a read of a plain key says of its value.

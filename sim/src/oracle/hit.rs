@@ -102,7 +102,7 @@ pub fn has_part(attempt: &Attempt, hit: &Hit, payload: &[u8], (offset, len): (u6
 fn forgotten(seen: Seen<'_>, key: &ValueKey, put_id: PutId) -> Verdict {
     let gone = seen.model.forgotten(put_id).iter().find(|forgotten| {
         let before = forgotten.done.is_some_and(|done| done < seen.span.invoked);
-        before && !forgotten.may_return && forgotten.daemon == seen.daemon.name
+        before && forgotten.lost.is_none() && forgotten.daemon == seen.daemon.name
     });
     let Some(gone) = gone else { return Ok(()) };
     let (why, since) = (if gone.expired { "removed as expired" } else { "evicted" }, gone.began.as_secs_f64());

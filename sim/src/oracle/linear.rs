@@ -29,8 +29,9 @@ pub struct Written {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     Write(Written),
-    /// What was let go is back, where nothing has happened since.
-    Returns(Written),
+    /// What was let go is back, where nothing lasting has happened since. Until that moment what says that it was let go may
+    /// have been lost: what is asked after it is asked of who has it back, or not.
+    Returns(Written, Duration),
     Delete,
     /// The value of this write is let go, where it is the one that is there.
     Forgets(AttemptId),
@@ -175,7 +176,7 @@ impl Search<'_> {
         };
         let mut events = Vec::new();
         for (at, operation) in self.operations.iter().enumerate() {
-            let lasting = matches!(&operation.act, Act::Write(value) | Act::Returns(value)
+            let lasting = matches!(&operation.act, Act::Write(value) | Act::Returns(value, _)
                 if !value.volatile && value.expires.is_none() && !seen(value.id));
             if !operation.certain && lasting {
                 // Nobody saw it: whatever explains the rest with it explains it without.
@@ -249,10 +250,16 @@ impl Search<'_> {
         reached
     }
 
+    /// Whether the value of this write may come back after a loss that was not before `asked`.
+    fn may_return(&self, id: AttemptId, asked: Duration) -> bool {
+        let comes_back = |act: &Act| matches!(act, Act::Returns(value, lost) if value.id == id && asked <= *lost);
+        self.operations.iter().any(|operation| comes_back(&operation.act))
+    }
+
     /// What the register holds after the operation; `None` where the operation cannot take effect now.
     fn apply(&self, at: usize, operation: &Operation, state: State) -> Option<State> {
         let written = |by: usize| match self.operations.get(by).map(|write| &write.act) {
-            Some(Act::Write(written) | Act::Returns(written)) => Some(written),
+            Some(Act::Write(written) | Act::Returns(written, _)) => Some(written),
             _ => None,
         };
         let held = state.held().and_then(written);
@@ -261,11 +268,12 @@ impl Search<'_> {
             |value: &Written| value.expires.is_some_and(|(earliest, _)| value.volatile || ended >= earliest);
         match (&operation.act, held) {
             (Act::Write(value), held) if value.volatile => {
-                let lasting = held.filter(|held| !held.volatile).map(|held| held.id);
-                Some(lasting.or(state.gone()).map_or(State::Held(at), |gone| State::Hides(at, gone)))
+                let lasting = held.filter(|held| !held.volatile).map(|held| held.id).or(state.gone());
+                let returns = lasting.filter(|id| self.may_return(*id, operation.span.invoked));
+                Some(returns.map_or(State::Held(at), |gone| State::Hides(at, gone)))
             }
             (Act::Write(_), _) => Some(State::Held(at)),
-            (Act::Returns(back), _) => (state.gone() == Some(back.id)).then_some(State::Held(at)),
+            (Act::Returns(back, _), _) => (state.gone() == Some(back.id)).then_some(State::Held(at)),
             (Act::Delete, _) => Some(State::Nothing),
             (Act::Forgets(id), Some(value)) if *id == value.id && value.volatile => Some(state.without_volatile()),
             (Act::Forgets(id), Some(value)) if *id == value.id => Some(State::LetGo(*id)),
@@ -371,7 +379,7 @@ mod tests {
                     done(write(1), 0, 1),
                     unknown(Act::Forgets(1), 2),
                     done(Missed, 3, 4),
-                    unknown(Act::Returns(written(1)), 2),
+                    unknown(Act::Returns(written(1), s(4)), 2),
                     done(saw(1), 5, 6),
                 ],
             ),
@@ -380,7 +388,7 @@ mod tests {
                 vec![
                     done(write(1), 0, 1),
                     unknown(Act::Forgets(1), 2),
-                    unknown(Act::Returns(written(1)), 2),
+                    unknown(Act::Returns(written(1), s(4)), 2),
                     done(volatile(2), 3, 4),
                     done(saw(2), 5, 6),
                     done(saw(1), 7, 8),
@@ -437,7 +445,7 @@ mod tests {
                 vec![
                     done(write(1), 0, 1),
                     unknown(Act::Forgets(1), 2),
-                    unknown(Act::Returns(written(1)), 2),
+                    unknown(Act::Returns(written(1), s(4)), 2),
                     done(write(2), 3, 4),
                     done(saw(1), 5, 6),
                 ],
@@ -448,7 +456,7 @@ mod tests {
                 vec![
                     done(write(1), 0, 1),
                     unknown(Act::Forgets(1), 2),
-                    unknown(Act::Returns(written(1)), 2),
+                    unknown(Act::Returns(written(1), s(4)), 2),
                     done(Missed, 3, 4),
                     done(Delete, 5, 6),
                     done(Missed, 7, 8),
@@ -461,7 +469,7 @@ mod tests {
                 vec![
                     done(write(1), 0, 1),
                     unknown(Act::Forgets(1), 2),
-                    unknown(Act::Returns(written(1)), 2),
+                    unknown(Act::Returns(written(1), s(4)), 2),
                     done(write(2), 3, 4),
                     done(saw(2), 5, 6),
                     done(Act::Forgets(2), 7, 8),
@@ -475,11 +483,24 @@ mod tests {
                 3,
             ),
             (
+                "what was evicted is back, overwritten in memory, and back",
+                vec![
+                    done(write(1), 0, 1),
+                    unknown(Act::Forgets(1), 2),
+                    unknown(Act::Returns(written(1), s(4)), 2),
+                    done(saw(1), 5, 6),
+                    done(volatile(2), 7, 8),
+                    done(saw(2), 9, 10),
+                    done(saw(1), 11, 12),
+                ],
+                6,
+            ),
+            (
                 "what was evicted is back after a lasting value, and one that was not, took its place",
                 vec![
                     done(write(1), 0, 1),
                     unknown(Act::Forgets(1), 2),
-                    unknown(Act::Returns(written(1)), 2),
+                    unknown(Act::Returns(written(1), s(4)), 2),
                     done(write(2), 3, 4),
                     done(volatile(3), 5, 6),
                     done(saw(1), 7, 8),

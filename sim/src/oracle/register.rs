@@ -106,15 +106,16 @@ fn history(model: &Model, daemon: &Daemon, key: &ValueKey, steady: &Steadiness<'
         let by = by_name(&forgotten.daemon).filter(|by| daemon.inherits(by))?;
         let span = Span { invoked: forgotten.began, ended: forgotten.done };
         let put = model.attempt_of(forgotten.name.put_id);
-        let ending = if forgotten.done.is_some() && !forgotten.may_return { Ending::Done } else { Ending::Unknown };
+        let ending = if forgotten.done.is_some() && forgotten.lost.is_none() { Ending::Done } else { Ending::Unknown };
         let act = put.map_or(Act::Delete, |put| Act::Forgets(put.id));
         Some(Operation { act, span, certain: certain(by, ending, &span) })
     });
     // Where what tells of it was lost, it may be back, from the journal say.
-    let returned = model.forgotten_of(key).filter(|forgotten| forgotten.may_return).filter_map(|forgotten| {
+    let returned = model.forgotten_of(key).filter_map(|forgotten| {
+        let (first, last) = forgotten.lost?;
         let put = model.attempt_of(forgotten.name.put_id).filter(|put| daemon.inherits(&put.daemon))?;
-        let span = Span { invoked: forgotten.began, ended: None };
-        Some(Operation { act: Act::Returns(written(put, daemon, steady)), span, certain: false })
+        let span = Span { invoked: first, ended: None };
+        Some(Operation { act: Act::Returns(written(put, daemon, steady), last), span, certain: false })
     });
     let reads = model.reads(daemon, key).iter().map(|read| {
         let act = match &read.observed {
@@ -158,7 +159,7 @@ fn line(operation: &Operation) -> String {
     let what = match &operation.act {
         Act::Write(written) if written.volatile => format!("put {} (memory)", written.id),
         Act::Write(written) => format!("put {}", written.id),
-        Act::Returns(written) => format!("return of {}", written.id),
+        Act::Returns(written, _) => format!("return of {}", written.id),
         Act::Delete => "delete".to_owned(),
         Act::Forgets(id) => format!("eviction of {id}"),
         Act::Saw(attempts) => format!("saw {attempts:?}"),

@@ -189,7 +189,11 @@ impl Run {
     fn forgotten_may_return(&self, by: impl Fn(&str) -> bool) {
         let mut forgotten = self.0.forgotten.lock();
         let all = Arc::make_mut(&mut forgotten).values_mut().flatten();
-        all.filter(|forgotten| by(&forgotten.daemon)).for_each(|forgotten| forgotten.may_return = true);
+        let now = elapsed();
+        all.filter(|forgotten| by(&forgotten.daemon)).for_each(|forgotten| {
+            let first = forgotten.lost.map_or(now, |(first, _)| first);
+            forgotten.lost = Some((first, now));
+        });
     }
 
     /// A salvage lost records of the journal of the daemon `name`: a put whose finished upload was among them is shown
@@ -213,7 +217,7 @@ impl Run {
                 chosen,
                 began: now,
                 done: None,
-                may_return: false,
+                lost: None,
             }),
             Step::Done => known.last_mut().into_iter().for_each(|last| last.done = Some(now)),
         }
