@@ -25,7 +25,8 @@ pub struct Options {
     pub attempts_max: u32,
     /// Calls under way at once, those that wait for the connection included; one more is `busy`.
     pub calls_max: usize,
-    /// Over TCP: bytes of payloads that were received and are still held, or are being received. Through shared memory the
+    /// Over TCP: bytes of payloads that were received and are still held, or are being received; 32 MiB of buffers are kept
+    /// beside them for the next ones. Through shared memory the
     /// daemon's quota is what limits them.
     pub received_bytes_max: u64,
     /// Over TCP: CRC32C over payloads; `None` means: unless the daemon is on this host.

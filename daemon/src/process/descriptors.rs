@@ -13,8 +13,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const OTHERS: u64 = 80;
 /// A reactor's: its listener, and what its event loop needs.
 const EACH_REACTOR: u64 = 4;
-/// A session of the shared-memory door: its socket and its client's process.
-const EACH_SESSION: u64 = 2;
+/// A session of the shared-memory door: its socket, its doorbell and its client's process.
+const EACH_SESSION: u64 = 3;
 
 /// Raises the limit as far as this process may, and answers how many connections it leaves room for, at most
 /// `connections_max`.

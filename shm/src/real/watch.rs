@@ -81,12 +81,12 @@ impl<T: OneDescriptor> AsFd for Watched<T> {
     }
 }
 
-/// One end of a session's socket and doorbells, watched by the current executor.
+/// One end of a session's socket, and its doorbell where it has one, watched by the current executor.
 #[derive(Debug)]
 pub struct WatchedLink {
     // These end before the descriptors do.
     socket: AsyncFd<RawFd>,
-    doorbell: AsyncFd<RawFd>,
+    doorbell: Option<AsyncFd<RawFd>>,
     link: Link,
 }
 
@@ -98,7 +98,7 @@ impl WatchedLink {
             // behind what watches them, and nobody can take it out.
             unsafe { AsyncFd::register_with_interest(fd.as_raw_fd(), Interest::READABLE) }.map_err(io::Error::from)
         };
-        Ok(Self { socket: watch(link.as_fd())?, doorbell: watch(link.doorbell())?, link })
+        Ok(Self { socket: watch(link.as_fd())?, doorbell: link.doorbell().map(watch).transpose()?, link })
     }
 
     pub fn get(&self) -> &Link {
@@ -110,10 +110,11 @@ impl WatchedLink {
     pub fn poll_hear(&self, cx: &mut Context<'_>) -> Poll<Result<Heard, AttachError>> {
         let failed = |source| AttachError::System { what: "a session is watched", source };
         let mut is_woken = false;
-        // The edge is what counts: what is rung from here on is another.
-        if let Poll::Ready(rung) = self.doorbell.poll_read_ready(cx) {
+        // The edge is what counts, and every ring is one: what is rung from here on is another.
+        if let Some(doorbell) = &self.doorbell
+            && let Poll::Ready(rung) = doorbell.poll_read_ready(cx)
+        {
             rung.map_err(failed)?.clear_ready();
-            self.link.take_edge();
             is_woken = true;
         }
         while let Poll::Ready(readable) = self.socket.poll_read_ready(cx) {

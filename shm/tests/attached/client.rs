@@ -22,8 +22,8 @@ pub fn client(role: &str, path: &Path) {
         return;
     }
     let wrong = match &attached {
-        Err(AttachError::Count { got: 5, must: 6 }) => "count",
-        Err(AttachError::Count { got: 7, must: 6 } | AttachError::Descriptors) => "many",
+        Err(AttachError::Count { got: 4, must: 5 }) => "count",
+        Err(AttachError::Count { got: 6, must: 5 } | AttachError::Descriptors) => "many",
         Err(AttachError::Size { said: 8192, got: 4096, .. }) => "size",
         Err(AttachError::Memory(SharedMemoryError::NotSealed { has: 0, .. })) => "seal",
         Err(AttachError::Memory(SharedMemoryError::NotSealed { .. })) => "writable",

@@ -35,11 +35,11 @@ struct Spares {
 }
 
 impl Account {
-    /// An empty buffer that has room for `len` bytes, and not for many more.
+    /// An empty buffer that has room for `len` bytes, and for an eighth more at most: that is not charged.
     fn buffer(&self, len: usize) -> BytesMut {
         if len >= SPARE_BYTES_MIN {
             let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
-            let fits = |spare: &BytesMut| (len..=len.saturating_mul(2)).contains(&spare.capacity());
+            let fits = |spare: &BytesMut| (len..=len.saturating_add(len / 8)).contains(&spare.capacity());
             if let Some(at) = spares.buffers.iter().rposition(fits) {
                 let spare = spares.buffers.remove(at);
                 spares.bytes -= spare.capacity() as u64;

@@ -1,4 +1,4 @@
-//! The daemon's end of a session's socket and doorbells, and the client's process.
+//! The daemon's end of a session's socket and its doorbell, and the client's process.
 
 use bettong_core::door::shm::{Ended, Heard, Line};
 use bettong_shm::real::attach::{AttachError, Heard as Packet, Link, Refusal, RefusalKind};

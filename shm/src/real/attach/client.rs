@@ -1,6 +1,6 @@
 //! The client's side of an attach.
 
-use super::doorbells::{Doorbells, ForClient};
+use super::doorbell::Doorbell;
 use super::listener::{address, new_socket};
 use super::packet::{Hello, PACKET_BYTES_MAX, Reply, Welcome};
 use super::pending::DESCRIPTORS;
@@ -46,8 +46,7 @@ pub fn attach(path: &Path, hello: &Hello, time_max: Duration) -> Result<Attached
     sent.map_err(system("a hello is sent"))?;
     let got = fds.len();
     let fds: [OwnedFd; DESCRIPTORS] = fds.try_into().map_err(|_| AttachError::Count { got, must: DESCRIPTORS })?;
-    let [to_client, to_daemon, pool, staging, theirs, own] = fds;
-    let doorbells = Doorbells::of_client(ForClient { theirs, own });
+    let [to_client, to_daemon, pool, staging, doorbell] = fds;
     let to_client = sized("daemon's ring", Memfd::given_to_read(to_client)?, ring_bytes(&welcome))?;
     let to_daemon = sized("client's ring", Memfd::given(to_daemon)?, ring_bytes(&welcome))?;
     let pool = sized("pool", Memfd::given_to_read(pool)?, welcome.pool_bytes)?;
@@ -58,7 +57,7 @@ pub fn attach(path: &Path, hello: &Hello, time_max: Duration) -> Result<Attached
         peer: Arc::new(MappedSegment::of_peer(to_client.map()?)?),
         pool: Arc::new(pool.map()?),
         staging: StagingArea::new(OwnStagingMapping::new(staging.map_own()?)),
-        link: Link::new(socket, doorbells),
+        link: Link::of_client(socket, Doorbell::given(doorbell)),
         welcome,
     })
 }

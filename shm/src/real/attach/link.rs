@@ -1,6 +1,6 @@
 //! What joins the two sides of a session beside their rings: either wakes the other, and hears of its end.
 
-use super::doorbells::Doorbells;
+use super::doorbell::Doorbell;
 use super::packet::{PACKET_BYTES_MAX, Refusal, Reply};
 use super::{AttachError, Packet, receive, send};
 use bettong_wire::DecodeError;
@@ -10,8 +10,12 @@ use rustix::io::Errno;
 use rustix::net::RecvAncillaryBuffer;
 use std::time::Duration;
 
+/// A packet with which the daemon wakes a client.
+const WAKE: u8 = 1;
 /// A packet with which a client says that it reads nothing any more.
 const DETACH: u8 = 2;
+/// Packets that one call takes: more are there the next time. A few: others wait for the thread that takes them.
+const PACKETS_PER_CALL: usize = 16;
 
 /// What was heard since the last time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,22 +32,34 @@ pub enum Heard {
     Closed,
 }
 
-/// One end of a session's socket and doorbells.
+/// One end of a session's socket, and the daemon's doorbell.
 #[derive(Debug)]
 pub struct Link {
     socket: OwnedFd,
-    doorbells: Doorbells,
+    doorbell: Doorbell,
+    is_daemons: bool,
 }
 
 impl Link {
-    /// Over a connected socket that does not wait.
-    pub(super) fn new(socket: OwnedFd, doorbells: Doorbells) -> Self {
-        Self { socket, doorbells }
+    /// The daemon's end, over a connected socket that does not wait.
+    pub(super) fn of_daemon(socket: OwnedFd, doorbell: Doorbell) -> Self {
+        Self { socket, doorbell, is_daemons: true }
+    }
+
+    /// A client's end, over a connected socket that does not wait.
+    pub(super) fn of_client(socket: OwnedFd, doorbell: Doorbell) -> Self {
+        Self { socket, doorbell, is_daemons: false }
     }
 
     /// Wakes the other side. Never waits; where it has been woken often enough already this does nothing.
     pub fn wake(&self) -> Result<(), AttachError> {
-        self.doorbells.ring()
+        if !self.is_daemons {
+            return self.doorbell.ring();
+        }
+        match self.send(&[WAKE]) {
+            Err(AttachError::Full) => Ok(()),
+            woken => woken,
+        }
     }
 
     /// Tells the daemon that nothing of the pool is read any more, and nothing will be. Where the socket is full it is not told.
@@ -56,44 +72,43 @@ impl Link {
         self.send(&Reply::Refusal(why).encode())
     }
 
-    /// Takes one thing that is there. Never waits.
+    /// Takes what is there, as far as one call goes. Never waits.
     pub fn hear(&self) -> Result<Heard, AttachError> {
-        let is_woken = self.doorbells.take();
-        match self.hear_packet()? {
-            Heard::Nothing if is_woken => Ok(Heard::Woken),
-            heard => Ok(heard),
+        let mut is_woken = self.is_daemons && self.doorbell.take();
+        for _ in 0..PACKETS_PER_CALL {
+            match self.hear_packet()? {
+                Heard::Woken => is_woken = true,
+                Heard::Nothing => break,
+                heard => return Ok(heard),
+            }
         }
+        Ok(if is_woken { Heard::Woken } else { Heard::Nothing })
     }
 
-    /// Sleeps until there is something, and takes it; `Nothing` after `time_max`, or a signal.
+    /// Sleeps until there is something, and takes one thing; `Nothing` after `time_max`, or a signal.
     pub fn sleep(&self, time_max: Option<Duration>) -> Result<Heard, AttachError> {
         let time_max = time_max.map(|time| Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: time.subsec_nanos().into(),
         });
-        let mut both = [PollFd::new(&self.doorbells, PollFlags::IN), PollFd::new(&self.socket, PollFlags::IN)];
-        match poll(&mut both, time_max.as_ref()) {
+        let mut both = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.doorbell, PollFlags::IN)];
+        let watched = if self.is_daemons { &mut both[..] } else { &mut both[..1] };
+        match poll(watched, time_max.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(super::system("the other side is waited for")(error)),
         }
-        let [doorbell, socket] = both.map(|fd| !fd.revents().is_empty());
-        let is_woken = doorbell && self.doorbells.take();
+        let [socket, doorbell] = both.map(|fd| !fd.revents().is_empty());
+        let is_woken = doorbell && self.doorbell.take();
         match if socket { self.hear_packet()? } else { Heard::Nothing } {
             Heard::Nothing if is_woken => Ok(Heard::Woken),
             heard => Ok(heard),
         }
     }
 
-    /// Readable when this side has been woken; to be watched for edges.
+    /// Readable when this side has been woken by other means than a packet; to be watched for edges.
     #[cfg(not(madsim))]
-    pub(in crate::real) fn doorbell(&self) -> BorrowedFd<'_> {
-        self.doorbells.as_fd()
-    }
-
-    /// To be called after each edge of the doorbell, for the next to come.
-    #[cfg(not(madsim))]
-    pub(in crate::real) fn take_edge(&self) {
-        self.doorbells.take_edge();
+    pub(in crate::real) fn doorbell(&self) -> Option<BorrowedFd<'_>> {
+        self.is_daemons.then(|| self.doorbell.as_fd())
     }
 
     /// What a packet says, if there is one.
@@ -106,6 +121,7 @@ impl Link {
         }
         let unknown = |got| Err(DecodeError::Unknown { what: "a packet of a session", got }.into());
         match received {
+            Ok(Packet::Bytes([WAKE])) if !self.is_daemons => Ok(Heard::Woken),
             Ok(Packet::Bytes([DETACH])) => Ok(Heard::Detached),
             Ok(Packet::End) => Ok(Heard::Closed),
             Ok(Packet::Bytes(bytes)) if bytes.len() > 1 => match Reply::decode(bytes)? {
@@ -143,8 +159,9 @@ mod tests {
     fn links() -> (Link, Link) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (near, far) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let (daemon, client) = Doorbells::new().unwrap();
-        (Link::new(near, Doorbells::of_client(client)), Link::new(far, daemon))
+        let doorbell = Doorbell::new().unwrap();
+        let rung = Doorbell::given(doorbell.as_fd().try_clone_to_owned().unwrap());
+        (Link::of_client(near, rung), Link::of_daemon(far, doorbell))
     }
 
     #[test]
@@ -163,8 +180,6 @@ mod tests {
         assert!((0..10_000).any(|_| matches!(near.detach(), Err(AttachError::Full))));
         let why = Refusal { kind: RefusalKind::Invalid, limit: 0, text: "a frame is none".to_owned() };
         assert!(matches!(near.end(why), Err(AttachError::Full)));
-        near.wake().unwrap();
-        assert_eq!(far.hear().unwrap(), Heard::Detached);
         near.wake().unwrap();
         while far.hear().unwrap() == Heard::Detached {}
         near.wake().unwrap();
@@ -215,7 +230,8 @@ mod tests {
 
     #[test]
     fn other_packets_are_errors() {
-        for bytes in [&[1][..], &[3], &[1, 1], &[1, 2, 3]] {
+        // Only a daemon wakes by one.
+        for bytes in [&[WAKE][..], &[3], &[1, 1], &[1, 2, 3]] {
             let (near, far) = links();
             send(&near, bytes).unwrap();
             assert!(matches!(far.hear(), Err(AttachError::Packet(_))), "{bytes:?}");

@@ -1,11 +1,11 @@
 //! How a client comes to share memory with the daemon: one unix socket of packets, over which the daemon gives it four
-//! segments, and two doorbells by which either wakes the other from then on.
+//! segments and its doorbell; by that, and over the socket, either wakes the other from then on.
 //!
 //! The daemon makes everything, and takes no descriptor from anybody. What this does not do: wait for a `Hello` that never
 //! comes, bound how many clients there are, or say that a client is gone; that is what its pidfd is for.
 
 mod client;
-mod doorbells;
+mod doorbell;
 mod link;
 mod listener;
 mod packet;

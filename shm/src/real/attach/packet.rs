@@ -5,7 +5,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The version of the packets, and of everything that is agreed by them.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest name of a client, in bytes of UTF-8.
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest text of a refusal, in bytes of UTF-8; what is longer is cut at a character.

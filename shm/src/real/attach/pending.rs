@@ -1,6 +1,6 @@
 //! A client that has connected and is not attached.
 
-use super::doorbells::{Doorbells, ForClient};
+use super::doorbell::Doorbell;
 use super::packet::{Hello, PACKET_BYTES_MAX, Refusal, RefusalKind, Reply, Welcome};
 use super::{AttachError, Link, Packet, Peer, receive, send, system};
 use crate::real::{MappedSegment, Memfd, OwnSegment, PeerSegment, SharedMemoryError, StagingMapping, segment_bytes};
@@ -11,8 +11,8 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-/// Descriptors that a welcome brings: four segments and two doorbells.
-pub(super) const DESCRIPTORS: usize = 6;
+/// Descriptors that a welcome brings: four segments and the daemon's doorbell.
+pub(super) const DESCRIPTORS: usize = 5;
 
 /// A client that has connected. Readable when its hello is there, or it is gone.
 #[derive(Debug)]
@@ -91,11 +91,10 @@ impl Pending {
         let busy =
             |error: &AttachError| self.say(Refusal { kind: RefusalKind::Busy, limit: 0, text: error.to_string() });
         let made = Made::new(&welcome).map_err(AttachError::from).inspect_err(busy)?;
-        let (doorbells, for_client) = Doorbells::new().inspect_err(busy)?;
-        let ForClient { theirs, own } = &for_client;
+        let doorbell = Doorbell::new().inspect_err(busy)?;
         let Made { to_client, to_daemon, staged, .. } = &made;
         let fds: [_; DESCRIPTORS] =
-            [to_client.as_fd(), to_daemon.as_fd(), pool.as_fd(), staged.as_fd(), theirs.as_fd(), own.as_fd()];
+            [to_client.as_fd(), to_daemon.as_fd(), pool.as_fd(), staged.as_fd(), doorbell.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let has_room = control.push(SendAncillaryMessage::ScmRights(&fds));
@@ -104,7 +103,7 @@ impl Pending {
         sendmsg(&self.socket, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL)
             .map_err(system("a welcome is sent"))?;
         let Made { own, peer, staging, .. } = made;
-        Ok(Offered { own, peer, staging, link: Link::new(self.socket, doorbells), process: self.peer })
+        Ok(Offered { own, peer, staging, link: Link::of_daemon(self.socket, doorbell), process: self.peer })
     }
 }
 

@@ -29,9 +29,9 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn packets_have_their_golden_bytes() {
-    insta::assert_snapshot!(hex(&hello().encode().unwrap()), @"62657474 6f6e673e 01000000 00000000 08070605 04030201 06000000 00000000 766c6c6d 2d33");
-    insta::assert_snapshot!(hex(&welcome().encode()), @"62657474 6f6e673c 01000000 00000000 01000000 00000000 02000000 00000000 03000000 04000000 05000000 00000000 06000000 00000000 07000000 00000000");
-    insta::assert_snapshot!(hex(&refusal().encode()), @"62657474 6f6e673c 01000000 04000000 09000000 00000000 03000000 00000000 6ec3b6");
+    insta::assert_snapshot!(hex(&hello().encode().unwrap()), @"62657474 6f6e673e 02000000 00000000 08070605 04030201 06000000 00000000 766c6c6d 2d33");
+    insta::assert_snapshot!(hex(&welcome().encode()), @"62657474 6f6e673c 02000000 00000000 01000000 00000000 02000000 00000000 03000000 04000000 05000000 00000000 06000000 00000000 07000000 00000000");
+    insta::assert_snapshot!(hex(&refusal().encode()), @"62657474 6f6e673c 02000000 04000000 09000000 00000000 03000000 00000000 6ec3b6");
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn every_rule_has_its_error() {
         Hello::decode(&bytes).unwrap_err()
     };
     assert!(matches!(changed(7, b'<'), DecodeError::BadMagic { .. }));
-    assert!(matches!(changed(8, 2), DecodeError::Version { got: 2, min: 1, max: 1, .. }));
+    assert!(matches!(changed(8, 1), DecodeError::Version { got: 1, min: 2, max: 2, .. }));
     assert!(matches!(changed(12, 1), DecodeError::Invalid { .. }));
     assert!(matches!(changed(28, 1), DecodeError::Invalid { .. }));
     assert!(matches!(changed(24, 65), DecodeError::TooLong { got: 65, limit: 64, .. }));
@@ -51,7 +51,7 @@ fn every_rule_has_its_error() {
     assert!(matches!(changed(33, 0xff), DecodeError::Utf8 { valid_up_to: 1, .. }));
     let long = Hello { name: "x".repeat(65), ..hello() };
     assert!(matches!(long.encode(), Err(DecodeError::TooLong { got: 65, limit: 64, .. })));
-    let kind = [&REPLY_MAGIC[..], &[1, 0, 0, 0, 99, 0, 0, 0]].concat();
+    let kind = [&REPLY_MAGIC[..], &[2, 0, 0, 0, 99, 0, 0, 0]].concat();
     assert!(matches!(Reply::decode(&kind), Err(DecodeError::Unknown { got: 99, .. })));
 }
 
