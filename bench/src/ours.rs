@@ -82,8 +82,8 @@ impl Client {
                 });
                 continue;
             }
-            if self.session.may_sleep() {
-                self.link.sleep(None).expect("a daemon that lives");
+            if self.session.may_sleep_on_bell() {
+                assert!(self.session.wait_on_bell(PATIENCE).expect("a bell"), "a daemon that lives");
             }
             self.session.awake();
         }

@@ -21,8 +21,8 @@ mod real {
     use bettong_shm::Frame;
     use bettong_shm::frame::INLINE_BYTES_DEFAULT;
     use bettong_shm::pool::{Leases, SessionId, SlotPool};
-    use bettong_shm::real::{MappedSegment, Mapping, Memfd, OwnMapping, ring, segment_bytes, wait};
-    use bettong_shm::ring::{Receiver, Segment, Sender};
+    use bettong_shm::real::{MappedSegment, Mapping, Memfd, OwnMapping, segment_bytes};
+    use bettong_shm::ring::{Receiver, Sender};
     use bettong_wire::BlockMemory;
     use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
     use std::process::Command;
@@ -40,8 +40,6 @@ mod real {
     type Peer = Arc<MappedSegment<Mapping>>;
 
     struct End {
-        own: Own,
-        peer: Peer,
         sender: Sender<Own, Peer>,
         receiver: Receiver<Own, Peer>,
     }
@@ -51,15 +49,13 @@ mod real {
             let own = Arc::new(MappedSegment::own(own).unwrap());
             let peer = Arc::new(MappedSegment::of_peer(peer).unwrap());
             let sender = Sender::new(own.clone(), peer.clone(), INLINE_BYTES_DEFAULT).unwrap();
-            let receiver = Receiver::new(own.clone(), peer.clone(), INLINE_BYTES_DEFAULT).unwrap();
-            Self { own, peer, sender, receiver }
+            let receiver = Receiver::new(own, peer, INLINE_BYTES_DEFAULT).unwrap();
+            Self { sender, receiver }
         }
 
         fn send(&mut self, frame: &Frame<'_>) {
             self.sender.send(frame).unwrap();
-            if self.sender.must_wake() {
-                ring(self.own.control()).unwrap();
-            }
+            assert!(!self.sender.must_wake(), "both sleep on bells");
         }
 
         /// Waits for one frame; whether it was inline.
@@ -69,8 +65,8 @@ mod real {
                     return matches!(frame, Frame::Inline(_));
                 }
                 if asleep {
-                    if self.receiver.may_sleep() {
-                        assert!(wait(self.peer.control(), self.receiver.seen(), Duration::from_secs(10)).unwrap());
+                    if self.receiver.may_sleep_on_bell() {
+                        assert!(self.receiver.wait_on_bell(Duration::from_secs(10)).unwrap());
                     }
                     self.receiver.awake();
                 } else {

@@ -20,8 +20,8 @@ fn main() {
 mod real {
     use bettong_shm::frame::INLINE_BYTES_DEFAULT;
     use bettong_shm::pool::{Leases, SessionId, SlotPool, View};
-    use bettong_shm::real::{MappedSegment, Mapping, Memfd, OwnMapping, ring, segment_bytes, wait};
-    use bettong_shm::ring::{Receiver, Segment, SendError, Sender};
+    use bettong_shm::real::{MappedSegment, Mapping, Memfd, OwnMapping, segment_bytes};
+    use bettong_shm::ring::{Receiver, SendError, Sender};
     use bettong_shm::{Frame, SlotRef};
     use bettong_wire::{BlockMemory, Payload};
     use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -40,8 +40,6 @@ mod real {
     type Peer = Arc<MappedSegment<Mapping>>;
 
     struct End {
-        own: Own,
-        peer: Peer,
         sender: Sender<Own, Peer>,
         receiver: Receiver<Own, Peer>,
         received: u64,
@@ -53,8 +51,8 @@ mod real {
             let own = Arc::new(MappedSegment::own(own).unwrap());
             let peer = Arc::new(MappedSegment::of_peer(peer).unwrap());
             let sender = Sender::new(own.clone(), peer.clone(), INLINE_BYTES_DEFAULT).unwrap();
-            let receiver = Receiver::new(own.clone(), peer.clone(), INLINE_BYTES_DEFAULT).unwrap();
-            Self { own, peer, sender, receiver, received: 0, waits: 0 }
+            let receiver = Receiver::new(own, peer, INLINE_BYTES_DEFAULT).unwrap();
+            Self { sender, receiver, received: 0, waits: 0 }
         }
 
         fn send(&mut self, frame: &Frame<'_>) -> bool {
@@ -63,9 +61,7 @@ mod real {
                 Err(SendError::Full { .. }) => return false,
                 Err(error) => panic!("{error}"),
             }
-            if self.sender.must_wake() {
-                ring(self.own.control()).unwrap();
-            }
+            assert!(!self.sender.must_wake(), "both sleep on bells");
             true
         }
 
@@ -76,9 +72,9 @@ mod real {
                     self.received += 1;
                     return use_it(frame);
                 }
-                if self.receiver.may_sleep() {
+                if self.receiver.may_sleep_on_bell() {
                     self.waits += 1;
-                    assert!(wait(self.peer.control(), self.receiver.seen(), PATIENCE).unwrap(), "nobody wakes it");
+                    assert!(self.receiver.wait_on_bell(PATIENCE).unwrap(), "nobody wakes it");
                     assert!(self.waits <= 4 * (self.received + 10), "it does not sleep: {} waits", self.waits);
                 }
                 self.receiver.awake();

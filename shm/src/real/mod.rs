@@ -14,7 +14,6 @@ mod staging;
 #[cfg(not(madsim))]
 mod watch;
 
-pub use bell::{ring, wait};
 pub use mapping::{Mapping, OwnMapping};
 pub use memfd::Memfd;
 pub use segment::{MappedSegment, RING_OFFSET, segment_bytes};

@@ -2,6 +2,7 @@
 
 use super::{Mapping, OwnMapping, SharedMemoryError};
 use crate::ring::{Control, Segment};
+use rustix::thread::futex;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
@@ -65,5 +66,10 @@ impl<M: Send + Sync> Segment for MappedSegment<M> {
     fn words(&self) -> &[AtomicU32] {
         // SAFETY: as above; so many words lie behind the control block's page.
         unsafe { std::slice::from_raw_parts(self.base.add(RING_OFFSET).cast().as_ptr(), self.words) }
+    }
+
+    fn ring(&self) {
+        // A futex at an address that is mapped: there is nothing that can fail.
+        let _ = futex::wake(self.control().bell(), futex::Flags::empty(), 1);
     }
 }

@@ -49,7 +49,8 @@ pub(super) struct Incoming {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Sleep {
-    /// Not zero while the owner sleeps, or is about to; its second bit says that it waits for room, too.
+    /// Not zero while the owner sleeps, or is about to; its second bit says that it waits for room, too, and its third that
+    /// it sleeps on the bell.
     pub waits: AtomicU32,
 }
 

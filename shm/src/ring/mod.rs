@@ -91,8 +91,10 @@ impl Geometry {
     }
 }
 
-/// What `waits` says where its owner sleeps until something is written.
+/// What `waits` says where its owner sleeps on the line until something is written.
 const WAITS: u32 = 1;
+/// What it says where its owner sleeps on the other side's bell until something is written.
+const WAITS_ON_BELL: u32 = 5;
 /// What it says where something that is read wakes its owner, too.
 const WAITS_UNTIL_READ: u32 = 3;
 /// Bytes of a word.

@@ -1,6 +1,6 @@
 //! The reading end of a half ring.
 
-use super::{Geometry, GeometryError, Segment, Violation, WAITS, WAITS_UNTIL_READ, WORD_BYTES};
+use super::{Geometry, GeometryError, Segment, Violation, WAITS, WAITS_ON_BELL, WAITS_UNTIL_READ, WORD_BYTES};
 use crate::frame::{FRAME_HEADER_BYTES, Frame, InvalidFrame};
 use crate::sync::{Ordering, fence, release};
 
@@ -44,7 +44,16 @@ impl<Own: Segment, Peer: Segment> Receiver<Own, Peer> {
     /// Says that this side is about to sleep; whether it may, since nothing has come meanwhile. Whoever may not, or has
     /// slept, says `awake`.
     pub fn may_sleep(&self) -> bool {
-        self.own.control().sleep.waits.store(WAITS, Ordering::Relaxed);
+        self.may_sleep_as(WAITS)
+    }
+
+    /// As `may_sleep`, on the other side's bell, for as long as that says `seen`. What is only read wakes nobody there.
+    pub fn may_sleep_on_bell(&self) -> bool {
+        self.may_sleep_as(WAITS_ON_BELL)
+    }
+
+    fn may_sleep_as(&self, waits: u32) -> bool {
+        self.own.control().sleep.waits.store(waits, Ordering::Relaxed);
         // SYNC POINT: see `Sender::must_wake`.
         fence(Ordering::SeqCst);
         self.head == self.tail && self.peer.control().outgoing.tail.load(Ordering::Relaxed) == self.tail
@@ -57,6 +66,11 @@ impl<Own: Segment, Peer: Segment> Receiver<Own, Peer> {
         // other way round.
         fence(Ordering::SeqCst);
         self.peer.control().sleep.waits.load(Ordering::Relaxed) == WAITS_UNTIL_READ
+    }
+
+    /// The segment that is read.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// What the other side's bell said when there was nothing left.

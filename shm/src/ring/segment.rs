@@ -11,6 +11,9 @@ pub trait Segment: Send + Sync {
 
     /// The ring. A power of two of words.
     fn words(&self) -> &[AtomicU32];
+
+    /// Wakes whoever sleeps on the owner's bell; for the owner. Never waits.
+    fn ring(&self);
 }
 
 impl<S: Segment + ?Sized> Segment for Arc<S> {
@@ -21,9 +24,13 @@ impl<S: Segment + ?Sized> Segment for Arc<S> {
     fn words(&self) -> &[AtomicU32] {
         (**self).words()
     }
+
+    fn ring(&self) {
+        (**self).ring();
+    }
 }
 
-/// A segment on the heap of one process: what the simulator and the model checker share.
+/// A segment on the heap of one process: what the simulator and the model checker share. Nobody sleeps on its bell.
 #[derive(Debug)]
 pub struct HeapSegment {
     control: Control,
@@ -44,4 +51,6 @@ impl Segment for HeapSegment {
     fn words(&self) -> &[AtomicU32] {
         &self.words
     }
+
+    fn ring(&self) {}
 }

@@ -1,6 +1,6 @@
 //! The writing end of a half ring.
 
-use super::{Geometry, GeometryError, Segment, Violation, WAITS_UNTIL_READ, WORD_BYTES};
+use super::{Geometry, GeometryError, Segment, Violation, WAITS_ON_BELL, WAITS_UNTIL_READ, WORD_BYTES};
 use crate::frame::{Frame, InvalidFrame};
 use crate::sync::{Ordering, fence, release};
 
@@ -108,12 +108,20 @@ impl<Own: Segment, Peer: Segment> Sender<Own, Peer> {
         self.peer.control().incoming.head.load(Ordering::Relaxed) == self.head
     }
 
-    /// Whether the other side sleeps and must be woken for what was sent. Asked once for any number of frames.
+    /// Wakes the other side for what was sent where it sleeps on the bell; whether it sleeps on the line, and must be woken
+    /// there. Asked once for any number of frames.
     pub fn must_wake(&self) -> bool {
         // SYNC POINT: the tail is written before this reads whether anybody waits, and the sleeper has it the other way
         // round (`Receiver::may_sleep`): one of the two sees what the other wrote.
         fence(Ordering::SeqCst);
-        self.peer.control().sleep.waits.load(Ordering::Relaxed) != 0
+        match self.peer.control().sleep.waits.load(Ordering::Relaxed) {
+            0 => false,
+            WAITS_ON_BELL => {
+                self.own.ring();
+                false
+            }
+            _ => true,
+        }
     }
 }
 

@@ -26,6 +26,10 @@ impl Segment for DaemonSegment {
     fn words(&self) -> &[AtomicU32] {
         self.segment.words()
     }
+
+    fn ring(&self) {
+        self.segment.ring();
+    }
 }
 
 /// The segment that the client writes: before each access of the daemon's, somebody hostile may write it.
@@ -46,6 +50,10 @@ impl Segment for ClientSegment {
     fn words(&self) -> &[AtomicU32] {
         self.meddler.iter().for_each(|meddler| meddler.words(&self.segment));
         self.segment.words()
+    }
+
+    fn ring(&self) {
+        self.segment.ring();
     }
 }
 

@@ -257,9 +257,18 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, M: OwnStaging> ClientSession<O
         self.receiver.may_sleep() && !self.answers.has_frame()
     }
 
+    /// As `may_sleep`, on the daemon's bell: for who does nothing else meanwhile than `wait_on_bell`.
+    pub fn may_sleep_on_bell(&self) -> bool {
+        self.receiver.may_sleep_on_bell() && !self.answers.has_frame()
+    }
+
     /// As `may_sleep`, and also until the daemon has read: for who was told `Full`. The daemon then wakes it by the socket.
     pub fn may_sleep_until_read(&self) -> bool {
         self.may_sleep() && self.sender.may_sleep_until_read()
+    }
+
+    pub(crate) fn receiver(&self) -> &Receiver<Own, Peer> {
+        &self.receiver
     }
 
     /// What the daemon's bell said when there was nothing left.
