@@ -2,7 +2,7 @@
 
 use bettong_shm::real::attach::{Attached, Hello, Link, attach};
 use bettong_shm::real::{OwnSegment, OwnStagingMapping, PeerSegment};
-use bettong_shm::session::ClientSession;
+use bettong_shm::session::{ALONE, ClientSession, look};
 use bettong_shm::session::staging::Reserved;
 use bettong_wire::limits::PROTOCOL_VERSION;
 use bettong_wire::request::{BlockPut, Get, GetBlocks, Level, NsHandle, Open, Put, PutBlocks, ReadLimits, Target};
@@ -12,10 +12,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Looks for an answer for so long before it gives way between two looks, as the library does.
-const ALONE: Duration = Duration::from_micros(20);
-/// Looks before it looks at the clock again.
-const LOOKS: usize = 32;
+/// Longest sleep on the bell, as the library's.
+const DOZE_MAX: Duration = Duration::from_millis(1);
 
 pub struct Client {
     session: ClientSession<OwnSegment, PeerSegment, OwnStagingMapping>,
@@ -76,14 +74,16 @@ impl Client {
                 if spun >= ALONE {
                     std::thread::yield_now();
                 }
-                let _ = (0..LOOKS).any(|_| {
-                    std::hint::spin_loop();
-                    self.session.has_news()
-                });
+                look(|| self.session.has_news());
+                continue;
+            }
+            // The daemon may be waiting for this very core.
+            std::thread::yield_now();
+            if self.session.has_news() {
                 continue;
             }
             if self.session.may_sleep_on_bell() {
-                assert!(self.session.wait_on_bell(PATIENCE).expect("a bell"), "a daemon that lives");
+                self.session.wait_on_bell(DOZE_MAX).expect("a bell");
             }
             self.session.awake();
         }

@@ -3,6 +3,7 @@
 //! The connection is carried while a call is under way; nothing runs between calls. So through shared memory the daemon hears
 //! only with the next call that a value is not read any more.
 
+use crate::callers::Callers;
 use crate::namespace::{BlockToPut, Existing, Got, Place, Value};
 use crate::{ChainAsk, ChainPart, ChainRestore as AsyncChainRestore};
 use crate::{Client as AsyncClient, Error, Namespace as AsyncNamespace, Options, PutBuffer};
@@ -23,18 +24,22 @@ pub struct Client {
 }
 
 /// Carries the connection.
-struct Executor(Option<Runtime>);
+struct Executor {
+    runtime: Option<Runtime>,
+    callers: Callers,
+}
 
 impl Executor {
     fn block_on<T>(&self, call: impl Future<Output = T>) -> T {
-        self.0.as_ref().expect("only drop takes it out").block_on(call)
+        let _calling = self.callers.enter();
+        self.runtime.as_ref().expect("only drop takes it out").block_on(call)
     }
 }
 
 impl Drop for Executor {
     fn drop(&mut self) {
         // A daemon that takes its time to let this client in is not waited for.
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
@@ -45,8 +50,9 @@ impl Client {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| {
             Error::new(ErrorKind::Unavailable, format!("the client's runtime cannot be made: {error}"))
         })?;
-        let executor = Executor(Some(runtime));
-        let client = executor.block_on(AsyncClient::connect(url, options))?;
+        let executor = Executor { runtime: Some(runtime), callers: Callers::default() };
+        let callers = Some(executor.callers.clone());
+        let client = executor.block_on(AsyncClient::connect_for(url, options, callers))?;
         Ok(Self { client, executor: Arc::new(executor) })
     }
 

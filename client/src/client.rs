@@ -4,6 +4,7 @@ use crate::call::{
     Asked, Body, Call, CallKey, Command, Lost, NamespaceKey, Opening, TellOnDrop, TimedOut, changes_anything,
     is_repeatable,
 };
+use crate::callers::Callers;
 use crate::dial::{Dial, Tcp};
 use crate::namespace::Namespace;
 use crate::options::{Address, Options};
@@ -91,17 +92,29 @@ impl Client {
     /// Connects to `tcp://HOST:PORT` or, on Linux, to `shm:///PATH`. Tries once: a daemon that is not there is an error at
     /// once; one that leaves later is waited for.
     pub async fn connect(url: &str, options: Options) -> Result<Self, ServiceError> {
+        Self::connect_for(url, options, None).await
+    }
+
+    /// The same, for `callers` whose threads do nothing but wait.
+    pub(crate) async fn connect_for(
+        url: &str,
+        options: Options,
+        callers: Option<Callers>,
+    ) -> Result<Self, ServiceError> {
         match Address::parse(url)? {
             Address::Tcp { .. } => Self::connect_by(Tcp, url, options).await,
             #[cfg(all(target_os = "linux", not(madsim)))]
             Address::Shm { path } => {
                 let areas = Areas::default();
                 // What stays on this host is not summed.
-                let reach = ShmReach::new(path, &options, areas.clone());
+                let reach = ShmReach::new(path, &options, callers, areas.clone());
                 Self::connect_to(reach, Rooms::Staging(areas), false, options).await
             }
             #[cfg(not(all(target_os = "linux", not(madsim))))]
-            Address::Shm { path } => Err(no_shared_memory(&path)),
+            Address::Shm { path } => {
+                drop(callers);
+                Err(no_shared_memory(&path))
+            }
         }
     }
 

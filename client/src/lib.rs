@@ -34,6 +34,7 @@
 #[cfg(not(madsim))]
 pub mod blocking;
 mod call;
+mod callers;
 mod chain;
 mod client;
 mod dial;

@@ -181,7 +181,7 @@ impl<'a, W: Wire> Carrier<'a, W> {
         loop {
             moved |= self.take_commands(cx)?;
             moved |= self.carry(cx).map_err(Ended::Lost)?;
-            if !std::mem::take(&mut moved) {
+            if !std::mem::take(&mut moved) && !self.wire.doze().map_err(Ended::Lost)? {
                 return Ok(());
             }
         }

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::task::Context;
 use std::time::Duration;
 
-/// One connection. It never waits: where it returns with nothing done, `cx` is woken when there is more to do. Any error but
+/// One connection. It never waits, but where it dozes: where it returns with nothing done, `cx` is woken when there is more to do. Any error but
 /// `Unsent` is its end.
 pub(crate) trait Wire: Send {
     /// Whether another request may be sent now; else wait for an answer.
@@ -27,6 +27,11 @@ pub(crate) trait Wire: Send {
 
     /// Takes what has come. Whether anything has.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError>;
+
+    /// Nothing moves: waits a moment for what may come, where this thread has nothing else to do. Whether to look again.
+    fn doze(&mut self) -> Result<bool, ServiceError> {
+        Ok(false)
+    }
 
     /// The next answer that is here whole.
     fn next_answer(&mut self) -> Result<Option<(u64, Response)>, ServiceError>;

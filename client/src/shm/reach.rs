@@ -2,6 +2,7 @@
 
 use super::staged::Areas;
 use super::wire::ShmWire;
+use crate::callers::Callers;
 use crate::options::Options;
 use crate::session::wire::Reach;
 use bettong_shm::real::attach::{AttachError, Attached, Hello, Refusal, RefusalKind, attach};
@@ -19,14 +20,15 @@ pub(crate) struct ShmReach {
     path: PathBuf,
     hello: Hello,
     spin: Duration,
+    callers: Option<Callers>,
     areas: Areas,
 }
 
 impl ShmReach {
     /// The staging area of the last session is put into `areas`.
-    pub fn new(path: PathBuf, options: &Options, areas: Areas) -> Self {
+    pub fn new(path: PathBuf, options: &Options, callers: Option<Callers>, areas: Areas) -> Self {
         let hello = Hello { staging_bytes: options.staging_bytes, name: options.name.clone() };
-        Self { path, hello, spin: options.spin, areas }
+        Self { path, hello, spin: options.spin, callers, areas }
     }
 
     async fn attach(&self, limit: Duration) -> Result<Attached, ServiceError> {
@@ -88,7 +90,7 @@ impl Reach for ShmReach {
 
     async fn reach(&mut self, limit: Duration) -> Result<ShmWire, ServiceError> {
         let attached = self.attach(limit).await?;
-        let wire = ShmWire::new(attached, self.spin);
+        let wire = ShmWire::new(attached, self.spin, self.callers.clone());
         let wire = wire.map_err(|why| self.unreachable(ErrorKind::Unavailable, &why))?;
         self.areas.set(wire.area());
         Ok(wire)

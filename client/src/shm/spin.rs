@@ -1,13 +1,10 @@
 //! Whether an answer is worth being looked for, or slept for.
 
+use bettong_shm::session::ALONE;
 use std::time::{Duration, Instant};
 
 /// After so many waits in a row that were spun in vain, as many times two as this says are slept through.
 const MISSES_MAX: u32 = 6;
-
-/// Spins for so long before others get the core between two looks: one of them may be the daemon, which has not come to the
-/// request for want of a core.
-const ALONE: Duration = Duration::from_micros(20);
 
 /// Spins where spinning found something the last time; where it did not, it is tried again after twice as many waits.
 ///
@@ -26,7 +23,18 @@ pub(super) struct Spin {
 enum Wait {
     NotBegun,
     Spinning { since: Instant },
+    Dozing,
     Asleep,
+}
+
+/// What to do where nothing has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Look again at once.
+    Look,
+    /// Sleep for a moment, where there is nothing else to do. Once in a wait.
+    Doze,
+    Sleep,
 }
 
 impl Spin {
@@ -35,15 +43,18 @@ impl Spin {
         Self { time_max, wait: Wait::NotBegun, misses: 0, skips: 0 }
     }
 
-    /// Nothing has come. Whether to look again at once; others have had the core meanwhile where that has been so for long.
-    pub fn again(&mut self) -> bool {
+    /// Nothing has come. Others have had the core meanwhile where that has been so for long.
+    pub fn next(&mut self) -> Next {
         match self.wait {
-            Wait::Asleep => return false,
-            Wait::NotBegun if self.time_max.is_zero() => return false,
+            Wait::Dozing | Wait::Asleep => {
+                self.wait = Wait::Asleep;
+                return Next::Sleep;
+            }
+            Wait::NotBegun if self.time_max.is_zero() => {}
             Wait::NotBegun if self.skips > 0 => self.skips -= 1,
             Wait::NotBegun => {
                 self.wait = Wait::Spinning { since: Instant::now() };
-                return true;
+                return Next::Look;
             }
             Wait::Spinning { since } => {
                 let spun = since.elapsed();
@@ -51,14 +62,14 @@ impl Spin {
                     if spun >= ALONE {
                         std::thread::yield_now();
                     }
-                    return true;
+                    return Next::Look;
                 }
                 self.misses = (self.misses + 1).min(MISSES_MAX);
                 self.skips = (1 << self.misses) - 1;
             }
         }
-        self.wait = Wait::Asleep;
-        false
+        self.wait = Wait::Dozing;
+        Next::Doze
     }
 
     /// Something has come: this wait is over.
@@ -71,7 +82,7 @@ impl Spin {
 
     /// Something more is waited for, which may come soon.
     pub fn asked(&mut self) {
-        if let Wait::Asleep = self.wait {
+        if let Wait::Dozing | Wait::Asleep = self.wait {
             self.wait = Wait::NotBegun;
         }
     }
@@ -88,10 +99,18 @@ mod tests {
     fn a_wait_is_spun_until_it_is_over() {
         let mut spin = Spin::new(NEVER_OVER);
         for _ in 0..3 {
-            assert!((0..1000).all(|_| spin.again()));
+            assert!((0..1000).all(|_| spin.next() == Next::Look));
             spin.found();
         }
-        assert!(!Spin::new(Duration::ZERO).again());
+    }
+
+    #[test]
+    fn who_does_not_spin_dozes_once_in_a_wait() {
+        let mut spin = Spin::new(Duration::ZERO);
+        for _ in 0..3 {
+            assert_eq!([(); 4].map(|()| spin.next()), [Next::Doze, Next::Sleep, Next::Sleep, Next::Sleep]);
+            spin.found();
+        }
     }
 
     #[test]
@@ -100,7 +119,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..200 {
             let mut spun = 0;
-            while spin.again() {
+            while spin.next() == Next::Look {
                 spun += 1;
             }
             waits.push(spun > 0);
@@ -109,19 +128,21 @@ mod tests {
         let spun = waits.iter().filter(|spun| **spun).count();
         assert!(waits[0] && (5..10).contains(&spun), "{spun} of 200");
         // One that finds something is followed by others.
-        while !spin.again() {
+        while spin.next() != Next::Look {
             spin.found();
         }
         spin.found();
-        assert!(spin.again());
+        assert_eq!(spin.next(), Next::Look);
     }
 
     #[test]
     fn who_asks_for_more_while_it_sleeps_spins_again() {
         let mut spin = Spin::new(NEVER_OVER);
-        spin.wait = Wait::Asleep;
-        assert!(!spin.again());
-        spin.asked();
-        assert!(spin.again());
+        for wait in [Wait::Dozing, Wait::Asleep] {
+            spin.wait = wait;
+            assert_eq!(spin.next(), Next::Sleep);
+            spin.asked();
+            assert_eq!(spin.next(), Next::Look);
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! One session with a daemon, driven by polling.
 
 use super::guards::Guards;
-use super::spin::Spin;
+use super::spin::{Next, Spin};
 use super::staged::{Area, Staged, too_large};
 use crate::call::Body;
+use crate::callers::Callers;
 use crate::session::wire::{Unsent, Wire, lost};
-use bettong_shm::real::attach::{AttachError, Attached, Heard};
+use bettong_shm::real::attach::{Attached, Heard};
 use bettong_shm::real::{OwnSegment, OwnStagingMapping, PeerSegment, WatchedLink};
 use bettong_shm::session::staging::Reserved;
-use bettong_shm::session::{ClientSession, RequestError, Unsent as NotSent};
+use bettong_shm::session::{ClientSession, RequestError, Unsent as NotSent, look};
 use bettong_wire::response::{Answer, Outcome};
 use bettong_wire::{ErrorKind, Payload, Request, Response, ServiceError};
 use std::collections::VecDeque;
@@ -21,8 +22,8 @@ use tokio::time::{Sleep, sleep};
 /// Where no request takes them along, the daemon hears so late of values that are not read any more: long enough for one
 /// to come that does, and shorter than it is asked to wait where they are in the way.
 const RELEASE_DELAY: Duration = Duration::from_millis(5);
-/// Looks for an answer before others have their turn: to give way costs as much as many looks. About a microsecond.
-const LOOKS: usize = 32;
+/// Longest sleep in which only an answer is heard, and nothing of the daemon's end, or of another thread that calls.
+const DOZE_MAX: Duration = Duration::from_millis(1);
 /// The daemon, or its process, is gone.
 const CLOSED: &str = "the daemon closed it";
 
@@ -43,6 +44,10 @@ pub(crate) struct ShmWire {
     /// The daemon is to hear of it without delay.
     release_now: bool,
     spin: Spin,
+    /// Who waits for answers, where nothing else is done by their threads.
+    callers: Option<Callers>,
+    /// It is time to doze.
+    may_doze: bool,
     /// Something is to be sent that the ring has no room for.
     ring_full: bool,
     /// The daemon was told that it has to wake this side.
@@ -52,7 +57,7 @@ pub(crate) struct ShmWire {
 }
 
 impl ShmWire {
-    pub fn new(attached: Attached, spin_time_max: Duration) -> Result<Self, String> {
+    pub fn new(attached: Attached, spin_time_max: Duration, callers: Option<Callers>) -> Result<Self, String> {
         let Attached { own, peer, pool, staging, link, welcome } = attached;
         let staging_bytes = staging.free_bytes();
         let session = ClientSession::new(own, peer, staging, pool, welcome.inline_max);
@@ -68,6 +73,8 @@ impl ShmWire {
             release_delay: None,
             release_now: false,
             spin: Spin::new(spin_time_max),
+            callers,
+            may_doze: false,
             ring_full: false,
             asleep: false,
             over: None,
@@ -100,13 +107,7 @@ impl ShmWire {
         if !self.session.must_wake() {
             return Ok(());
         }
-        match self.link.get().wake() {
-            Err(AttachError::Gone) => {
-                self.over.get_or_insert_with(|| CLOSED.to_owned());
-            }
-            woken => woken.map_err(|error| lost(&error.to_string()))?,
-        }
-        Ok(())
+        self.link.get().wake().map_err(|error| lost(&error.to_string()))
     }
 
     /// Tells the daemon of what is not read any more, if it is time.
@@ -294,16 +295,28 @@ impl Wire for ShmWire {
         }
         // It may wait for what was sent, or for room.
         self.wake_daemon()?;
-        if self.session.unanswered() > 0 && self.spin.again() {
-            let _ = (0..LOOKS).any(|_| {
-                std::hint::spin_loop();
-                self.session.has_news()
-            });
-            cx.waker().wake_by_ref();
-        } else {
-            self.fall_asleep(cx);
+        match if self.session.unanswered() > 0 { self.spin.next() } else { Next::Sleep } {
+            Next::Look => {
+                look(|| self.session.has_news());
+                cx.waker().wake_by_ref();
+            }
+            Next::Doze if !self.ring_full && self.callers.as_ref().is_some_and(Callers::is_one) => self.may_doze = true,
+            Next::Doze | Next::Sleep => self.fall_asleep(cx),
         }
         Ok(false)
+    }
+
+    fn doze(&mut self) -> Result<bool, ServiceError> {
+        if !std::mem::take(&mut self.may_doze) {
+            return Ok(false);
+        }
+        // The daemon may be waiting for this very core.
+        std::thread::yield_now();
+        if !self.session.has_news() && self.session.may_sleep_on_bell() {
+            self.session.wait_on_bell(DOZE_MAX).map_err(|error| lost(&error.to_string()))?;
+        }
+        self.session.awake();
+        Ok(true)
     }
 
     fn next_answer(&mut self) -> Result<Option<(u64, Response)>, ServiceError> {

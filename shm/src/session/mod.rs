@@ -23,6 +23,7 @@ pub use error::{SessionError, StartError};
 pub use server::{ServerEvent, ServerLimits, ServerParts, ServerSession};
 
 use bettong_wire::message::HEAD_BYTES;
+use std::time::Duration;
 
 /// The map that a mapping frame from the daemon names: the pool.
 pub const MAP_POOL: u32 = 0;
@@ -32,7 +33,20 @@ pub const MAP_STAGING: u32 = 1;
 pub const RING_WORDS_DEFAULT: usize = 16_384;
 /// Shortest limit on what travels in a frame: an error's head and some of its text.
 pub const INLINE_BYTES_MIN: u16 = 128;
+/// Whoever looks for news for longer than this gives way between two looks: the other side may not have come to it for want of
+/// this very core.
+pub const ALONE: Duration = Duration::from_micros(20);
+/// Looks in a row: to give way costs as much as many of them. About a microsecond.
+const LOOKS: usize = 32;
 /// Frames that one call looks at.
 const FRAMES_PER_CALL: usize = 256;
 
 const _: () = assert!(HEAD_BYTES < INLINE_BYTES_MIN as usize);
+
+/// Looks some times in a row whether there are news.
+pub fn look(has_news: impl Fn() -> bool) -> bool {
+    (0..LOOKS).any(|_| {
+        std::hint::spin_loop();
+        has_news()
+    })
+}

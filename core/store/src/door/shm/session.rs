@@ -9,7 +9,7 @@ use crate::service::Service;
 use crate::world::Clock;
 use bettong_shm::ring::Segment;
 use bettong_shm::session::staging::Staging;
-use bettong_shm::session::{ServerEvent, ServerSession};
+use bettong_shm::session::{ServerEvent, ServerSession, look};
 use bettong_wire::response::Answer;
 use bettong_wire::{BlockHash, Payload, Request, Response};
 use std::future::Future;
@@ -27,8 +27,6 @@ const WORK_MAX: u64 = 1 << 20;
 
 /// Events that a client which has closed its socket may have left: as many as its ring holds.
 const LAST_EVENTS_MAX: usize = 1 << 14;
-/// Looks for the next request before others have their turn: about a microsecond.
-const LOOKS: usize = 32;
 
 pub(super) struct Session<'a, S, C, A, Own, Peer, Area, L> {
     door: &'a ShmDoor<S, C, A>,
@@ -173,14 +171,9 @@ where
         reserved.and_then(|buffers| self.rings.copy_body(ranges, buffers)).map_err(Response::error)
     }
 
-    /// Looks for the next request where it is likely to come soon, some times in a row: to give way costs as much as many
-    /// looks. Whether there is one.
+    /// Looks for the next request where it is likely to come soon. Whether there is one.
     fn look(&self) -> bool {
-        self.spin.is_on()
-            && (0..LOOKS).any(|_| {
-                std::hint::spin_loop();
-                self.rings.has_news()
-            })
+        self.spin.is_on() && look(|| self.rings.has_news())
     }
 
     /// Looks again in a moment where the next request is likely to come soon, else sleeps.
