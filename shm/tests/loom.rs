@@ -15,6 +15,11 @@ fn no_wake_up_is_lost() {
 }
 
 #[test]
+fn no_ring_of_the_bell_is_lost() {
+    loom_model::sleep_on_bell();
+}
+
+#[test]
 fn no_wake_up_for_room_is_lost() {
     loom_model::sleep_until_read();
 }

@@ -17,6 +17,7 @@ fn finds(bug: Bug, model: fn(), says: &str) {
 #[test]
 fn what_is_planted_is_found() {
     finds(Bug::NoFence, loom_model::sleep_and_wake, "deadlock");
+    finds(Bug::NoFence, loom_model::sleep_on_bell, "deadlock");
     finds(Bug::NoFence, loom_model::sleep_until_read, "deadlock");
     finds(Bug::NoRelease, loom_model::send_and_receive, "a frame");
 }

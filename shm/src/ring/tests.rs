@@ -202,6 +202,16 @@ fn whoever_sleeps_is_woken() {
 }
 
 #[test]
+fn who_sleeps_on_the_bell_is_not_woken_on_the_line() {
+    let mut rig = rig();
+    assert!(rig.receiver.may_sleep_on_bell());
+    rig.sender.send(&slot(1)).unwrap();
+    assert!(!rig.sender.must_wake());
+    assert!(!rig.receiver.may_sleep_on_bell(), "something is there");
+    assert!(!rig.receiver.may_sleep() && rig.sender.must_wake());
+}
+
+#[test]
 fn who_waits_for_room_is_woken() {
     let mut rig = rig();
     let writer = Receiver::new(rig.writer.clone(), rig.reader.clone(), INLINE_MAX).unwrap();

@@ -1,7 +1,9 @@
 //! The sessions that the model checker plays.
 
-use bettong_shm::ring::{HeapSegment, Receiver, SendError, Sender};
+use bettong_shm::ring::{Control, HeapSegment, Receiver, Segment as _, SendError, Sender};
 use bettong_shm::{Frame, SlotRef};
+use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use std::sync::Arc;
 
@@ -78,6 +80,65 @@ pub fn sleep_and_wake() {
         if sender.must_wake() {
             bell.notify();
         }
+        sleeping.join().unwrap();
+    });
+}
+
+/// A segment whose bell is a futex, as the kernel has it: whether to sleep is decided under the lock under which is woken.
+struct Belled {
+    segment: HeapSegment,
+    futex: Mutex<()>,
+    sleeper: Condvar,
+}
+
+impl Belled {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { segment: HeapSegment::new(WORDS), futex: Mutex::new(()), sleeper: Condvar::new() })
+    }
+
+    fn wait(&self, seen: u32) {
+        let futex = self.futex.lock().unwrap();
+        if self.control().bell().load(Ordering::Relaxed) == seen {
+            drop(self.sleeper.wait(futex).unwrap());
+        }
+    }
+}
+
+impl bettong_shm::ring::Segment for Belled {
+    fn control(&self) -> &Control {
+        self.segment.control()
+    }
+
+    fn words(&self) -> &[AtomicU32] {
+        self.segment.words()
+    }
+
+    fn ring(&self) {
+        let _futex = self.futex.lock().unwrap();
+        self.sleeper.notify_one();
+    }
+}
+
+/// As `sleep_and_wake`, on the writer's bell.
+pub fn sleep_on_bell() {
+    check(3, || {
+        let (writer, reader) = (Belled::new(), Belled::new());
+        let mut sender = Sender::new(writer.clone(), reader.clone(), 0).unwrap();
+        let mut receiver = Receiver::new(reader, writer.clone(), 0).unwrap();
+        let sleeping = thread::spawn(move || {
+            loop {
+                if let Some(frame) = receiver.recv().unwrap() {
+                    assert_eq!(frame, slot(1));
+                    break;
+                }
+                if receiver.may_sleep_on_bell() {
+                    writer.wait(receiver.seen());
+                }
+                receiver.awake();
+            }
+        });
+        sender.send(&slot(1)).unwrap();
+        assert!(!sender.must_wake(), "nobody sleeps on the line");
         sleeping.join().unwrap();
     });
 }

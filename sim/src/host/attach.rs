@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// What sessions of a daemon may use.
 #[derive(Debug, Clone)]
@@ -83,6 +83,7 @@ struct Asks {
 struct Shared {
     session: SessionId,
     down: Arc<HeapSegment>,
+    bell: Arc<Notify>,
     up: Arc<HeapSegment>,
     staging: HeapStaging,
     watch: Option<Arc<Watch>>,
@@ -95,6 +96,8 @@ pub struct Attached {
     pub session: SessionId,
     /// Written by the daemon.
     pub down: Arc<HeapSegment>,
+    /// Rung by the daemon.
+    pub bell: Arc<Notify>,
     /// Written by the client.
     pub up: Arc<HeapSegment>,
     pub staging: HeapStaging,
@@ -152,6 +155,7 @@ impl Host {
         let run = start.world.run().clone();
         let ShmLimits { words, inline_max, staging_bytes, .. } = self.limits;
         let (down, up) = (Arc::new(HeapSegment::new(words)), Arc::new(HeapSegment::new(words)));
+        let bell = Arc::new(Notify::new());
         let staging = HeapStaging::new(staging_bytes as usize);
         let is_hostile = asks.hostile.is_some();
         let meddler = asks.hostile.map(|random| Arc::new(Meddler::new(random)));
@@ -160,7 +164,7 @@ impl Host {
         let watch = (!is_hostile).then(|| Watch::new(&run, &self.daemon, session, leases, book, rings, inline_max));
         let watch = watch.flatten().map(Arc::new);
         let parts = ServerParts {
-            own: DaemonSegment { segment: down.clone(), watch: watch.clone() },
+            own: DaemonSegment { segment: down.clone(), bell: bell.clone(), watch: watch.clone() },
             peer: ClientSegment { segment: up.clone(), watch: watch.clone(), meddler: meddler.clone() },
             staging: Area { staging: staging.clone(), meddler: meddler.clone() },
             session,
@@ -177,7 +181,7 @@ impl Host {
             Ok(served) => served,
             Err(error) => return run.fail("setup", format!("no session begins: {error}")),
         };
-        let shared = Shared { session, down, up, staging, watch, meddler };
+        let shared = Shared { session, down, bell, up, staging, watch, meddler };
         let (host, door, mut fate, honest) = (self.clone(), door.clone(), start.fate.clone(), shared.watch.clone());
         let client = Client { staging_bytes: Staging::len(&shared.staging), ..asks.client };
         start.world.spawn(async move {
@@ -221,8 +225,8 @@ impl Host {
         let (reply, answer) = oneshot::channel();
         let client = Client { name: name.to_owned(), pid, ..Client::default() };
         self.asks.send(Asks { client, hostile, line: theirs, reply }).ok()?;
-        let Shared { session, down, up, staging, watch, meddler } = answer.await.ok()?;
-        Some(Attached { host: self.clone(), session, down, up, staging, line, watch, meddler })
+        let Shared { session, down, bell, up, staging, watch, meddler } = answer.await.ok()?;
+        Some(Attached { host: self.clone(), session, down, bell, up, staging, line, watch, meddler })
     }
 }
 

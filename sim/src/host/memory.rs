@@ -9,11 +9,14 @@ use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tokio::sync::Notify;
 
 /// The segment that the daemon writes.
 #[derive(Clone)]
 pub struct DaemonSegment {
     pub segment: Arc<HeapSegment>,
+    /// Wakes who sleeps on it at this moment, as a futex does.
+    pub bell: Arc<Notify>,
     pub watch: Option<Arc<Watch>>,
 }
 
@@ -28,7 +31,7 @@ impl Segment for DaemonSegment {
     }
 
     fn ring(&self) {
-        self.segment.ring();
+        self.bell.notify_waiters();
     }
 }
 

@@ -345,7 +345,12 @@ impl Process {
                 }
                 return nothing;
             }
-            if session.sleep(false).await == Woke::Late {
+            let on_bell = self.random.chance(0.3);
+            let woke = if on_bell { session.sleep_on_bell().await } else { session.sleep(false).await };
+            if woke == Woke::Rung {
+                self.reached(ShmState::RungAwake);
+            }
+            if woke == Woke::Late {
                 let Some(taken) = self.take_answers(place) else { return nothing };
                 let heard = self.sessions.get_mut(place).is_some_and(Session::was_told);
                 if taken > 0 && !heard && self.shared.never_pauses() {

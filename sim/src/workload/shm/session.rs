@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// How late what is said on a line arrives.
 const LINE: std::ops::Range<Duration> = Duration::ZERO..Duration::from_millis(4);
@@ -37,6 +38,7 @@ pub struct Session {
     /// Answers that were taken, by request.
     pub arrived: BTreeMap<u64, Response>,
     line: ClientLine,
+    bell: Arc<Notify>,
     up: Arc<HeapSegment>,
     /// Nothing can be asked any more.
     pub over: bool,
@@ -50,6 +52,8 @@ pub struct Session {
 pub enum Woke {
     /// Somebody woke it, or nobody had to.
     Up,
+    /// Its bell was rung.
+    Rung,
     /// Nobody did.
     Late,
     /// The daemon is gone, or the session is over.
@@ -58,13 +62,27 @@ pub enum Woke {
 
 impl Session {
     pub fn new(attached: Attached, random: Stream) -> Result<Option<Self>, StartError> {
-        let Attached { host, session, down, up, staging, line, watch, .. } = attached;
+        let Attached { host, session, down, bell, up, staging, line, watch, .. } = attached;
         let Some(watch) = watch else { return Ok(None) };
         let (region, inline_max) = (host.region.clone(), host.limits.inline_max);
         let rings = ClientSession::new(up.clone(), down, StagingArea::new(staging), region, inline_max)?;
         let (handles, holds, arrived) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         let (over, closed) = (false, false);
-        Ok(Some(Self { host, id: session, rings, watch, handles, holds, arrived, line, up, over, closed, random }))
+        Ok(Some(Self {
+            host,
+            id: session,
+            rings,
+            watch,
+            handles,
+            holds,
+            arrived,
+            line,
+            bell,
+            up,
+            over,
+            closed,
+            random,
+        }))
     }
 
     /// Whether something can be asked.
@@ -84,7 +102,20 @@ impl Session {
         }
     }
 
-    /// Sleeps until there may be an answer, or also until the daemon has read.
+    /// Sleeps until there may be an answer.
+    pub async fn sleep_on_bell(&mut self) -> Woke {
+        self.wake();
+        if !self.rings.may_sleep_on_bell() {
+            self.rings.awake();
+            return Woke::Up;
+        }
+        let (rung, nap) = (pin!(self.bell.notified()), pin!(madsim::time::sleep(NAP)));
+        let woke = if let Either::Left(_) = select(rung, nap).await { Woke::Rung } else { Woke::Late };
+        self.rings.awake();
+        woke
+    }
+
+    /// Sleeps on the line until there may be an answer, or also until the daemon has read.
     pub async fn sleep(&mut self, until_read: bool) -> Woke {
         self.wake();
         let may = if until_read { self.rings.may_sleep_until_read() } else { self.rings.may_sleep() };

@@ -22,6 +22,7 @@ macro_rules! states {
 states! {
     /// A call through the rings was answered.
     Answered = "shm call answered",
+    RungAwake = "shm client woken by the bell",
     /// Verified once more at the end of a hold.
     HeldUnchanged = "shm lease held and unchanged",
     HeldForEver = "shm lease held until the client died",
