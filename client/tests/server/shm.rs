@@ -7,13 +7,13 @@ use bettong_shm::pool::{Leases, SessionId, SlotPool};
 use bettong_shm::real::Memfd;
 use bettong_shm::real::attach::{Heard, Listener, Offer, Offered, Pending, Refusal, Welcome, own_uid};
 use bettong_shm::real::{OneDescriptor, OwnSegment, PeerSegment, StagingMapping, Watched, WatchedLink};
-use bettong_shm::ring::Sender;
+use bettong_shm::ring::{Control, Segment, Sender};
 use bettong_shm::session::{RING_WORDS_DEFAULT, ServerEvent, ServerLimits, ServerParts, ServerSession};
 use bettong_wire::BlockMemory;
 use bettong_wire::response::{Answer, Outcome};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::task::{AbortHandle, yield_now};
@@ -53,6 +53,8 @@ pub struct Daemon {
     pub lies: Arc<Mutex<bool>>,
     /// Sessions look at their rings only, and leave what is said by their sockets.
     pub deaf: Arc<AtomicBool>,
+    /// How often a client was woken by its bell.
+    pub rings: Arc<AtomicU64>,
     /// Why the next session that is ended is, if it is said.
     pub last_words: Arc<Mutex<Option<Refusal>>>,
     /// What clients have said of themselves.
@@ -73,6 +75,7 @@ struct House {
     refusal: Arc<Mutex<Option<Refusal>>>,
     lies: Arc<Mutex<bool>>,
     deaf: Arc<AtomicBool>,
+    rings: Arc<AtomicU64>,
     last_words: Arc<Mutex<Option<Refusal>>>,
     names: Arc<Mutex<Vec<String>>>,
     tasks: Arc<Mutex<Vec<AbortHandle>>>,
@@ -99,14 +102,15 @@ impl Daemon {
             refusal: Arc::default(),
             lies: Arc::default(),
             deaf: Arc::default(),
+            rings: Arc::default(),
             last_words: Arc::default(),
             names: Arc::default(),
             tasks: Arc::default(),
         };
         let server = Server::of(format!("shm://{}", path.display()), &house.shared);
         let (refusal, lies, names) = (house.refusal.clone(), house.lies.clone(), house.names.clone());
-        let (deaf, last_words) = (house.deaf.clone(), house.last_words.clone());
-        let daemon = Self { server, path, refusal, lies, deaf, last_words, names, house, _folder: folder };
+        let (deaf, rings, last_words) = (house.deaf.clone(), house.rings.clone(), house.last_words.clone());
+        let daemon = Self { server, path, refusal, lies, deaf, rings, last_words, names, house, _folder: folder };
         daemon.listen();
         daemon
     }
@@ -135,6 +139,28 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.house.tasks.lock().unwrap().iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// A segment that counts how often its bell is rung.
+#[derive(Clone)]
+struct Belled {
+    segment: OwnSegment,
+    rings: Arc<AtomicU64>,
+}
+
+impl Segment for Belled {
+    fn control(&self) -> &Control {
+        self.segment.control()
+    }
+
+    fn words(&self) -> &[AtomicU32] {
+        self.segment.words()
+    }
+
+    fn ring(&self) {
+        self.rings.fetch_add(1, Ordering::Relaxed);
+        self.segment.ring();
     }
 }
 
@@ -184,7 +210,7 @@ impl House {
         }
         let limits = ServerLimits { requests_inflight_max, ..ServerLimits::default() };
         let parts = ServerParts {
-            own,
+            own: Belled { segment: own, rings: self.rings.clone() },
             peer,
             staging,
             session,
@@ -198,7 +224,7 @@ impl House {
 }
 
 /// Serves one session until it ends, or the mood ends it.
-async fn serve(mut session: ServerSession<OwnSegment, PeerSegment, StagingMapping>, link: WatchedLink, house: &House) {
+async fn serve(mut session: ServerSession<Belled, PeerSegment, StagingMapping>, link: WatchedLink, house: &House) {
     let (mut open, mut closed) = (Vec::new(), false);
     loop {
         match session.next_event().unwrap() {

@@ -425,6 +425,47 @@ async fn what_is_let_go_of_last_is_released_where_the_socket_is_full() {
     becomes(|| daemon.leased_bytes() == Some(0)).await;
 }
 
+/// Pings until it was so, from a thread of its own.
+fn ping_until(client: &blocking::Client, mut is_so: impl FnMut() -> bool) {
+    #[expect(clippy::disallowed_methods, reason = "a test of real threads")]
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(client.ping().unwrap() < PATIENCE && began.elapsed() < PATIENCE, "it never becomes so");
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "threads that wait for calls are what this is about")]
+fn threads_that_wait_are_woken_by_the_bell_unless_another_one_calls() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let daemon = runtime.block_on(async { Daemon::start() });
+    let rings = || daemon.rings.load(Ordering::Relaxed);
+    let no_spin = || Options { spin: Duration::ZERO, ..options() };
+    runtime.block_on(async {
+        let client = Client::connect(&daemon.server.url, no_spin()).await.unwrap();
+        for _ in 0..200 {
+            client.ping().await.unwrap();
+        }
+    });
+    assert_eq!(rings(), 0, "a task is not a thread");
+    let client = blocking::Client::connect(&daemon.server.url, no_spin()).unwrap();
+    ping_until(&client, || rings() > 20);
+    // One whose answer does not come keeps nobody else waiting, and what ends its session is heard.
+    let namespace = client.open_namespace("chat", None).unwrap();
+    daemon.server.set(Mood::Silent);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| namespace.get_plain("k", limits()));
+        while daemon.server.ignored.load(Ordering::Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        daemon.server.set(Mood::Well);
+        (0..50).for_each(|_| assert!(client.ping().unwrap() < PATIENCE));
+        runtime.block_on(daemon.stop());
+        runtime.block_on(async { daemon.listen() });
+        assert_eq!(waits.join().unwrap().unwrap(), Got::Miss(MissReason::Absent));
+    });
+}
+
 #[tokio::test]
 async fn who_does_not_spin_is_woken() {
     let daemon = Daemon::start();
