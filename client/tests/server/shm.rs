@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::{AbortHandle, yield_now};
 
@@ -53,6 +54,8 @@ pub struct Daemon {
     pub lies: Arc<Mutex<bool>>,
     /// Sessions look at their rings only, and leave what is said by their sockets.
     pub deaf: Arc<AtomicBool>,
+    /// What is asked is answered when its client may sleep.
+    pub slow: Arc<AtomicBool>,
     /// How often a client was woken by its bell.
     pub rings: Arc<AtomicU64>,
     /// Why the next session that is ended is, if it is said.
@@ -75,6 +78,7 @@ struct House {
     refusal: Arc<Mutex<Option<Refusal>>>,
     lies: Arc<Mutex<bool>>,
     deaf: Arc<AtomicBool>,
+    slow: Arc<AtomicBool>,
     rings: Arc<AtomicU64>,
     last_words: Arc<Mutex<Option<Refusal>>>,
     names: Arc<Mutex<Vec<String>>>,
@@ -102,6 +106,7 @@ impl Daemon {
             refusal: Arc::default(),
             lies: Arc::default(),
             deaf: Arc::default(),
+            slow: Arc::default(),
             rings: Arc::default(),
             last_words: Arc::default(),
             names: Arc::default(),
@@ -109,8 +114,9 @@ impl Daemon {
         };
         let server = Server::of(format!("shm://{}", path.display()), &house.shared);
         let (refusal, lies, names) = (house.refusal.clone(), house.lies.clone(), house.names.clone());
-        let (deaf, rings, last_words) = (house.deaf.clone(), house.rings.clone(), house.last_words.clone());
-        let daemon = Self { server, path, refusal, lies, deaf, rings, last_words, names, house, _folder: folder };
+        let (deaf, slow, rings) = (house.deaf.clone(), house.slow.clone(), house.rings.clone());
+        let last_words = house.last_words.clone();
+        let daemon = Self { server, path, refusal, lies, deaf, slow, rings, last_words, names, house, _folder: folder };
         daemon.listen();
         daemon
     }
@@ -239,6 +245,10 @@ async fn serve(mut session: ServerSession<Belled, PeerSegment, StagingMapping>, 
                     }
                     Verdict::Answer(response) | Verdict::HalfAnswer(response) => response,
                 };
+                if house.slow.load(Ordering::Relaxed) {
+                    // Far less than its client dozes.
+                    std::thread::sleep(Duration::from_micros(200));
+                }
                 if matches!(response.outcome, Outcome::Ok(Answer::Opened(_))) {
                     session.set_authenticated();
                 }

@@ -439,6 +439,7 @@ fn ping_until(client: &blocking::Client, mut is_so: impl FnMut() -> bool) {
 fn threads_that_wait_are_woken_by_the_bell_unless_another_one_calls() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let daemon = runtime.block_on(async { Daemon::start() });
+    daemon.slow.store(true, Ordering::Relaxed);
     let rings = || daemon.rings.load(Ordering::Relaxed);
     let no_spin = || Options { spin: Duration::ZERO, ..options() };
     runtime.block_on(async {
