@@ -104,7 +104,7 @@ impl<W: World> Store<W> {
         puts.first().iter().for_each(|(spec, _)| self.shared.set_active(spec.ns));
         let keys: Vec<Key> = puts.iter().map(|(spec, _)| Key::of(spec.ns, &spec.target)).collect();
         let free = (level == Level::Memory).then(|| self.locks.try_lock_all(keys.iter().copied())).flatten();
-        let result = match free.filter(|_| keys.iter().all(|key| self.replaces_nothing_durable(key))) {
+        let result = match free {
             Some(guard) => self.put_at_once(puts, keys, guard).await,
             None => self.put_in_turn(puts, keys, until).await,
         };
@@ -140,12 +140,6 @@ impl<W: World> Store<W> {
             let _ = answer.send(result.inspect_err(|_| store.count_failed()));
         })
         .await
-    }
-
-    /// Whether a put of level memory has nothing to bury. Needs the key's lock.
-    fn replaces_nothing_durable(&self, key: &Key) -> bool {
-        let held = self.shared.map.get(key, NodeNum::SELF);
-        self.durable_versions(key, held).is_empty() && !self.shared.unresolved.lock().contains(key)
     }
 
     /// Puts in a task of the store, after whoever has one of the keys.

@@ -117,7 +117,7 @@ impl AsRef<[u8]> for Adopted {
 }
 
 impl HeapMemory {
-    /// At most `budget` bytes in all, at most `payload_bytes_max` for one payload.
+    /// At most `budget` bytes of payloads, and what is kept beside them; at most `payload_bytes_max` for one payload.
     pub fn new(budget: u64, payload_bytes_max: u64) -> Self {
         let account = Account { in_use: AtomicU64::new(0), budget, spares: Mutex::default() };
         Self { account: Arc::new(account), payload_bytes_max }
