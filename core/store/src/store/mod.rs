@@ -8,6 +8,7 @@ mod disk;
 mod evict;
 mod expire;
 mod facts;
+mod fetch;
 mod forget;
 mod get;
 mod head;

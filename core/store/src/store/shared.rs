@@ -19,7 +19,7 @@ use crate::objects::Objects;
 use crate::objects::names::{Names, PayloadName};
 use crate::observe::State;
 use crate::stats::Stats;
-use crate::store::get::Fetched;
+use crate::store::fetch::Fetched;
 use crate::store::loads::Loads;
 use crate::store::packs::PackBook;
 use crate::store::signals::Signals;

@@ -1,7 +1,7 @@
 //! Healing: a verified copy from another tier or node takes the place of an object that does not verify.
 
 use super::super::Store;
-use super::super::get::{Good, ObjectRead};
+use super::super::fetch::{Good, ObjectRead};
 use super::super::put::PutSpec;
 use crate::index::{Entry, NodeNum};
 use crate::keys::Key;

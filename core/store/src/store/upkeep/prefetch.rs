@@ -5,7 +5,7 @@
 //! memory: what does not fit there goes to disk only.
 
 use super::super::Store;
-use super::super::get::{Good, ObjectRead};
+use super::super::fetch::{Good, ObjectRead};
 use super::{Report, Slice, bad_cursor};
 use crate::index::Entry;
 use crate::index::map::Cursor;

@@ -5,7 +5,7 @@
 //! bucket's own clock. It reads little at once and rests as long as it works.
 
 use super::super::Store;
-use super::super::get::ObjectRead;
+use super::super::fetch::ObjectRead;
 use super::clock::BucketTime;
 use super::{Report, Slice, bad_cursor};
 use crate::index::map::Cursor;
