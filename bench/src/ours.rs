@@ -2,8 +2,8 @@
 
 use bettong_shm::real::attach::{Attached, Hello, Link, attach};
 use bettong_shm::real::{OwnSegment, OwnStagingMapping, PeerSegment};
-use bettong_shm::session::{ALONE, ClientSession, look};
 use bettong_shm::session::staging::Reserved;
+use bettong_shm::session::{ALONE, ClientSession, look};
 use bettong_wire::limits::PROTOCOL_VERSION;
 use bettong_wire::request::{BlockPut, Get, GetBlocks, Level, NsHandle, Open, Put, PutBlocks, ReadLimits, Target};
 use bettong_wire::response::{Answer, Outcome};
@@ -59,7 +59,7 @@ impl Client {
 
     fn ask(&mut self, request: &Request, body: Vec<Reserved<OwnStagingMapping>>) -> Response {
         let asked = self.session.request_staged(request, body).expect("there is room");
-        let mut since = None;
+        let (mut since, mut dozed) = (None, false);
         loop {
             if let Some((id, response)) = self.session.recv().expect("an honest daemon") {
                 assert_eq!(id, asked);
@@ -82,8 +82,12 @@ impl Client {
             if self.session.has_news() {
                 continue;
             }
-            if self.session.may_sleep_on_bell() {
-                self.session.wait_on_bell(DOZE_MAX).expect("a bell");
+            if !std::mem::replace(&mut dozed, true) {
+                if self.session.may_sleep_on_bell() {
+                    self.session.wait_on_bell(DOZE_MAX).expect("a bell");
+                }
+            } else if self.session.may_sleep() {
+                self.link.sleep(None).expect("a daemon that lives");
             }
             self.session.awake();
         }

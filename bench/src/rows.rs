@@ -33,7 +33,12 @@ impl Daemon {
         command.arg("serve").args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.join("data"));
         command.arg("--shm-socket").arg(&socket).args(["--set", "memory_bytes=1GiB", "--set", "disk_bytes=0"]);
         let process = Running::start(command.stdout(Stdio::null())).expect("bettong starts");
-        until(|| std::os::unix::net::UnixStream::connect(&socket).err().map(|error| error.raw_os_error() != Some(2))?.then_some(()));
+        until(|| {
+            std::os::unix::net::UnixStream::connect(&socket)
+                .err()
+                .map(|error| error.raw_os_error() != Some(2))?
+                .then_some(())
+        });
         std::thread::sleep(Duration::from_millis(500));
         Self { process, socket, dir }
     }
@@ -129,7 +134,12 @@ fn gets(report: &mut Report, client: &mut Client, dir: &Path) {
         let [ours, plain] = reads;
         report.latency(format!("GET {name}, every cache line read"), ours.clone(), "");
         report.latency(format!("  a plain pass over the same memory, {name}"), plain.clone(), "");
-        report.ratio(format!("  to the plain pass, {name}"), &ours, &plain, if size >= 1 << 20 { "at most 1.15" } else { "" });
+        report.ratio(
+            format!("  to the plain pass, {name}"),
+            &ours,
+            &plain,
+            if size >= 1 << 20 { "at most 1.15" } else { "" },
+        );
     }
 }
 

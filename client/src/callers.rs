@@ -15,7 +15,7 @@ impl Callers {
         Waiting(&self.0)
     }
 
-    /// Whether nobody else is kept from anything where the thread that asks sleeps.
+    /// Whether the thread that asks is the only one at this moment.
     #[cfg_attr(
         not(all(target_os = "linux", not(madsim))),
         expect(dead_code, reason = "only who waits for shared memory sleeps")

@@ -53,7 +53,7 @@ pub fn run(data: &[u8]) {
                 peer.control().scribble(Scribble { tail, watermark, head, waits: 1, bell: 0 });
             }
             Step::Far { tail, watermark, head } => {
-                peer.control().scribble(Scribble { tail, watermark, head, waits: 7, bell: u32::MAX });
+                peer.control().scribble(Scribble { tail, watermark, head, waits: 5, bell: u32::MAX });
             }
             Step::Word { at, value } => {
                 peer.words()[usize::from(at) % WORDS].store(value, Ordering::Relaxed);

@@ -293,7 +293,7 @@ fn client(input: &mut Unstructured<'_>) {
             Err(_) => break,
         }
         assert!(held.iter().all(|payload: &Payload| payload.as_ref().len() <= POOL_BYTES));
-        let _ = (session.must_wake(), session.may_sleep(), session.flush_releases());
+        let _ = (session.must_wake(), session.may_sleep_on_bell(), session.may_sleep(), session.flush_releases());
     }
     // What it reads stays readable without the session.
     drop(session);

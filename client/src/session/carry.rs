@@ -59,6 +59,8 @@ pub(super) struct Carrier<'a, W> {
     /// Since when a byte is due: after the last one that came, or what was asked when nothing was due.
     heard: Instant,
     carried: bool,
+    /// Somebody was answered in this poll.
+    delivered: bool,
 }
 
 impl<'a, W: Wire> Carrier<'a, W> {
@@ -79,6 +81,7 @@ impl<'a, W: Wire> Carrier<'a, W> {
             closing: VecDeque::new(),
             heard: Instant::now(),
             carried: false,
+            delivered: false,
         }
     }
 
@@ -176,15 +179,21 @@ impl<'a, W: Wire> Carrier<'a, W> {
     }
 
     fn poll_until_still(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        self.delivered = false;
         // What has come is read before anybody says that nothing has: this task may not have run for long.
         let mut moved = self.receive(cx).map_err(Ended::Lost)?;
         loop {
             moved |= self.take_commands(cx)?;
             moved |= self.carry(cx).map_err(Ended::Lost)?;
-            if !std::mem::take(&mut moved) && !self.wire.doze().map_err(Ended::Lost)? {
+            if !std::mem::take(&mut moved) && !self.doze().map_err(Ended::Lost)? {
                 return Ok(());
             }
         }
+    }
+
+    /// Waits a moment for somebody's answer. Who has just been answered goes on first.
+    fn doze(&mut self) -> Result<bool, ServiceError> {
+        Ok(!self.delivered && !self.sent.is_empty() && self.wire.doze()?)
     }
 
     fn carry(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {
@@ -396,6 +405,7 @@ impl<'a, W: Wire> Carrier<'a, W> {
 
     fn answered(&mut self, id: u64, response: Response) -> Result<(), ServiceError> {
         self.carried = true;
+        self.delivered = true;
         match self.waiting.remove(&id) {
             None => Ok(()),
             Some(Waiting::Call { key, reply, .. }) => {

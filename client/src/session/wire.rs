@@ -28,7 +28,7 @@ pub(crate) trait Wire: Send {
     /// Takes what has come. Whether anything has.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError>;
 
-    /// Nothing moves: waits a moment for what may come, where this thread has nothing else to do. Whether to look again.
+    /// Nothing moves: waits a moment for an answer, where this thread has nothing else to do. Whether to look again.
     fn doze(&mut self) -> Result<bool, ServiceError> {
         Ok(false)
     }

@@ -22,8 +22,11 @@ pub(super) struct Spin {
 #[derive(Debug)]
 enum Wait {
     NotBegun,
-    Spinning { since: Instant },
-    Dozing,
+    Spinning {
+        since: Instant,
+    },
+    /// Not slept yet.
+    Spun,
     Asleep,
 }
 
@@ -32,7 +35,7 @@ enum Wait {
 pub(super) enum Next {
     /// Look again at once.
     Look,
-    /// Sleep for a moment, where there is nothing else to do. Once in a wait.
+    /// Sleep for a moment, where there is nothing else to do, and say so by `dozed`; or sleep.
     Doze,
     Sleep,
 }
@@ -46,10 +49,8 @@ impl Spin {
     /// Nothing has come. Others have had the core meanwhile where that has been so for long.
     pub fn next(&mut self) -> Next {
         match self.wait {
-            Wait::Dozing | Wait::Asleep => {
-                self.wait = Wait::Asleep;
-                return Next::Sleep;
-            }
+            Wait::Spun => return Next::Doze,
+            Wait::Asleep => return Next::Sleep,
             Wait::NotBegun if self.time_max.is_zero() => {}
             Wait::NotBegun if self.skips > 0 => self.skips -= 1,
             Wait::NotBegun => {
@@ -68,8 +69,15 @@ impl Spin {
                 self.skips = (1 << self.misses) - 1;
             }
         }
-        self.wait = Wait::Dozing;
+        self.wait = Wait::Spun;
         Next::Doze
+    }
+
+    /// It has dozed, which is worth it once in a wait.
+    pub fn dozed(&mut self) {
+        if let Wait::Spun = self.wait {
+            self.wait = Wait::Asleep;
+        }
     }
 
     /// Something has come: this wait is over.
@@ -82,7 +90,7 @@ impl Spin {
 
     /// Something more is waited for, which may come soon.
     pub fn asked(&mut self) {
-        if let Wait::Dozing | Wait::Asleep = self.wait {
+        if let Wait::Spun | Wait::Asleep = self.wait {
             self.wait = Wait::NotBegun;
         }
     }
@@ -108,7 +116,9 @@ mod tests {
     fn who_does_not_spin_dozes_once_in_a_wait() {
         let mut spin = Spin::new(Duration::ZERO);
         for _ in 0..3 {
-            assert_eq!([(); 4].map(|()| spin.next()), [Next::Doze, Next::Sleep, Next::Sleep, Next::Sleep]);
+            assert_eq!([(); 2].map(|()| spin.next()), [Next::Doze; 2]);
+            spin.dozed();
+            assert_eq!([(); 2].map(|()| spin.next()), [Next::Sleep; 2]);
             spin.found();
         }
     }
@@ -138,9 +148,9 @@ mod tests {
     #[test]
     fn who_asks_for_more_while_it_sleeps_spins_again() {
         let mut spin = Spin::new(NEVER_OVER);
-        for wait in [Wait::Dozing, Wait::Asleep] {
+        for (wait, next) in [(Wait::Spun, Next::Doze), (Wait::Asleep, Next::Sleep)] {
             spin.wait = wait;
-            assert_eq!(spin.next(), Next::Sleep);
+            assert_eq!(spin.next(), next);
             spin.asked();
             assert_eq!(spin.next(), Next::Look);
         }

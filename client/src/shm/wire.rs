@@ -46,8 +46,10 @@ pub(crate) struct ShmWire {
     spin: Spin,
     /// Who waits for answers, where nothing else is done by their threads.
     callers: Option<Callers>,
-    /// It is time to doze.
-    may_doze: bool,
+    /// Since something is unanswered, more than one was seen to wait: a thread that slept would keep others waiting.
+    crowded: bool,
+    /// This is the time to doze.
+    sleepy: bool,
     /// Something is to be sent that the ring has no room for.
     ring_full: bool,
     /// The daemon was told that it has to wake this side.
@@ -74,7 +76,8 @@ impl ShmWire {
             release_now: false,
             spin: Spin::new(spin_time_max),
             callers,
-            may_doze: false,
+            crowded: false,
+            sleepy: false,
             ring_full: false,
             asleep: false,
             over: None,
@@ -85,6 +88,11 @@ impl ShmWire {
     pub fn area(&self) -> Area {
         let (area, given_back) = (self.session.staging().clone(), self.guards.given_back().clone());
         Area { area, bytes: self.staging_bytes, given_back }
+    }
+
+    /// Whether the thread that waits keeps nobody else waiting.
+    fn is_alone(&self) -> bool {
+        self.callers.as_ref().is_some_and(Callers::is_one)
     }
 
     /// Hears what the daemon says beside the ring, until there is nothing.
@@ -282,6 +290,8 @@ impl Wire for ShmWire {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {
+        self.sleepy = false;
+        self.crowded = !self.is_alone() || (self.crowded && self.session.unanswered() > 0);
         if std::mem::take(&mut self.asleep) {
             self.session.awake();
         }
@@ -295,21 +305,24 @@ impl Wire for ShmWire {
         }
         // It may wait for what was sent, or for room.
         self.wake_daemon()?;
-        match if self.session.unanswered() > 0 { self.spin.next() } else { Next::Sleep } {
-            Next::Look => {
-                look(|| self.session.has_news());
-                cx.waker().wake_by_ref();
-            }
-            Next::Doze if !self.ring_full && self.callers.as_ref().is_some_and(Callers::is_one) => self.may_doze = true,
-            Next::Doze | Next::Sleep => self.fall_asleep(cx),
+        let next = if self.session.unanswered() > 0 { self.spin.next() } else { Next::Sleep };
+        if next == Next::Look {
+            look(|| self.session.has_news());
+            cx.waker().wake_by_ref();
+        } else {
+            self.sleepy = next == Next::Doze;
+            self.fall_asleep(cx);
         }
         Ok(false)
     }
 
     fn doze(&mut self) -> Result<bool, ServiceError> {
-        if !std::mem::take(&mut self.may_doze) {
+        if !std::mem::take(&mut self.sleepy) || self.ring_full || self.crowded || !self.is_alone() {
             return Ok(false);
         }
+        self.spin.dozed();
+        self.asleep = false;
+        self.session.awake();
         // The daemon may be waiting for this very core.
         std::thread::yield_now();
         if !self.session.has_news() && self.session.may_sleep_on_bell() {

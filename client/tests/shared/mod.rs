@@ -460,7 +460,11 @@ fn threads_that_wait_are_woken_by_the_bell_unless_another_one_calls() {
             std::thread::yield_now();
         }
         daemon.server.set(Mood::Well);
+        // Longer than it sleeps where it hears nothing but the bell.
+        std::thread::sleep(Duration::from_millis(20));
+        let before = rings();
         (0..50).for_each(|_| assert!(client.ping().unwrap() < PATIENCE));
+        assert_eq!(rings(), before, "it sleeps where it keeps another thread waiting");
         runtime.block_on(daemon.stop());
         runtime.block_on(async { daemon.listen() });
         assert_eq!(waits.join().unwrap().unwrap(), Got::Miss(MissReason::Absent));

@@ -69,7 +69,7 @@ impl<M: Send + Sync> Segment for MappedSegment<M> {
     }
 
     fn ring(&self) {
-        // A futex at an address that is mapped: there is nothing that can fail.
+        // What fails here is the doing of who sleeps in an odd way, and their loss.
         let _ = futex::wake(self.control().bell(), futex::Flags::empty(), 1);
     }
 }

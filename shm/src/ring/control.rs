@@ -49,8 +49,7 @@ pub(super) struct Incoming {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Sleep {
-    /// Not zero while the owner sleeps, or is about to; its second bit says that it waits for room, too, and its third that
-    /// it sleeps on the bell.
+    /// Not zero while the owner sleeps, or is about to: `WAITS`, `WAITS_ON_BELL`, `WAITS_UNTIL_READ`.
     pub waits: AtomicU32,
 }
 

@@ -267,7 +267,8 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, M: OwnStaging> ClientSession<O
         self.may_sleep() && self.sender.may_sleep_until_read()
     }
 
-    pub(crate) fn receiver(&self) -> &Receiver<Own, Peer> {
+    /// The end that reads answers.
+    pub fn receiver(&self) -> &Receiver<Own, Peer> {
         &self.receiver
     }
 

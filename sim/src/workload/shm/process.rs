@@ -352,7 +352,7 @@ impl Process {
             }
             if woke == Woke::Late {
                 let Some(taken) = self.take_answers(place) else { return nothing };
-                let heard = self.sessions.get_mut(place).is_some_and(Session::was_told);
+                let heard = self.sessions.get_mut(place).is_some_and(|session| session.was_told(on_bell));
                 if taken > 0 && !heard && self.shared.never_pauses() {
                     run.stuck(format!(
                         "O8: {} sleeps {NAP:?} beside an answer of {}: nobody woke it",

@@ -137,14 +137,14 @@ impl Session {
         woke
     }
 
-    /// Whether the daemon has said something that was not heard yet.
-    pub fn was_told(&mut self) -> bool {
+    /// Whether the daemon has said something that was not heard yet, and wakes who sleeps: nothing does on the bell.
+    pub fn was_told(&mut self, on_bell: bool) -> bool {
         match self.line.told_already() {
             Some(Told::Over(_)) => {
                 self.over = true;
                 true
             }
-            told => told.is_some(),
+            told => told.is_some() && !on_bell,
         }
     }
 
