@@ -77,11 +77,6 @@ impl Client {
                 look(|| self.session.has_news());
                 continue;
             }
-            // The daemon may be waiting for this very core.
-            std::thread::yield_now();
-            if self.session.has_news() {
-                continue;
-            }
             if !std::mem::replace(&mut dozed, true) {
                 if self.session.may_sleep_on_bell() {
                     self.session.wait_on_bell(DOZE_MAX).expect("a bell");

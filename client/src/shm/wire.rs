@@ -323,9 +323,9 @@ impl Wire for ShmWire {
         self.spin.dozed();
         self.asleep = false;
         self.session.awake();
-        // The daemon may be waiting for this very core.
-        std::thread::yield_now();
-        if !self.session.has_news() && self.session.may_sleep_on_bell() {
+        // Without giving way first: on a busy machine others would have the core for a thousand times as long as the daemon
+        // needs, which is given it at once where it is woken and this thread sleeps.
+        if self.session.may_sleep_on_bell() {
             self.session.wait_on_bell(DOZE_MAX).map_err(|error| lost(&error.to_string()))?;
         }
         self.session.awake();
