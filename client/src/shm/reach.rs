@@ -50,6 +50,7 @@ impl ShmReach {
         let text = error.to_string();
         match error {
             AttachError::Refused(refusal) => self.refused(refusal),
+            AttachError::Daemon { .. } => self.unreachable(ErrorKind::Denied, &text),
             AttachError::PathTooLong { limit, .. } => {
                 ServiceError { limit: limit as u64, ..self.unreachable(ErrorKind::TooLarge, &text) }
             }

@@ -17,6 +17,8 @@ use bettong_wire::response::{Answer, Hit, Response, Stored};
 use daemon::{Attached, Daemon};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -77,6 +79,7 @@ pub fn tests() {
     who_is_killed_is_gone_and_holds_nothing();
     a_daemon_that_goes_leaves_what_is_leased();
     who_may_not_attach_hears_why();
+    a_daemon_of_another_user_is_not_believed();
     a_path_is_a_socket_of_nobody();
     of_those_that_start_at_once_one_listens();
     who_waits_is_not_kept();
@@ -160,6 +163,25 @@ fn who_may_not_attach_hears_why() {
     assert!(text.contains(&own_uid().to_string()) && text.contains(&(own_uid() + 1).to_string()), "{text}");
     assert!(child.wait().unwrap().success());
     assert!(daemon.listener.accept().unwrap().is_none());
+}
+
+/// Only the superuser can play two users.
+fn a_daemon_of_another_user_is_not_believed() {
+    const NOBODY: u32 = 65_534;
+    if own_uid() != 0 {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let path = folder.path().join("socket");
+    let bind = || {
+        let nobody = Uid::from_raw(NOBODY);
+        set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        Listener::bind(&path, BTreeSet::from([0]))
+    };
+    let listener = thread::scope(|scope| scope.spawn(bind).join().unwrap()).unwrap();
+    let error = attach(listener.path(), &hello(), PATIENCE).unwrap_err();
+    assert!(matches!(error, AttachError::Daemon { uid: NOBODY, own: 0 }), "{error}");
 }
 
 fn a_path_is_a_socket_of_nobody() {

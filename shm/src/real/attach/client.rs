@@ -1,8 +1,9 @@
 //! The client's side of an attach.
 
 use super::doorbell::Doorbell;
-use super::listener::{address, new_socket};
+use super::listener::{address, new_socket, own_uid};
 use super::packet::{Hello, PACKET_BYTES_MAX, Reply, Welcome};
+use super::peer::credentials;
 use super::pending::DESCRIPTORS;
 use super::{AttachError, Link, send, system};
 use crate::real::{MappedSegment, Mapping, Memfd, OwnSegment, OwnStagingMapping, PeerSegment, segment_bytes};
@@ -29,13 +30,18 @@ pub struct Attached {
     pub welcome: Welcome,
 }
 
-/// Attaches to the daemon that listens on `path`, and waits for at most `time_max`, whatever signals come meanwhile.
+/// Attaches to the daemon of this user that listens on `path`, and waits for at most `time_max`, whatever signals come meanwhile.
 pub fn attach(path: &Path, hello: &Hello, time_max: Duration) -> Result<Attached, AttachError> {
     let hello = hello.encode()?;
     let address = address(path)?;
     let socket = new_socket(SocketFlags::empty())?;
     let patience = Patience::begin(&socket, time_max);
     patience.wait(Timeout::Send, |socket| connect(socket, &address)).map_err(system("a daemon is connected to"))?;
+    // Whoever made the socket's file may be anybody, and values would be theirs to forge.
+    let (uid, own) = (credentials(&socket)?.0, own_uid());
+    if uid != own {
+        return Err(AttachError::Daemon { uid, own });
+    }
     // A daemon that does not want this client says so and closes, without reading what was sent: both are then said to be
     // reset, once, and its answer is there all the same.
     let sent = patience.wait(Timeout::Send, |socket| send(socket, &hello));

@@ -37,6 +37,8 @@ pub enum AttachError {
     InUse { path: PathBuf },
     #[error("the user {uid} of process {pid} may not attach: {allowed:?} may")]
     Uid { uid: u32, pid: i32, allowed: Vec<u32> },
+    #[error("the daemon is user {uid}'s, and this process is user {own}'s: memory is shared with nobody else")]
+    Daemon { uid: u32, own: u32 },
     #[error("the other side sent descriptors, which nobody takes from it")]
     Descriptors,
     #[error("{got} descriptors came with the welcome, it has {must}")]
