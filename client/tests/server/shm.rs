@@ -247,6 +247,7 @@ async fn serve(mut session: ServerSession<Belled, PeerSegment, StagingMapping>, 
                 };
                 if house.slow.load(Ordering::Relaxed) {
                     // Far less than its client dozes.
+                    #[expect(clippy::disallowed_methods, reason = "a timer takes longer")]
                     std::thread::sleep(Duration::from_micros(200));
                 }
                 if matches!(response.outcome, Outcome::Ok(Answer::Opened(_))) {

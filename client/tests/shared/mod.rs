@@ -427,7 +427,6 @@ async fn what_is_let_go_of_last_is_released_where_the_socket_is_full() {
 
 /// Pings until it was so, from a thread of its own.
 fn ping_until(client: &blocking::Client, mut is_so: impl FnMut() -> bool) {
-    #[expect(clippy::disallowed_methods, reason = "a test of real threads")]
     let began = std::time::Instant::now();
     while !is_so() {
         assert!(client.ping().unwrap() < PATIENCE && began.elapsed() < PATIENCE, "it never becomes so");
