@@ -185,15 +185,15 @@ impl<'a, W: Wire> Carrier<'a, W> {
         loop {
             moved |= self.take_commands(cx)?;
             moved |= self.carry(cx).map_err(Ended::Lost)?;
-            if !std::mem::take(&mut moved) && !self.doze().map_err(Ended::Lost)? {
+            if !std::mem::take(&mut moved) && !self.rest(cx).map_err(Ended::Lost)? {
                 return Ok(());
             }
         }
     }
 
-    /// Waits a moment for somebody's answer. Who has just been answered goes on first.
-    fn doze(&mut self) -> Result<bool, ServiceError> {
-        Ok(!self.delivered && !self.sent.is_empty() && self.wire.doze()?)
+    /// A moment is waited for somebody's answer only, and not where somebody has just been answered and is to go on.
+    fn rest(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {
+        self.wire.rest(cx, !self.delivered && !self.sent.is_empty())
     }
 
     fn carry(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {

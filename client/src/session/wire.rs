@@ -6,7 +6,7 @@ use std::future::Future;
 use std::task::Context;
 use std::time::Duration;
 
-/// One connection. It never waits, but where it dozes: where it returns with nothing done, `cx` is woken when there is more to do. Any error but
+/// One connection. It never waits, except in `rest`: where it returns with nothing done, `cx` is woken when there is more to do. Any error but
 /// `Unsent` is its end.
 pub(crate) trait Wire: Send {
     /// Whether another request may be sent now; else wait for an answer.
@@ -28,8 +28,9 @@ pub(crate) trait Wire: Send {
     /// Takes what has come. Whether anything has.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError>;
 
-    /// Nothing moves: waits a moment for an answer, where this thread has nothing else to do. Whether to look again.
-    fn doze(&mut self) -> Result<bool, ServiceError> {
+    /// Nothing moves. Where `may_doze`, and where this thread keeps nobody else waiting, it may wait a moment for an answer;
+    /// whether it has, and there is to be looked again.
+    fn rest(&mut self, _cx: &mut Context<'_>, _may_doze: bool) -> Result<bool, ServiceError> {
         Ok(false)
     }
 

@@ -35,7 +35,7 @@ enum Wait {
 pub(super) enum Next {
     /// Look again at once.
     Look,
-    /// Sleep for a moment, where there is nothing else to do, and say so by `dozed`; or sleep.
+    /// Sleep for a moment, where there is nothing else to do, or sleep; and say so by `dozed`.
     Doze,
     Sleep,
 }
@@ -73,7 +73,7 @@ impl Spin {
         Next::Doze
     }
 
-    /// It has dozed, which is worth it once in a wait.
+    /// It has dozed, or cannot: the next time, it sleeps.
     pub fn dozed(&mut self) {
         if let Wait::Spun = self.wait {
             self.wait = Wait::Asleep;

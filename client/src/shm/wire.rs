@@ -24,6 +24,8 @@ use tokio::time::{Sleep, sleep};
 const RELEASE_DELAY: Duration = Duration::from_millis(5);
 /// Longest sleep in which only an answer is heard, and nothing of the daemon's end, or of another thread that calls.
 const DOZE_MAX: Duration = Duration::from_millis(1);
+/// Waits for so many answers, once two threads were seen to wait at once, are no time to doze.
+const CROWDED_WAITS: u32 = 64;
 /// The daemon, or its process, is gone.
 const CLOSED: &str = "the daemon closed it";
 
@@ -46,9 +48,9 @@ pub(crate) struct ShmWire {
     spin: Spin,
     /// Who waits for answers, where nothing else is done by their threads.
     callers: Option<Callers>,
-    /// Since something is unanswered, more than one was seen to wait: a thread that slept would keep others waiting.
-    crowded: bool,
-    /// This is the time to doze.
+    /// More than one was seen to wait: for so many waits more, a thread that dozed might keep another waiting.
+    crowded: u32,
+    /// It is the time to doze, or else to fall asleep.
     sleepy: bool,
     /// Something is to be sent that the ring has no room for.
     ring_full: bool,
@@ -76,7 +78,7 @@ impl ShmWire {
             release_now: false,
             spin: Spin::new(spin_time_max),
             callers,
-            crowded: false,
+            crowded: 0,
             sleepy: false,
             ring_full: false,
             asleep: false,
@@ -291,7 +293,9 @@ impl Wire for ShmWire {
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, ServiceError> {
         self.sleepy = false;
-        self.crowded = !self.is_alone() || (self.crowded && self.session.unanswered() > 0);
+        if !self.is_alone() {
+            self.crowded = CROWDED_WAITS;
+        }
         if std::mem::take(&mut self.asleep) {
             self.session.awake();
         }
@@ -305,24 +309,27 @@ impl Wire for ShmWire {
         }
         // It may wait for what was sent, or for room.
         self.wake_daemon()?;
-        let next = if self.session.unanswered() > 0 { self.spin.next() } else { Next::Sleep };
-        if next == Next::Look {
-            look(|| self.session.has_news());
-            cx.waker().wake_by_ref();
-        } else {
-            self.sleepy = next == Next::Doze;
-            self.fall_asleep(cx);
+        match if self.session.unanswered() > 0 { self.spin.next() } else { Next::Sleep } {
+            Next::Look => {
+                look(|| self.session.has_news());
+                cx.waker().wake_by_ref();
+            }
+            Next::Doze => self.sleepy = true,
+            Next::Sleep => self.fall_asleep(cx),
         }
         Ok(false)
     }
 
-    fn doze(&mut self) -> Result<bool, ServiceError> {
-        if !std::mem::take(&mut self.sleepy) || self.ring_full || self.crowded || !self.is_alone() {
+    fn rest(&mut self, cx: &mut Context<'_>, may_doze: bool) -> Result<bool, ServiceError> {
+        if !std::mem::take(&mut self.sleepy) {
             return Ok(false);
         }
         self.spin.dozed();
-        self.asleep = false;
-        self.session.awake();
+        if !may_doze || self.ring_full || self.crowded > 0 || !self.is_alone() {
+            self.crowded = self.crowded.saturating_sub(1);
+            self.fall_asleep(cx);
+            return Ok(false);
+        }
         // Without giving way first: on a busy machine others would have the core for a thousand times as long as the daemon
         // needs, which is given it at once where it is woken and this thread sleeps.
         if self.session.may_sleep_on_bell() {

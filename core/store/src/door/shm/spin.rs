@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// After so many waits in a row that were spun in vain, as many times two as this says are slept through.
 const MISSES_MAX: u32 = 6;
+/// Of waits that are spun after so many misses, one in so many is spun to its end.
+const FULL_EVERY: u32 = 8;
 
 #[derive(Debug)]
 pub(super) struct Spin {
@@ -50,17 +52,19 @@ impl Spin {
             }
             Wait::Spinning { since } if now().since(since) < self.limit() => return true,
             Wait::Spinning { .. } => {
-                self.misses = (self.misses + 1).min(MISSES_MAX);
-                self.skips = (1 << self.misses) - 1;
+                self.misses = self.misses.saturating_add(1);
+                self.skips = (1 << self.misses.min(MISSES_MAX)) - 1;
             }
         }
         self.wait = Wait::Asleep;
         false
     }
 
-    /// For how long a wait is spun. Where nothing has come in time for long, the client may be waiting for this very core.
+    /// For how long a wait is spun. Where nothing has come in time for long, the client may be waiting for this very core,
+    /// and only now and then it is tried for as long as it may be.
     fn limit(&self) -> Duration {
-        if self.misses == MISSES_MAX { self.time_max.min(ALONE) } else { self.time_max }
+        let is_short = self.misses >= MISSES_MAX && !self.misses.is_multiple_of(FULL_EVERY);
+        if is_short { self.time_max.min(ALONE) } else { self.time_max }
     }
 
     /// A request has come: this wait is over.
@@ -101,8 +105,13 @@ mod tests {
         let spun = (0..1000).filter(|_| wait(&mut spin, 150) > 0).count();
         assert!((10..30).contains(&spun), "{spun} of 1000");
         // What was in vain for so long is tried for a moment.
-        let tries: Vec<u64> = (0..200).map(|_| wait(&mut spin, 150)).filter(|us| *us > 0).collect();
-        assert!(!tries.is_empty() && tries.iter().all(|us| *us == 20), "{tries:?}");
+        let tries: Vec<u64> = (0..5000).map(|_| wait(&mut spin, 150)).filter(|us| *us > 0).collect();
+        let short = tries.iter().filter(|us| **us == 20).count();
+        assert!(tries.iter().all(|us| [20, 100].contains(us)) && short > tries.len() * 3 / 4, "{tries:?}");
+        // One that comes neither soon nor late is found again.
+        assert!((0..1000).any(|_| wait(&mut spin, 60) == 60));
+        assert!((0..100).all(|_| wait(&mut spin, 60) == 60));
+        (0..1000).for_each(|_| _ = wait(&mut spin, 150));
         // One that comes soon while it is tried is looked for from then on.
         while wait(&mut spin, 3) == 0 {}
         assert!((0..100).all(|_| wait(&mut spin, 3) == 3));
