@@ -1,7 +1,7 @@
 //! A client of bettong's shared-memory door, as near to the rings as its library is.
 
 use bettong_shm::real::attach::{Attached, Hello, Link, attach};
-use bettong_shm::real::{OwnSegment, OwnStagingMapping, PeerSegment};
+use bettong_shm::real::{GiveWay, OwnSegment, OwnStagingMapping, PeerSegment};
 use bettong_shm::session::staging::Reserved;
 use bettong_shm::session::{ALONE, ClientSession, look};
 use bettong_wire::limits::PROTOCOL_VERSION;
@@ -18,6 +18,7 @@ const DOZE_MAX: Duration = Duration::from_millis(1);
 pub struct Client {
     session: ClientSession<OwnSegment, PeerSegment, OwnStagingMapping>,
     link: Link,
+    way: GiveWay,
     ns: NsHandle,
     /// Looks for an answer for so long before it sleeps.
     spin: Duration,
@@ -41,7 +42,7 @@ impl Client {
         let Attached { own, peer, pool, staging, link, welcome } =
             attach(socket, &hello, PATIENCE).expect("the daemon lets this in");
         let session = ClientSession::new(own, peer, staging, pool, welcome.inline_max).expect("a session");
-        let mut client = Self { session, link, ns: NsHandle(0), spin };
+        let mut client = Self { session, link, way: GiveWay::default(), ns: NsHandle(0), spin };
         let open = Open {
             protocol_version: PROTOCOL_VERSION,
             tenant: "default".to_owned(),
@@ -75,6 +76,9 @@ impl Client {
                     std::thread::yield_now();
                 }
                 look(|| self.session.has_news());
+                continue;
+            }
+            if !dozed && self.way.give_way() && self.session.has_news() {
                 continue;
             }
             if !std::mem::replace(&mut dozed, true) {

@@ -7,7 +7,7 @@ use crate::call::Body;
 use crate::callers::Callers;
 use crate::session::wire::{Unsent, Wire, lost};
 use bettong_shm::real::attach::{Attached, Heard};
-use bettong_shm::real::{OwnSegment, OwnStagingMapping, PeerSegment, WatchedLink};
+use bettong_shm::real::{GiveWay, OwnSegment, OwnStagingMapping, PeerSegment, WatchedLink};
 use bettong_shm::session::staging::Reserved;
 use bettong_shm::session::{ClientSession, RequestError, Unsent as NotSent, look};
 use bettong_wire::response::{Answer, Outcome};
@@ -46,6 +46,8 @@ pub(crate) struct ShmWire {
     /// The daemon is to hear of it without delay.
     release_now: bool,
     spin: Spin,
+    /// Of a thread that is about to doze.
+    way: GiveWay,
     /// Who waits for answers, where nothing else is done by their threads.
     callers: Option<Callers>,
     /// More than one was seen to wait: for so many waits more, a thread that dozed might keep another waiting.
@@ -77,6 +79,7 @@ impl ShmWire {
             release_delay: None,
             release_now: false,
             spin: Spin::new(spin_time_max),
+            way: GiveWay::default(),
             callers,
             crowded: 0,
             sleepy: false,
@@ -330,9 +333,9 @@ impl Wire for ShmWire {
             self.fall_asleep(cx);
             return Ok(false);
         }
-        // Without giving way first: on a busy machine others would have the core for a thousand times as long as the daemon
-        // needs, which is given it at once where it is woken and this thread sleeps.
-        if self.session.may_sleep_on_bell() {
+        // That may be all it takes.
+        let has_news = self.way.give_way() && self.session.has_news();
+        if !has_news && self.session.may_sleep_on_bell() {
             self.session.wait_on_bell(DOZE_MAX).map_err(|error| lost(&error.to_string()))?;
         }
         self.session.awake();

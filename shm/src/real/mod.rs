@@ -6,6 +6,7 @@
 
 pub mod attach;
 mod bell;
+mod give_way;
 mod mapping;
 mod memfd;
 mod segment;
@@ -14,6 +15,7 @@ mod staging;
 #[cfg(not(madsim))]
 mod watch;
 
+pub use give_way::GiveWay;
 pub use mapping::{Mapping, OwnMapping};
 pub use memfd::Memfd;
 pub use segment::{MappedSegment, RING_OFFSET, segment_bytes};
