@@ -16,9 +16,16 @@ use bettong_shm::session::{ServerLimits, ServerParts, ServerSession};
 use bettong_wire::{BlockMemory, ServiceError};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+/// Looks at a client's ring in one turn of its session, after which others have theirs: more than what there may be in a ring,
+/// and what 32 rounds ask and answer.
+const LOOKS_MAX: u64 = 1 << 13;
 
 /// What sessions of a daemon may use.
 #[derive(Debug, Clone)]
@@ -155,7 +162,7 @@ impl Host {
         let run = start.world.run().clone();
         let ShmLimits { words, inline_max, staging_bytes, .. } = self.limits;
         let (down, up) = (Arc::new(HeapSegment::new(words)), Arc::new(HeapSegment::new(words)));
-        let bell = Arc::new(Notify::new());
+        let (bell, looks) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
         let staging = HeapStaging::new(staging_bytes as usize);
         let is_hostile = asks.hostile.is_some();
         let meddler = asks.hostile.map(|random| Arc::new(Meddler::new(random)));
@@ -165,7 +172,12 @@ impl Host {
         let watch = watch.flatten().map(Arc::new);
         let parts = ServerParts {
             own: DaemonSegment { segment: down.clone(), bell: bell.clone(), watch: watch.clone() },
-            peer: ClientSegment { segment: up.clone(), watch: watch.clone(), meddler: meddler.clone() },
+            peer: ClientSegment {
+                segment: up.clone(),
+                looks: looks.clone(),
+                watch: watch.clone(),
+                meddler: meddler.clone(),
+            },
             staging: Area { staging: staging.clone(), meddler: meddler.clone() },
             session,
             leases: self.leases.clone(),
@@ -191,11 +203,23 @@ impl Host {
                     std::future::pending::<()>().await;
                 }
             };
+            let judge = run.clone();
             let told = |end: &Ended| {
                 let is_honest = honest.is_some_and(|watch| !watch.is_over());
                 host.session_ended(&run, session, end, is_honest);
             };
-            door.serve(client, served, asks.line, stop, told).await;
+            let mut serving = pin!(door.serve(client, served, asks.line, stop, told));
+            poll_fn(|cx| {
+                looks.store(0, Ordering::Relaxed);
+                let polled = serving.as_mut().poll(cx);
+                let looked = looks.load(Ordering::Relaxed);
+                if looked > LOOKS_MAX {
+                    let what = format!("S6: {} looks {looked} times at the ring of session {}", host.daemon, session.0);
+                    judge.fail("O3", format!("{what} before others have their turn"));
+                }
+                polled
+            })
+            .await;
         });
         // Who has died meanwhile says so on its line.
         let _ = asks.reply.send(shared);

@@ -1,6 +1,6 @@
 //! A session's memory as the daemon reaches it.
 
-use super::Watch;
+use super::{Feeder, Watch};
 use crate::random::Stream;
 use bettong_shm::ring::{Control, HeapSegment, Scribble, Segment};
 use bettong_shm::session::staging::{HeapStaging, NotRead, OwnStaging, Staging};
@@ -8,7 +8,7 @@ use bytes::BufMut;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// The segment that the daemon writes.
@@ -39,6 +39,8 @@ impl Segment for DaemonSegment {
 #[derive(Clone)]
 pub struct ClientSegment {
     pub segment: Arc<HeapSegment>,
+    /// The daemon's looks at it.
+    pub looks: Arc<AtomicU64>,
     pub watch: Option<Arc<Watch>>,
     pub meddler: Option<Arc<Meddler>>,
 }
@@ -46,11 +48,13 @@ pub struct ClientSegment {
 impl Segment for ClientSegment {
     fn control(&self) -> &Control {
         self.watch.iter().for_each(|watch| watch.look());
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.meddler.iter().for_each(|meddler| meddler.control(&self.segment));
         self.segment.control()
     }
 
     fn words(&self) -> &[AtomicU32] {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.meddler.iter().for_each(|meddler| meddler.words(&self.segment));
         self.segment.words()
     }
@@ -90,15 +94,21 @@ impl Staging for Area {
 pub struct Meddler {
     armed: AtomicBool,
     random: Mutex<Stream>,
+    feeder: Mutex<Option<Feeder>>,
 }
 
 impl Meddler {
     pub fn new(random: Stream) -> Self {
-        Self { armed: AtomicBool::new(false), random: Mutex::new(random) }
+        Self { armed: AtomicBool::new(false), random: Mutex::new(random), feeder: Mutex::new(None) }
     }
 
     pub fn arm(&self) {
         self.armed.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks for more and more from now on, and tells the truth.
+    pub fn feed(&self, feeder: Feeder) {
+        *self.feeder.lock() = Some(feeder);
     }
 
     fn is_armed(&self) -> bool {
@@ -107,6 +117,7 @@ impl Meddler {
 
     /// Says that the ring is where it is, or lies.
     fn control(&self, segment: &HeapSegment) {
+        self.feeder.lock().iter_mut().for_each(Feeder::feed);
         if self.is_armed() {
             segment.control().scribble(lie(segment, &mut self.random.lock()));
         }

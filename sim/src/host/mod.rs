@@ -10,12 +10,14 @@
 
 mod attach;
 mod book;
+mod feeder;
 mod line;
 mod memory;
 mod watch;
 
 pub use attach::{Attached, Host, Hosts, Parts, ShmLimits, Start};
 pub use book::Book;
+pub use feeder::{Ends, Feeder};
 pub use line::{ClientLine, Told};
 pub use memory::{Meddler, lie, scribble_behind, scribble_words};
 pub use watch::Watch;

@@ -14,6 +14,8 @@ use std::time::Duration;
 /// How long an attack is watched that need not end its session.
 const WATCHED: Duration = Duration::from_secs(2);
 const FLOOD: u64 = 400;
+/// More than a daemon may look at in one turn.
+const FED: u32 = 4000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attack {
@@ -47,6 +49,8 @@ pub enum Attack {
     SameId,
     /// More requests than may be under way.
     Flood,
+    /// Asks for something more whenever the daemon looks.
+    Feeding,
     /// Asks for much and reads nothing.
     Unread,
     /// The beginning of a request, and then nothing.
@@ -55,7 +59,7 @@ pub enum Attack {
     Unopened,
 }
 
-pub const ATTACKS: [(&str, Attack); 19] = [
+pub const ATTACKS: [(&str, Attack); 20] = [
     ("control block", Attack::Control),
     ("words of the ring", Attack::Words),
     ("meddling", Attack::Meddling),
@@ -72,6 +76,7 @@ pub const ATTACKS: [(&str, Attack); 19] = [
     ("flipped bits", Attack::Flipped),
     ("same id", Attack::SameId),
     ("flood", Attack::Flood),
+    ("requests without end", Attack::Feeding),
     ("unread answers", Attack::Unread),
     ("half a request", Attack::HalfRequest),
     ("unopened", Attack::Unopened),
@@ -108,7 +113,9 @@ impl Attack {
             return None;
         }
         match self {
-            Self::Control | Self::Words | Self::Meddling | Self::Staging => self.scribble(raw, ns, len, random).await,
+            Self::Control | Self::Words | Self::Meddling | Self::Staging | Self::Feeding => {
+                self.scribble(raw, ns, len, random).await
+            }
             Self::ForgedRelease | Self::ReplayedRelease | Self::AbsurdRelease => self.release(raw, random),
             Self::Flood | Self::Unread | Self::HalfRequest | Self::SameId => self.overdo(raw, ns, len, random),
             _ => self.misframe(raw, ns, len, random),
@@ -137,6 +144,13 @@ impl Attack {
                 for _ in 0..random.within(2..12) {
                     let request = if random.chance(0.5) { get(ns) } else { Request::Ping };
                     raw.ask(&request)?;
+                    madsim::time::sleep(Duration::from_millis(random.below(4))).await;
+                }
+            }
+            Self::Feeding => {
+                raw.feed(FED)?;
+                for _ in 0..random.within(1..4) {
+                    raw.wake();
                     madsim::time::sleep(Duration::from_millis(random.below(4))).await;
                 }
             }

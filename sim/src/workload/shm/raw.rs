@@ -1,6 +1,6 @@
 //! A session without the client's own code: frames of any kind, in any order.
 
-use crate::host::{Attached, ClientLine, Host, Meddler, Told};
+use crate::host::{Attached, ClientLine, Ends, Feeder, Host, Meddler, Told};
 use bettong_core::door::shm::Heard;
 use bettong_shm::pool::SessionId;
 use bettong_shm::ring::{HeapSegment, Receiver, Sender};
@@ -11,6 +11,7 @@ use bettong_wire::message::{Direction, MessageHead, Status, encode_request};
 use bettong_wire::request::{Get, Level, NsHandle, Open, Put, ReadLimits, Target};
 use bettong_wire::{Payload, Request};
 use futures::future::{Either, select};
+use parking_lot::Mutex;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +28,8 @@ pub struct Raw {
     pub up: Arc<HeapSegment>,
     pub staging: HeapStaging,
     pub meddler: Option<Arc<Meddler>>,
-    sender: Sender<Arc<HeapSegment>, Arc<HeapSegment>>,
-    receiver: Receiver<Arc<HeapSegment>, Arc<HeapSegment>>,
+    ends: Arc<Mutex<Ends>>,
     line: ClientLine,
-    last_id: u64,
     /// The daemon has said why the session is over.
     told_why: bool,
     /// Slots that were leased to it and that it has not released.
@@ -60,10 +59,8 @@ impl Raw {
             up,
             staging,
             meddler,
-            sender,
-            receiver,
+            ends: Arc::new(Mutex::new(Ends { sender, receiver, last_id: 0 })),
             line,
-            last_id: 0,
             told_why: false,
             leased: Vec::new(),
         })
@@ -72,8 +69,14 @@ impl Raw {
     /// Writes frames, as far as there is room, and wakes the daemon.
     pub fn say(&mut self, frames: &[Frame<'_>]) {
         // What is full is full: nobody hostile waits.
-        let _ = self.sender.send_all(frames);
+        let _ = self.ends.lock().sender.send_all(frames);
         self.wake();
+    }
+
+    /// From now on something more is asked whenever the daemon looks, so many times.
+    pub fn feed(&self, times: u32) -> Option<()> {
+        self.meddler.as_ref()?.feed(Feeder::new(self.ends.clone(), times));
+        Some(())
     }
 
     pub fn wake(&self) {
@@ -90,9 +93,13 @@ impl Raw {
 
     /// The message of a request under the next id, in the staging area where it is long.
     pub fn message(&mut self, request: &Request) -> Option<Vec<u8>> {
-        self.last_id += 1;
+        let id = {
+            let mut ends = self.ends.lock();
+            ends.last_id += 1;
+            ends.last_id
+        };
         let payloads = request.payload_lens().iter().map(|len| Payload::from(vec![0; *len as usize])).collect();
-        Some(encode_request(self.last_id, request, payloads).ok()?.head.to_vec())
+        Some(encode_request(id, request, payloads).ok()?.head.to_vec())
     }
 
     /// Says a message, whatever it is, and these frames behind it.
@@ -116,28 +123,36 @@ impl Raw {
         Some(())
     }
 
+    /// Whether the next answer that is there is a good one; where none is, this side says that it sleeps.
+    fn received(&mut self) -> Option<bool> {
+        let mut ends = self.ends.lock();
+        loop {
+            match ends.receiver.recv() {
+                Ok(Some(Frame::Inline(message))) => {
+                    if let Ok(head) = MessageHead::read(message, Direction::Response) {
+                        return Some(matches!(Status::from_code(head.status), Some(Status::Ok | Status::Miss)));
+                    }
+                }
+                Ok(Some(Frame::Slot(slot))) => self.leased.push(slot),
+                Ok(Some(Frame::Mmap(_))) => {}
+                // Its own lies come back as the daemon's.
+                Ok(None) | Err(_) => break,
+            }
+        }
+        ends.receiver.may_sleep();
+        None
+    }
+
     /// The beginning of the next answer; the slots of what comes besides are noted.
     pub async fn next(&mut self, patience: Duration) -> Next {
         let mut silence = pin!(madsim::time::sleep(patience));
         loop {
-            loop {
-                match self.receiver.recv() {
-                    Ok(Some(Frame::Inline(message))) => {
-                        if let Ok(head) = MessageHead::read(message, Direction::Response) {
-                            let status = Status::from_code(head.status);
-                            return Next::Answer { ok: matches!(status, Some(Status::Ok | Status::Miss)) };
-                        }
-                    }
-                    Ok(Some(Frame::Slot(slot))) => self.leased.push(slot),
-                    Ok(Some(Frame::Mmap(_))) => {}
-                    // Its own lies come back as the daemon's.
-                    Ok(None) | Err(_) => break,
-                }
+            if let Some(ok) = self.received() {
+                return Next::Answer { ok };
             }
             if self.host.ended(self.id).is_some() {
                 return Next::Over;
             }
-            self.receiver.may_sleep();
             let told = {
                 let told = pin!(self.line.told());
                 match select(told, silence.as_mut()).await {
@@ -145,7 +160,7 @@ impl Raw {
                     Either::Right(_) => return Next::Nothing,
                 }
             };
-            self.receiver.awake();
+            self.ends.lock().receiver.awake();
             match told {
                 Some(Told::Wake) => {}
                 None => return Next::Over,
