@@ -335,6 +335,14 @@ impl Model {
         self.by_put_id.get(&put_id).and_then(|id| self.attempts.get(id))
     }
 
+    /// Whether the attempt was over before another was asked for that the same life of the node gave a lower put id: such ids
+    /// rise, so this one is hardly the attempt's.
+    pub fn is_older(&self, attempt: &Attempt, put_id: PutId) -> bool {
+        let first = PutId { life: put_id.life, counter: 0 };
+        let lower = self.by_put_id.range(first..put_id).filter_map(|(_, id)| self.attempts.get(id));
+        lower.into_iter().any(|lower| attempt.span.precedes(&lower.span))
+    }
+
     pub fn dead(&self, put_id: PutId) -> Option<&Dead> {
         self.dead.get(&put_id)
     }

@@ -75,10 +75,11 @@ fn part<'a>(
     payload: &[u8],
     range: (u64, u64),
 ) -> Result<&'a Attempt, super::No> {
-    // What is known to have made another version made this one only where it was healed.
+    // What is known to have made another version, or was over too early, made this one only where it was healed, or came late.
     let other = |attempt: &Attempt| {
         let stored = attempt.stored.filter(|_| !attempt.repeats);
         stored.is_some_and(|(put_id, already)| !already && put_id != hit.put_id)
+            || seen.model.is_older(attempt, hit.put_id)
     };
     let fits = |attempt: &&Attempt| has_part(attempt, hit, payload, range);
     let named = seen.model.attempt_of(hit.put_id).filter(|attempt| attempt.key == *key).filter(fits);

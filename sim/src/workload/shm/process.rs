@@ -91,7 +91,7 @@ impl Process {
     ) -> Vec<Heard> {
         let place = (daemon.name.clone(), opening.tenant.clone());
         let Some(ns) = self.open(&place, opening).await else { return Vec::new() };
-        let requests = build(ns);
+        let (requests, pid) = (build(ns), self.pid);
         let mut sent = Vec::new();
         for (request, body) in &requests {
             // One that cannot be sent keeps those behind it back.
@@ -109,6 +109,11 @@ impl Process {
             });
         }
         self.forget_arrived(&place);
+        if self.pid != pid {
+            // What a process had taken ends with it: its slots may be others' by now.
+            let taken = heard.iter_mut().filter(|heard| matches!(heard, Heard::Answer(_)));
+            taken.for_each(|heard| *heard = Heard::Nothing { asked: true });
+        }
         heard
     }
 
