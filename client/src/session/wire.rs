@@ -6,8 +6,8 @@ use std::future::Future;
 use std::task::Context;
 use std::time::Duration;
 
-/// One connection. It never waits, except in `rest`: where it returns with nothing done, `cx` is woken when there is more to do. Any error but
-/// `Unsent` is its end.
+/// One connection. It never waits, except in `rest`: where it returns with nothing done, `cx` is woken when there is more to
+/// do. Any error but `Unsent` is its end.
 pub(crate) trait Wire: Send {
     /// Whether another request may be sent now; else wait for an answer.
     fn has_room(&self) -> bool;

@@ -4,13 +4,12 @@
 //! `cargo bench -p bettong-core --bench objects [DIRECTORY]`: ten interleaved runs, medians, spread and ratio.
 
 use bettong_core::keys::{Key, NsNum};
-use bettong_core::real::RealWorld;
+use bettong_core::real::{Folder, RealWorld};
 use bettong_core::store::{PutSpec, ReadOutcome};
 use bettong_core::{Deadline, Store, StoreConfig, StoreParts};
 use bettong_wire::request::{Level, Target, Tier};
 use bettong_wire::{BlockHash, BlockKey, Part, Payload};
 use futures::{StreamExt, stream};
-use object_store::local::LocalFileSystem;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -59,7 +58,7 @@ async fn open(root: &Path) -> (Store<RealWorld>, NsNum) {
     let config = StoreConfig::new("bench");
     let world = RealWorld::new(root.join("data"), tokio::runtime::Handle::current()).expect("a world");
     let parts = StoreParts {
-        objects: Arc::new(LocalFileSystem::new_with_prefix(objects).expect("a file store").with_fsync(true)),
+        objects: Arc::new(Folder::open(objects).expect("a file store")),
         local_index: None,
         memory: config.memory_on_the_heap().unwrap(),
         disk: None,

@@ -3,11 +3,10 @@
 //! `cargo run -p bettong-core --example embedded`
 
 use bettong_core::keys::Key;
-use bettong_core::real::RealWorld;
+use bettong_core::real::{Folder, RealWorld};
 use bettong_core::store::{PutSpec, ReadOutcome};
 use bettong_core::{Deadline, Store, StoreConfig, StoreParts};
 use bettong_wire::request::{Level, Target};
-use object_store::local::LocalFileSystem;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let home = tempfile::tempdir()?;
     let config = StoreConfig { memory_bytes: 1 << 30, ..StoreConfig::new("node-1") };
     let parts = StoreParts {
-        objects: Arc::new(LocalFileSystem::new_with_prefix(home.path())?.with_fsync(true)),
+        objects: Arc::new(Folder::open(home.path())?),
         local_index: None,
         memory: config.memory_on_the_heap()?,
         // `Some` keeps a copy on this host's NVMe.

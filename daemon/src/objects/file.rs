@@ -1,21 +1,19 @@
 //! A folder as an object store.
 
 use crate::exit::{Exit, Failure, Outcome};
+use bettong_core::real::Folder;
 use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Opens the folder, making it where it is missing. Every write is synced, file and directory: without that an
-/// acknowledged block could be lost at a power cut.
+/// Opens the folder, making it where it is missing.
 pub fn open(path: &Path) -> Outcome<Arc<dyn ObjectStore>> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         Failure::new(Exit::ObjectStore, format!("object store file://{}: {what}: {error}", path.display()))
     };
     std::fs::create_dir_all(path).map_err(|error| failed("the folder cannot be made", &error))?;
     tempfile::tempfile_in(path).map_err(|error| failed("the folder is not writable", &error))?;
-    let store = LocalFileSystem::new_with_prefix(path).map_err(|error| failed("cannot be opened", &error))?;
-    Ok(Arc::new(store.with_fsync(true)))
+    Ok(Arc::new(Folder::open(path).map_err(|error| failed("cannot be opened", &error))?))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::objects::{OpenedStore, StoreUrl};
 use bettong_core::index::IndexError;
 use bettong_core::journal;
 use bettong_core::life::LifeError;
-use bettong_core::real::RealWorld;
+use bettong_core::real::{Folder, RealWorld};
 use bettong_core::store::OpenError;
 use bettong_core::tiers::disk::DiskConfig;
 use bettong_core::{Store, StoreConfig, StoreParts};
@@ -16,7 +16,6 @@ use bettong_shm::pool::SlotPool;
 use bettong_wire::NamespaceId;
 use bettong_wire::envelope::Algorithm;
 use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -122,8 +121,7 @@ fn local_index(data_dir: &DataDir) -> Outcome<Arc<dyn ObjectStore>> {
     let path = data_dir.path().join("index");
     let failed = || format!("data directory {}", path.display());
     std::fs::create_dir_all(&path).or_exit(Exit::DataDir, failed())?;
-    let store = LocalFileSystem::new_with_prefix(&path).or_exit(Exit::DataDir, failed())?;
-    Ok(Arc::new(store.with_fsync(true)))
+    Ok(Arc::new(Folder::open(&path).or_exit(Exit::DataDir, failed())?))
 }
 
 /// The exit code for a store that did not open. What is said of files is below `data_dir`.

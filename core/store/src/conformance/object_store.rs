@@ -2,6 +2,7 @@
 //! and update, multipart, attributes. Run against memory, local files, S3 and the simulated store.
 
 use super::{Verdict, holds, step};
+use crate::objects::BytesOnly;
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
@@ -24,6 +25,7 @@ pub struct Capabilities {
 pub async fn object_store(store: &dyn ObjectStore, prefix: &str, can: Capabilities) -> Verdict {
     plain(store, prefix).await?;
     ranges(store, prefix).await?;
+    bytes_only(store, prefix).await?;
     listing(store, prefix).await?;
     multipart(store, prefix).await?;
     if can.create {
@@ -82,6 +84,36 @@ async fn ranges(store: &dyn ObjectStore, prefix: &str) -> Verdict {
     holds!(several.iter().map(Bytes::len).eq([5, 100, 1]), several);
     let beyond = store.get_range(&path, 20_000..20_010).await;
     holds!(beyond.is_err(), beyond);
+    Ok(())
+}
+
+/// A store that is told that only the bytes are wanted answers with the same bytes and sizes as one that is not.
+async fn bytes_only(store: &dyn ObjectStore, prefix: &str) -> Verdict {
+    let path = Path::from(format!("{prefix}/bytes-only/object"));
+    let bytes: Vec<u8> = (0..10_000_u32).map(|i| (i % 251) as u8).collect();
+    step("put", store.put(&path, Bytes::from(bytes.clone()).into()).await)?;
+    let read = |range, max| store.get_opts(&path, BytesOnly::of(range, max));
+    for max in [10_000, 9_999, 0] {
+        let whole = step("whole", read(None, max).await)?;
+        holds!(whole.meta.size == 10_000 && whole.range == (0..10_000), whole);
+        holds!(step("body", whole.bytes().await)? == bytes, max);
+    }
+    for (start, end) in [(0_usize, 1_usize), (17, 4113), (9_999, 10_000), (9_000, 20_000)] {
+        let piece = step("piece", read(Some(start as u64..end as u64), (end - start) as u64).await)?;
+        let there = start..end.min(10_000);
+        holds!(piece.meta.size == 10_000, piece);
+        holds!(piece.range == (there.start as u64..there.end as u64), piece);
+        holds!(bytes.get(there) == Some(step("body", piece.bytes().await)?.as_ref()), (start, end));
+    }
+    let beyond = read(Some(20_000..20_010), 10).await;
+    holds!(beyond.is_err(), beyond);
+    step("empty put", store.put(&path, Bytes::new().into()).await)?;
+    let empty = step("empty", read(None, 10).await)?;
+    holds!(empty.meta.size == 0, empty);
+    holds!(step("body", empty.bytes().await)?.is_empty(), path);
+    step("delete", store.delete(&path).await)?;
+    let gone = read(None, 10_000).await.err();
+    holds!(matches!(gone, Some(Error::NotFound { .. })), gone);
     Ok(())
 }
 

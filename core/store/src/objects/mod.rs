@@ -13,7 +13,8 @@ use bytes::Bytes;
 use counting::RequestCounts;
 use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -41,6 +42,21 @@ pub enum ObjectError {
 
 /// A request that carries bytes gets so much more time for them: a slow link is not a dead one. Bytes a second.
 const BYTES_A_SECOND_MIN: u64 = 2 << 20;
+
+/// Goes with a request whose answer is read for nothing but its bytes and how many the object has. Above `max` bytes none are
+/// read. Object stores that know nothing of it answer as always.
+#[derive(Debug, Clone, Copy)]
+pub struct BytesOnly {
+    pub max: u64,
+}
+
+impl BytesOnly {
+    pub(crate) fn of(range: Option<Range<u64>>, max: u64) -> GetOptions {
+        let mut options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
+        options.extensions.insert(Self { max });
+        options
+    }
+}
 
 /// Who goes first under pressure.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,7 +155,7 @@ impl<W: World> Objects<W> {
     async fn read(&self, urgency: Urgency, path: &Path, limit: u64) -> Result<Bytes, ObjectError> {
         let body = self
             .attempt_within(urgency, self.bound(limit), || async move {
-                let answer = self.store.get_opts(path, GetOptions::default()).await?;
+                let answer = self.store.get_opts(path, BytesOnly::of(None, limit)).await?;
                 if answer.meta.size > limit {
                     return Ok(Err(answer.meta.size));
                 }
@@ -160,13 +176,21 @@ impl<W: World> Objects<W> {
             self.world.reached(State::BreakerRefused);
             return Err(not_asked());
         }
-        let range = from..from.saturating_add(len);
-        self.attempt(Urgency::Load, || self.store.get_range(path, range.clone())).await
+        self.read_range(Urgency::Load, path, from..from.saturating_add(len)).await
     }
 
     /// The first `len` bytes of the object, or fewer where it is shorter.
     pub async fn get_head(&self, path: &Path, len: u64) -> Result<Bytes, ObjectError> {
-        self.attempt(Urgency::Ask, || self.store.get_range(path, 0..len)).await
+        self.read_range(Urgency::Ask, path, 0..len).await
+    }
+
+    async fn read_range(&self, urgency: Urgency, path: &Path, range: Range<u64>) -> Result<Bytes, ObjectError> {
+        let max = range.end - range.start;
+        self.attempt(urgency, || {
+            let answer = self.store.get_opts(path, BytesOnly::of(Some(range.clone()), max));
+            async move { answer.await?.bytes().await }
+        })
+        .await
     }
 
     /// What the object store says of the object besides its bytes.

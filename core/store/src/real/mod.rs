@@ -1,12 +1,14 @@
-//! The real world: tokio's clock and tasks, files, the operating system's entropy.
+//! The real world: tokio's clock and tasks, files, a folder as an object store, the operating system's entropy.
 //!
 //! The one place of the core where the calls that `clippy.toml` bans are allowed.
 
 mod clock;
 mod disk;
+mod folder;
 
 pub use clock::RealClock;
 pub use disk::FileDisk;
+pub use folder::Folder;
 
 use crate::observe::State;
 use crate::world::World;

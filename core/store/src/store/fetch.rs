@@ -2,7 +2,6 @@
 
 use super::Store;
 use super::get::MOVES_MAX;
-use super::put::PutSpec;
 use crate::index::committer::IndexChange;
 use crate::index::{Entry, InPack, NodeNum};
 use crate::journal::Pending;
@@ -14,10 +13,10 @@ use crate::record::RECORD_BYTES_MAX;
 use crate::seal::{Expected, OpenError, open};
 use crate::stats::Event;
 use crate::world::{Clock, Mono, World};
-use bettong_wire::envelope::{HEADER_LEN, Header, Kind};
+use bettong_wire::envelope::{HEADER_LEN, Header};
 use bettong_wire::limits::PLAIN_KEY_BYTES_MAX;
-use bettong_wire::request::{Level, Target, Tier};
-use bettong_wire::{BlockHash, BlockKey, MissReason, Payload, SidecarKey};
+use bettong_wire::request::{Level, Tier};
+use bettong_wire::{BlockHash, MissReason, Payload};
 use bytes::Bytes;
 use object_store::path::Path;
 use std::time::Duration;
@@ -398,33 +397,5 @@ impl<W: World> Store<W> {
             disk.store_whole(shared.disk_key(key), envelope);
         }
         shared.settle_losses();
-    }
-
-    /// This node's own copy is quarantined and another node's is good: put it again under a new put id, unless the own
-    /// entry is replaced or deleted first.
-    pub(super) fn heal_own(&self, key: &Key, entry: &Entry, good: &Good) {
-        let shared = &self.shared;
-        let damaged = |own: &Entry| own.quarantined && !own.is_expired(shared.wall_ms());
-        let Some(own) = shared.map.get(key, NodeNum::SELF).filter(damaged) else { return };
-        let target = match key.kind {
-            Kind::Block => Target::Block(BlockKey { hash: BlockHash(key.hash), part: key.part }),
-            Kind::Sidecar => Target::Sidecar(SidecarKey(key.hash)),
-            Kind::Plain => return,
-        };
-        let spec = PutSpec {
-            ns: key.ns,
-            target,
-            level: Level::Object,
-            expires_at_ms: entry.expires_at_ms,
-            parent: good.parent,
-            sequence: entry.sequence,
-        };
-        let (store, payload) = (self.clone(), good.payload.clone());
-        shared.world.spawn(async move {
-            if store.put_in_place_of(own.put_id, spec, payload).await.is_ok_and(|stored| stored.is_some()) {
-                store.shared.stats.count(Event::Healed);
-                store.shared.world.reached(State::Healed);
-            }
-        });
     }
 }

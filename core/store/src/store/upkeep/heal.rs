@@ -10,13 +10,34 @@ use crate::stats::Event;
 use crate::world::World;
 use bettong_wire::envelope::Kind;
 use bettong_wire::request::{Level, Target, Tier};
-use bettong_wire::{BlockHash, BlockKey, SidecarKey};
+use bettong_wire::{BlockHash, BlockKey, PutId, SidecarKey};
 
 impl<W: World> Store<W> {
     /// Puts a quarantined value again, under a new put id, where a copy of it verifies. Says whether it did.
     pub(super) async fn heal(&self, key: &Key, entry: &Entry) -> bool {
-        let shared = &self.shared;
         let Some(good) = self.good_copy(key, entry).await else { return false };
+        self.put_again(key, entry.put_id, entry, good).await
+    }
+
+    /// This node's own copy is quarantined and `entry`'s, another node's, is good: put it again, unless the own entry is
+    /// replaced or deleted first.
+    pub(in super::super) fn heal_own(&self, key: &Key, entry: &Entry, good: &Good) {
+        // Another node's plain key may hold something else.
+        if key.kind == Kind::Plain {
+            return;
+        }
+        let damaged = |own: &Entry| own.quarantined && !own.is_expired(self.shared.wall_ms());
+        let Some(own) = self.shared.map.get(key, NodeNum::SELF).filter(damaged) else { return };
+        let (store, key, entry, good) = (self.clone(), *key, *entry, good.clone());
+        self.shared.world.spawn(async move {
+            store.put_again(&key, own.put_id, &entry, good).await;
+        });
+    }
+
+    /// Puts a good copy of `entry` in the place of the put that is damaged, under a new put id. Says whether it did:
+    /// overwritten, deleted or healed meanwhile, the value does not come back.
+    async fn put_again(&self, key: &Key, damaged: PutId, entry: &Entry, good: Good) -> bool {
+        let shared = &self.shared;
         let Some(target) = self.target(key) else { return false };
         let spec = PutSpec {
             ns: key.ns,
@@ -26,8 +47,7 @@ impl<W: World> Store<W> {
             parent: good.parent,
             sequence: entry.sequence,
         };
-        // Overwritten, deleted or healed meanwhile, it does not come back.
-        let healed = self.put_in_place_of(entry.put_id, spec, good.payload).await.is_ok_and(|stored| stored.is_some());
+        let healed = self.put_in_place_of(damaged, spec, good.payload).await.is_ok_and(|stored| stored.is_some());
         if healed {
             shared.stats.count(Event::Healed);
             shared.world.reached(State::Healed);
