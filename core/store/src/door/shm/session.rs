@@ -112,7 +112,7 @@ where
             ServerEvent::Idle => {}
             ServerEvent::More => moved = true,
             ServerEvent::Request { id, request, body } => {
-                self.spin.found();
+                self.spin.found(|| self.door.clock.mono());
                 self.work = self.work.saturating_add(work(&request));
                 self.pulse.requests.fetch_add(1, Ordering::Relaxed);
                 self.dispatch(cx, id, request, &body);

@@ -1,13 +1,13 @@
 //! Whether the next request is worth being looked for, or slept for.
 //!
-//! Looking keeps a core that the client may be waiting for: where it finds nothing in time, it is tried again only after
-//! twice as many waits.
+//! It is looked for where the one before came soon. Looking keeps a core that the client may be waiting for: where it finds
+//! nothing in time, it is tried again only after twice as many short waits.
 
 use crate::world::Mono;
 use bettong_shm::session::ALONE;
 use std::time::Duration;
 
-/// After so many waits in a row that were spun in vain, as many times two as this says are slept through.
+/// After so many waits that were spun in vain, as many times two as this says are slept through.
 const MISSES_MAX: u32 = 6;
 /// Of waits that are spun after so many misses, one in so many is spun to its end.
 const FULL_EVERY: u32 = 8;
@@ -16,9 +16,11 @@ const FULL_EVERY: u32 = 8;
 pub(super) struct Spin {
     time_max: Duration,
     wait: Wait,
-    /// Waits in a row that were spun in vain.
+    /// Whether the last request came in a time that one is looked for.
+    soon: bool,
+    /// Waits that were spun in vain since the last that was not.
     misses: u32,
-    /// Waits that are slept through before one is spun again.
+    /// Waits after a request that came soon, to be slept through before one is spun again.
     skips: u32,
 }
 
@@ -26,13 +28,13 @@ pub(super) struct Spin {
 enum Wait {
     NotBegun,
     Spinning { since: Mono },
-    Asleep,
+    Asleep { since: Mono },
 }
 
 impl Spin {
     /// Spins a wait for at most `time_max`.
     pub fn new(time_max: Duration) -> Self {
-        Self { time_max, wait: Wait::NotBegun, misses: 0, skips: 0 }
+        Self { time_max, wait: Wait::NotBegun, soon: true, misses: 0, skips: 0 }
     }
 
     /// Whether this wait is being spun.
@@ -43,36 +45,41 @@ impl Spin {
     /// Nothing has come. Whether to look again at once.
     pub fn again(&mut self, now: impl FnOnce() -> Mono) -> bool {
         match self.wait {
-            Wait::Asleep => return false,
+            Wait::Asleep { .. } => {}
             Wait::NotBegun if self.time_max.is_zero() => {}
-            Wait::NotBegun if self.skips > 0 => self.skips -= 1,
             Wait::NotBegun => {
-                self.wait = Wait::Spinning { since: now() };
-                return true;
+                let since = now();
+                if self.soon && self.skips == 0 {
+                    self.wait = Wait::Spinning { since };
+                    return true;
+                }
+                self.skips = self.skips.saturating_sub(self.soon.into());
+                self.wait = Wait::Asleep { since };
             }
             Wait::Spinning { since } if now().since(since) < self.limit() => return true,
-            Wait::Spinning { .. } => {
+            Wait::Spinning { since } => {
                 self.misses = self.misses.saturating_add(1);
                 self.skips = (1 << self.misses.min(MISSES_MAX)) - 1;
+                self.wait = Wait::Asleep { since };
             }
         }
-        self.wait = Wait::Asleep;
         false
     }
 
-    /// For how long a wait is spun. Where nothing has come in time for long, the client may be waiting for this very core,
-    /// and only now and then it is tried for as long as it may be.
+    /// For how long a wait is spun. Where that was in vain for long, the client may be waiting for this very core, and only now
+    /// and then it is tried for as long as it may be.
     fn limit(&self) -> Duration {
         let is_short = self.misses >= MISSES_MAX && !self.misses.is_multiple_of(FULL_EVERY);
         if is_short { self.time_max.min(ALONE) } else { self.time_max }
     }
 
     /// A request has come: this wait is over.
-    pub fn found(&mut self) {
-        if self.is_on() {
-            (self.misses, self.skips) = (0, 0);
+    pub fn found(&mut self, now: impl FnOnce() -> Mono) {
+        match std::mem::replace(&mut self.wait, Wait::NotBegun) {
+            Wait::NotBegun => {}
+            Wait::Spinning { .. } => (self.soon, self.misses, self.skips) = (true, 0, 0),
+            Wait::Asleep { since } => self.soon = now().since(since) < self.time_max,
         }
-        self.wait = Wait::NotBegun;
     }
 }
 
@@ -81,6 +88,8 @@ mod tests {
     use super::*;
 
     const MAX: Duration = Duration::from_micros(100);
+    /// What it takes to wake who sleeps, in microseconds.
+    const WAKING: u64 = 8;
 
     /// Waits until it sleeps or a request comes after so many microseconds; answers how long it spun.
     fn wait(spin: &mut Spin, comes_after: u64) -> u64 {
@@ -88,7 +97,17 @@ mod tests {
         while us < comes_after && spin.again(|| Mono(us * 1000)) {
             us += 1;
         }
-        spin.found();
+        spin.found(|| Mono((comes_after + WAKING) * 1000));
+        us
+    }
+
+    /// Waits for one who cannot come while it is spun, for want of the core, and comes 1 us after.
+    fn wait_on_its_core(spin: &mut Spin) -> u64 {
+        let mut us = 0;
+        while spin.again(|| Mono(us * 1000)) {
+            us += 1;
+        }
+        spin.found(|| Mono((us + 1 + WAKING) * 1000));
         us
     }
 
@@ -100,20 +119,28 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_late_is_slept_for_and_tried_now_and_then() {
+    fn who_comes_late_is_slept_for_and_found_again_at_once_when_not() {
         let mut spin = Spin::new(MAX);
-        let spun = (0..1000).filter(|_| wait(&mut spin, 150) > 0).count();
-        assert!((10..30).contains(&spun), "{spun} of 1000");
-        // What was in vain for so long is tried for a moment.
-        let tries: Vec<u64> = (0..5000).map(|_| wait(&mut spin, 150)).filter(|us| *us > 0).collect();
-        let short = tries.iter().filter(|us| **us == 20).count();
-        assert!(tries.iter().all(|us| [20, 100].contains(us)) && short > tries.len() * 3 / 4, "{tries:?}");
-        // One that comes neither soon nor late is found again.
-        assert!((0..1000).any(|_| wait(&mut spin, 60) == 60));
+        assert_eq!(wait(&mut spin, 150), 100);
+        assert!((0..1000).all(|_| wait(&mut spin, 150) == 0));
+        // One short wait says so, one is slept through for the spin in vain.
+        assert_eq!([0; 3].map(|_| wait(&mut spin, 60)), [0, 0, 60]);
         assert!((0..100).all(|_| wait(&mut spin, 60) == 60));
-        (0..1000).for_each(|_| _ = wait(&mut spin, 150));
-        // One that comes soon while it is tried is looked for from then on.
-        while wait(&mut spin, 3) == 0 {}
-        assert!((0..100).all(|_| wait(&mut spin, 3) == 3));
+    }
+
+    #[test]
+    fn what_is_in_vain_again_and_again_is_tried_seldom_and_shortly() {
+        let takes_turns = |spin: &mut Spin| wait(spin, 150) + wait(spin, 60);
+        let needs_the_core = |spin: &mut Spin| wait_on_its_core(spin) + wait_on_its_core(spin);
+        for pair in [&takes_turns as &dyn Fn(&mut Spin) -> u64, &needs_the_core] {
+            let mut spin = Spin::new(MAX);
+            let spun: Vec<u64> = (0..5000).map(|_| pair(&mut spin)).filter(|us| *us > 0).collect();
+            assert!((50..200).contains(&spun.len()), "{} of 5000", spun.len());
+            let short = spun.iter().filter(|us| **us == 20).count();
+            assert!(spun.iter().all(|us| [20, 100].contains(us)) && short > spun.len() * 3 / 4, "{spun:?}");
+            // Who comes soon from now on is looked for before long.
+            assert!((0..1000).any(|_| wait(&mut spin, 60) == 60));
+            assert!((0..100).all(|_| wait(&mut spin, 60) == 60));
+        }
     }
 }
