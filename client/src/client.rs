@@ -165,7 +165,7 @@ impl Client {
             identity,
             payload_crc: self.shared.payload_crc,
         };
-        bettong_wire::validate::request(&Request::Open(open.clone()))?;
+        bettong_wire::validate::request(&Request::open(open.clone()))?;
         let key = NamespaceKey(self.shared.next_key.fetch_add(1, Ordering::Relaxed));
         let opened = self.open(key, open).await?;
         Ok(Namespace::new(self.clone(), key, opened))

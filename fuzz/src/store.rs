@@ -96,7 +96,7 @@ impl<'a> Embedded<'a> {
             identity: Some(identity),
             payload_crc: false,
         };
-        match self.call(Request::Open(open), Vec::new()).await.outcome {
+        match self.call(Request::open(open), Vec::new()).await.outcome {
             Outcome::Ok(Answer::Opened(opened)) => opened.ns,
             other => panic!("the namespace does not open: {other:?}"),
         }

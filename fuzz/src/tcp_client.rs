@@ -156,7 +156,7 @@ fn request(what: u8) -> Request {
         1 => Request::Stats,
         2 => Request::Get(Get { ns, target: Target::Block(key), range: None, limits }),
         3 => Request::GetBlocks(GetBlocks { ns, keys: vec![key; usize::from(what % 8)], leading: true, limits }),
-        _ => Request::Open(Open {
+        _ => Request::open(Open {
             protocol_version: 1,
             tenant: "t".to_owned(),
             token: String::new(),

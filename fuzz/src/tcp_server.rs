@@ -225,7 +225,7 @@ impl Ask {
         let key = BlockKey { hash: BlockHash([1; 32]), part: Part(0) };
         match self {
             Self::Ping => Request::Ping,
-            Self::Open { checksum } => Request::Open(Open {
+            Self::Open { checksum } => Request::open(Open {
                 protocol_version: 1,
                 tenant: "t".to_owned(),
                 token: String::new(),

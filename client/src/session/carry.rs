@@ -168,7 +168,7 @@ impl<'a, W: Wire> Carrier<'a, W> {
     fn ask_to_open(&mut self, key: NamespaceKey, since: Instant) -> Option<Result<u64, Unsent>> {
         let open = self.state.namespaces.get(&key)?.open.clone();
         self.owe(since);
-        Some(self.wire.send(&Request::Open(open), &mut Body::default()))
+        Some(self.wire.send(&Request::open(open), &mut Body::default()))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {

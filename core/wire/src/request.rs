@@ -331,7 +331,8 @@ pub enum Request {
     GetBlocks(GetBlocks),
     PutBlocks(PutBlocks),
     Delete(Delete),
-    Open(Open),
+    /// By far the longest, and the rarest: elsewhere it would be moved about with each of the others.
+    Open(Box<Open>),
     PutSidecar(PutSidecar),
     GetSidecar(GetSidecar),
     PublishHead(PublishHead),
@@ -346,6 +347,10 @@ pub enum Request {
 }
 
 impl Request {
+    pub fn open(open: Open) -> Self {
+        Self::Open(Box::new(open))
+    }
+
     /// The lengths of the payloads that follow this request, in order.
     pub fn payload_lens(&self) -> Vec<u64> {
         match self {

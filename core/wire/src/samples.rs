@@ -93,8 +93,8 @@ pub(crate) fn requests() -> Vec<(&'static str, Request)> {
             }),
         ),
         ("delete", Request::Delete(Delete { ns, target: Target::Block(key(1)) })),
-        ("open", Request::Open(open.clone())),
-        ("open plain", Request::Open(Open { identity: None, token: String::new(), payload_crc: false, ..open })),
+        ("open", Request::open(open.clone())),
+        ("open plain", Request::open(Open { identity: None, token: String::new(), payload_crc: false, ..open })),
         (
             "put sidecar",
             Request::PutSidecar(PutSidecar {

@@ -50,7 +50,7 @@ impl Raw {
             identity: None,
             payload_crc: false,
         };
-        let opened = raw.call(&Request::Open(open), &[]);
+        let opened = raw.call(&Request::open(open), &[]);
         let Outcome::Ok(Answer::Opened(opened)) = opened.outcome else { panic!("{opened:?}") };
         raw.ns = opened.ns;
         raw

@@ -212,7 +212,7 @@ impl Line {
 
     /// Opens the one namespace that everybody hostile uses.
     async fn open(&mut self, shared: &Shared) -> Option<NsHandle> {
-        let open = Request::Open(Open {
+        let open = Request::open(Open {
             protocol_version: 1,
             tenant: TENANT.to_owned(),
             token: String::new(),

@@ -228,7 +228,7 @@ async fn store(world: SimWorld, shared: &Shared, node_id: &str, bucket: Arc<Serv
     for number in 0..shared.setup.namespaces {
         let (tenant, name) = shared.setup.namespace(number);
         let peer = Peer::new(tenant.clone(), Rights::default(), "sim:recovery");
-        let open = Request::Open(Open {
+        let open = Request::open(Open {
             protocol_version: 1,
             tenant,
             token: String::new(),

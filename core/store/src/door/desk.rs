@@ -132,7 +132,7 @@ impl<S: Service> Desk<S> {
 /// Beyond the door nobody needs the token.
 fn without_token(request: Request) -> Request {
     match request {
-        Request::Open(open) => Request::Open(Open { token: String::new(), ..open }),
+        Request::Open(open) => Request::open(Open { token: String::new(), ..*open }),
         other => other,
     }
 }

@@ -82,7 +82,7 @@ impl<W: World> StoreService<W> {
         // hit in memory would have to make room for it.
         match request {
             Request::Ping => Ok(Response::ok(Answer::Pong)),
-            Request::Open(open) => Box::pin(self.open(peer, open, deadline)).await,
+            Request::Open(open) => Box::pin(self.open(peer, *open, deadline)).await,
             Request::Close { ns } => close(peer, ns),
             Request::Put(put) => Box::pin(self.put(peer, put, body, deadline)).await,
             Request::PutSidecar(put) => Box::pin(self.put_sidecar(peer, put, body, deadline)).await,

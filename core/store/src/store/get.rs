@@ -11,6 +11,7 @@ use crate::stats::Timed;
 use crate::world::{Clock, Mono, World};
 use bettong_wire::request::{Level, Tier};
 use bettong_wire::{MissReason, Payload, PutId};
+use std::cell::LazyCell;
 use std::time::Duration;
 
 /// How a read ended.
@@ -142,9 +143,10 @@ impl<W: World> Store<W> {
     /// The version to read: this node's first, else another node's; or why there is none.
     fn candidate(&self, key: &Key, tried: &[Copied]) -> Result<Entry, MissReason> {
         let shared = &self.shared;
-        let wall_ms = shared.wall_ms();
-        let readable =
-            |entry: &Entry| !entry.quarantined && !entry.is_expired(wall_ms) && !tried.contains(&copied(entry));
+        // Most values never expire, and need no look at the clock.
+        let wall_ms = LazyCell::new(|| shared.wall_ms());
+        let is_expired = |entry: &Entry| entry.expires_at_ms != 0 && entry.is_expired(*wall_ms);
+        let readable = |entry: &Entry| !entry.quarantined && !is_expired(entry) && !tried.contains(&copied(entry));
         // The common case without an allocation.
         if let Some(own) = shared.map.get(key, NodeNum::SELF).filter(readable) {
             return Ok(own);
@@ -156,7 +158,7 @@ impl<W: World> Store<W> {
         if versions.iter().any(|entry| entry.quarantined) {
             return Err(MissReason::Corrupt);
         }
-        if versions.iter().any(|entry| entry.is_expired(wall_ms)) {
+        if versions.iter().any(is_expired) {
             return Err(MissReason::Expired);
         }
         let evicted = shared.ghosts.lock().contains(key);

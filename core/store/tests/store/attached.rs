@@ -144,7 +144,7 @@ impl Attached {
 }
 
 pub fn open(namespace: &str) -> Request {
-    Request::Open(Open {
+    Request::open(Open {
         protocol_version: PROTOCOL_VERSION,
         tenant: "tenant".to_owned(),
         token: String::new(),

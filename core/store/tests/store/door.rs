@@ -75,7 +75,7 @@ impl Connection {
             identity: Some(identity()),
             payload_crc: true,
         };
-        match connection.ask(Request::Open(open), Vec::new()).await.outcome {
+        match connection.ask(Request::open(open), Vec::new()).await.outcome {
             Outcome::Ok(Answer::Opened(opened)) => connection.ns = opened.ns,
             other => panic!("{other:?}"),
         }

@@ -277,7 +277,7 @@ impl<W: World> Node<W> {
             payload_crc: false,
         };
         let deadline = Deadline(self.service.now().plus(bound));
-        match self.service.call(&self.peer, Request::Open(open), Vec::new(), deadline).await.outcome {
+        match self.service.call(&self.peer, Request::open(open), Vec::new(), deadline).await.outcome {
             Outcome::Ok(Answer::Opened(opened)) => Ok(opened),
             Outcome::Error(error) => Err(error),
             other => panic!("{other:?}"),

@@ -39,7 +39,7 @@ impl Client {
         let (tenant, name) = self.shared.setup.namespace(namespace);
         let mut identity = self.shared.setup.identity();
         let field = change(&mut identity, self.random.below(FIELDS));
-        let open = Request::Open(Open {
+        let open = Request::open(Open {
             protocol_version: 1,
             tenant: tenant.clone(),
             token: String::new(),

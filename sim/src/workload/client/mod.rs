@@ -141,7 +141,7 @@ impl Client {
         let handle = match known {
             Some(handle) => handle,
             None => {
-                let open = Request::Open(Open {
+                let open = Request::open(Open {
                     protocol_version: 1,
                     tenant: tenant.clone(),
                     token: String::new(),

@@ -134,7 +134,7 @@ impl Client {
         let number = self.random.below(3);
         let Some(door) = self.shared.doors.of(&daemon.name) else { return };
         let (tenant, name, identity) = self.shared.setup.contested(number, dtype);
-        let open = Request::Open(Open {
+        let open = Request::open(Open {
             protocol_version: 1,
             tenant: tenant.clone(),
             token: String::new(),

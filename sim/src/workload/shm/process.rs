@@ -126,7 +126,7 @@ impl Process {
         if known.is_some() {
             return known;
         }
-        let open = Request::Open(Open {
+        let open = Request::open(Open {
             protocol_version: 1,
             tenant: opening.tenant,
             token: String::new(),

@@ -191,7 +191,7 @@ impl Raw {
 
     /// Opens the one namespace that everybody hostile uses.
     pub async fn open(&mut self, identity: bettong_wire::ModelIdentity) -> Option<NsHandle> {
-        self.ask(&Request::Open(Open {
+        self.ask(&Request::open(Open {
             protocol_version: 1,
             tenant: TENANT.to_owned(),
             token: String::new(),

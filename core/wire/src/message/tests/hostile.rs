@@ -123,7 +123,7 @@ fn nonsense_is_invalid() {
     };
     let open = |identity| {
         let (tenant, token, namespace) = ("t".into(), String::new(), "n".into());
-        Request::Open(Open {
+        Request::open(Open {
             protocol_version: 1,
             tenant,
             token,

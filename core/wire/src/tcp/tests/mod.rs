@@ -112,7 +112,7 @@ pub(super) fn client_bytes(client: &mut ClientConnection) -> Vec<u8> {
 pub(super) fn open_request(payload_crc: bool) -> Request {
     let (_, request) = samples::requests().into_iter().find(|(name, _)| *name == "open").unwrap();
     match request {
-        Request::Open(open) => Request::Open(crate::request::Open { payload_crc, ..open }),
+        Request::Open(open) => Request::open(crate::request::Open { payload_crc, ..open }),
         other => other,
     }
 }

@@ -90,7 +90,7 @@ async fn opened(pipe: usize) -> Harness {
 
 fn open(tenant: &str, token: &str) -> Request {
     let (tenant, token, namespace) = (tenant.into(), token.into(), "chat".into());
-    Request::Open(Open { protocol_version: 1, tenant, token, namespace, identity: None, payload_crc: true })
+    Request::open(Open { protocol_version: 1, tenant, token, namespace, identity: None, payload_crc: true })
 }
 
 fn put(key: &str, len: usize) -> (Request, Vec<Payload>) {
