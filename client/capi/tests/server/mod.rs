@@ -63,7 +63,7 @@ impl House {
     fn answer(&self, request: Request, mut body: Vec<Payload>) -> Response {
         match request {
             Request::Ping => Response::ok(Answer::Pong),
-            Request::Open(open) => self.open(open),
+            Request::Open(open) => self.open(*open),
             Request::Close { .. } => Response::ok(Answer::Closed),
             Request::LookupBlockPrefix(lookup) => self.lookup(&lookup),
             Request::PutBlocks(PutBlocks { blocks, level, .. }) => {

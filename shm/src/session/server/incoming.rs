@@ -9,7 +9,6 @@ use bettong_wire::{DecodeError, Request};
 use std::ops::Range;
 
 /// What a frame brings.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it comes out, and not kept")]
 pub(super) enum Read {
     /// Nothing that is complete.
     Part,

@@ -53,7 +53,6 @@ pub struct ServerParts<Own, Peer, Area> {
 
 /// What the client wants.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it comes out, and not kept")]
 pub enum ServerEvent {
     /// Nothing more is there.
     Idle,

@@ -135,7 +135,7 @@ impl Pair {
 }
 
 fn open() -> Request {
-    Request::Open(Open {
+    Request::open(Open {
         protocol_version: 1,
         tenant: "t".into(),
         token: String::new(),

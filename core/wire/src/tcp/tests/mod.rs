@@ -20,7 +20,6 @@ pub(super) fn memory() -> HeapMemory {
 }
 
 /// What a server heard.
-#[expect(clippy::large_enum_variant, reason = "a test compares a handful of them")]
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub(super) enum Heard {
     Request(u64, Request, Vec<Payload>),
@@ -112,7 +111,7 @@ pub(super) fn client_bytes(client: &mut ClientConnection) -> Vec<u8> {
 pub(super) fn open_request(payload_crc: bool) -> Request {
     let (_, request) = samples::requests().into_iter().find(|(name, _)| *name == "open").unwrap();
     match request {
-        Request::Open(open) => Request::open(crate::request::Open { payload_crc, ..open }),
+        Request::Open(open) => Request::open(crate::request::Open { payload_crc, ..*open }),
         other => other,
     }
 }

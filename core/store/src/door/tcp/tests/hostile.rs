@@ -30,7 +30,7 @@ async fn a_connection_belongs_to_one_tenant() {
 async fn another_protocol_version_is_refused_with_both_numbers() {
     let mut harness = connect(1000, TestClock::Still, limits());
     let request = match open("acme", "secret") {
-        Request::Open(open) => Request::open(Open { protocol_version: 9, ..open }),
+        Request::Open(open) => Request::open(Open { protocol_version: 9, ..*open }),
         other => other,
     };
     let error = error_of(&harness.client.call(request, vec![]).await);
