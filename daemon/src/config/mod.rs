@@ -70,7 +70,7 @@ values! { machine;
     shm_sessions_max: Count = Count(64), "sessions", "sessions of the shared-memory door at a time, those included whose process may still read; one more is told so";
     shm_lease_bytes: Bytes = Bytes(0), "bytes", "payload memory that one such session may hold for reading at once, each of a process that has several; 0 means a quarter of memory_bytes";
     shm_staging_bytes: Bytes = Bytes(64 << 20), "bytes", "memory that one such session may have for what it sends, each of a process that has several; it is at least what the longest value needs";
-    shm_spin_us: Count = Count(100), "us", "how long a session looks for the next request before it sleeps, where that was not in vain the last time";
+    shm_spin_us: Count = Count(100), "us", "how long a session looks for the next request before it sleeps, where the last came about as soon";
     node_id: Text = text(""), "name", "this node's name under the store's prefix; empty means drawn once and kept in data_dir";
     insecure: Switch = Switch(false), "switch", "allow a non-loopback listen address without TLS and authentication";
     token_file: Text = text(""), "path", "bearer tokens, one `tenant token [admin]` a line; empty means that whoever can connect is trusted, as any tenant and with the admin right: with --insecure from anywhere";

@@ -127,7 +127,9 @@ impl FileDisk {
     clippy::disallowed_methods,
     reason = "the real form of the disk seam; simulated, the call is another crate's"
 )]
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 

@@ -1,17 +1,20 @@
 //! A folder as an object store.
 
+use super::disk::blocking;
 use crate::objects::BytesOnly;
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    Attributes, CopyOptions, Extensions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
-    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    Attributes, CopyOptions, Error, Extensions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
+    Result,
 };
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::time::SystemTime;
 
@@ -34,8 +37,8 @@ impl Folder {
     }
 
     /// The bytes, or `None` where there is anything to say but them: `LocalFileSystem` says it.
-    async fn bytes_only(&self, location: &Path, options: &GetOptions) -> Option<GetResult> {
-        let &BytesOnly { max } = options.extensions.get()?;
+    async fn bytes_only(&self, location: &Path, options: &GetOptions) -> Result<Option<GetResult>> {
+        let Some(&BytesOnly { max }) = options.extensions.get() else { return Ok(None) };
         let range = match options {
             GetOptions {
                 if_match: None,
@@ -47,17 +50,30 @@ impl Folder {
                 range: None | Some(GetRange::Bounded(_)),
                 extensions: _,
             } => options.range.clone(),
-            _ => return None,
+            _ => return Ok(None),
         };
-        let path = self.files.path_to_filesystem(location).ok()?;
-        #[expect(clippy::disallowed_methods, reason = "this is the real world's object store")]
-        let visit = tokio::task::spawn_blocking(move || Piece::read(&path, range.as_ref(), max));
-        let Piece { bytes, range, size, modified } = visit.await.ok()?.ok()??;
-        let meta =
-            ObjectMeta { location: location.clone(), last_modified: modified.into(), size, e_tag: None, version: None };
+        let path = self.files.path_to_filesystem(location)?;
+        let place = path.clone();
+        let piece = blocking(move || Piece::read(&path, range.as_ref(), max)).await;
+        let Some(piece) = piece.map_err(|error| failed(error, &place, location))? else { return Ok(None) };
+        let Piece { bytes, range, size, last_modified } = piece;
+        let meta = ObjectMeta { location: location.clone(), last_modified, size, e_tag: None, version: None };
         let payload = GetResultPayload::Stream(stream::once(std::future::ready(Ok(bytes))).boxed());
-        Some(GetResult { payload, meta, range, attributes: Attributes::default(), extensions: Extensions::default() })
+        Ok(Some(GetResult {
+            payload,
+            meta,
+            range,
+            attributes: Attributes::default(),
+            extensions: Extensions::default(),
+        }))
     }
+}
+
+fn failed(error: io::Error, path: &std::path::Path, location: &Path) -> Error {
+    if error.kind() == ErrorKind::NotFound {
+        return Error::NotFound { path: location.to_string(), source: error.into() };
+    }
+    Error::Generic { store: "folder", source: format!("{}: {error}", path.display()).into() }
 }
 
 /// What one visit brings back.
@@ -67,11 +83,11 @@ struct Piece {
     range: Range<u64>,
     /// Of the whole file.
     size: u64,
-    modified: SystemTime,
+    last_modified: DateTime<Utc>,
 }
 
 impl Piece {
-    /// `None` where the file is longer than `max`, or has no byte of the range.
+    /// `None` where the file is longer than `max`, has no byte of the range, is no file, or is cut meanwhile.
     fn read(path: &std::path::Path, range: Option<&GetRange>, max: u64) -> io::Result<Option<Self>> {
         #[expect(clippy::disallowed_methods, reason = "this is the real world's object store")]
         let mut file = File::open(path)?;
@@ -89,10 +105,16 @@ impl Piece {
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(usize::try_from(len(&range)).map_err(io::Error::other)?)?;
         file.take(len(&range)).read_to_end(&mut bytes)?;
-        let modified = metadata.modified()?;
-        let whole = bytes.len() as u64 == len(&range);
-        Ok(whole.then(|| Self { bytes: bytes.into(), range, size, modified }))
+        let is_whole = bytes.len() as u64 == len(&range);
+        let last_modified = date(metadata.modified()?).filter(|_| is_whole);
+        Ok(last_modified.map(|last_modified| Self { bytes: bytes.into(), range, size, last_modified }))
     }
+}
+
+/// What a file system may call a time is not always a date.
+fn date(time: SystemTime) -> Option<DateTime<Utc>> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    DateTime::from_timestamp(since.as_secs().try_into().ok()?, since.subsec_nanos())
 }
 
 impl std::fmt::Display for Folder {
@@ -102,6 +124,7 @@ impl std::fmt::Display for Folder {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl ObjectStore for Folder {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         self.files.put_opts(location, payload, opts).await
@@ -112,7 +135,7 @@ impl ObjectStore for Folder {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        match self.bytes_only(location, &options).await {
+        match self.bytes_only(location, &options).await? {
             Some(result) => Ok(result),
             None => self.files.get_opts(location, options).await,
         }
@@ -141,26 +164,61 @@ impl ObjectStore for Folder {
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.files.copy_opts(from, to, options).await
     }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.files.rename_opts(from, to, options).await
+    }
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "what is in the way is made by hand")]
 mod tests {
     use super::*;
     use object_store::ObjectStoreExt;
+    use std::time::Duration;
+
+    fn bytes_only(range: Option<Range<u64>>, max: u64) -> GetOptions {
+        BytesOnly::of(range, max)
+    }
 
     #[tokio::test]
     async fn only_what_is_no_longer_than_was_said_is_read_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
         let path = Path::from("a/object");
-        folder.put(&path, vec![7; 1000].into()).await.unwrap();
+        let object: Vec<u8> = (0..1000_u32).map(|i| i as u8).collect();
+        folder.put(&path, object.clone().into()).await.unwrap();
         for (range, max, at_once) in
             [(None, 1000, true), (None, 999, false), (Some(990..1010), 10, true), (Some(0..1000), 10, false)]
         {
-            let read = folder.get_opts(&path, BytesOnly::of(range.clone(), max)).await.unwrap();
+            let read = folder.get_opts(&path, bytes_only(range.clone(), max)).await.unwrap();
             assert_eq!(matches!(read.payload, GetResultPayload::Stream(_)), at_once, "{range:?}, at most {max}");
+            let there = range.map_or(0..1000, |range| range.start as usize..1000);
+            assert_eq!(read.bytes().await.unwrap(), object[there]);
         }
-        let more_than_bytes = GetOptions { head: true, ..BytesOnly::of(None, 1000) };
+        let more_than_bytes = GetOptions { head: true, ..bytes_only(None, 1000) };
         assert!(folder.get_opts(&path, more_than_bytes).await.unwrap().meta.e_tag.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_object_is_called_what_the_library_calls_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        std::fs::create_dir(dir.path().join("folder")).unwrap();
+        for absent in ["folder", "nothing", "no/where"] {
+            let error = folder.get_opts(&Path::from(absent), bytes_only(None, 10)).await.unwrap_err();
+            assert!(matches!(error, Error::NotFound { .. }), "{absent}: {error}");
+        }
+        std::fs::write(dir.path().join("file"), "in the way").unwrap();
+        let error = folder.get_opts(&Path::from("file/object"), bytes_only(None, 10)).await.unwrap_err();
+        assert!(matches!(error, Error::Generic { .. }) && error.to_string().contains("file/object"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_time_that_is_no_date_is_none() {
+        let at = |secs| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(secs)).unwrap();
+        assert_eq!(date(at(1)).unwrap().timestamp(), 1);
+        assert_eq!(date(at(9_000_000_000_000_000)), None);
+        assert_eq!(date(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), None);
     }
 }

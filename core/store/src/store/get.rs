@@ -143,9 +143,8 @@ impl<W: World> Store<W> {
     /// The version to read: this node's first, else another node's; or why there is none.
     fn candidate(&self, key: &Key, tried: &[Copied]) -> Result<Entry, MissReason> {
         let shared = &self.shared;
-        // Most values never expire, and need no look at the clock.
         let wall_ms = LazyCell::new(|| shared.wall_ms());
-        let is_expired = |entry: &Entry| entry.expires_at_ms != 0 && entry.is_expired(*wall_ms);
+        let is_expired = |entry: &Entry| entry.is_expired_by(|| *wall_ms);
         let readable = |entry: &Entry| !entry.quarantined && !is_expired(entry) && !tried.contains(&copied(entry));
         // The common case without an allocation.
         if let Some(own) = shared.map.get(key, NodeNum::SELF).filter(readable) {

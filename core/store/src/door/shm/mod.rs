@@ -26,7 +26,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct ShmLimits {
     pub deadlines: Deadlines,
-    /// How long a session looks for the next request before it sleeps, where that was not in vain the last time. Zero in a
+    /// How long a session looks for the next request before it sleeps, where the last came about as soon. Zero in a
     /// simulation, where looking takes no time.
     pub spin: Duration,
 }

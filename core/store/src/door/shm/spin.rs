@@ -1,12 +1,14 @@
 //! Whether the next request is worth being looked for, or slept for.
 //!
 //! It is looked for where the one before came soon. Looking keeps a core that the client may be waiting for: where it finds
-//! nothing in time, it is tried again only after twice as many short waits.
+//! nothing in time, twice as many requests must come soon before it is tried again.
 
 use crate::world::Mono;
 use bettong_shm::session::ALONE;
 use std::time::Duration;
 
+/// What it may take to wake who sleeps: a request that was slept for came that much later than it was sent.
+const WAKING_MAX: Duration = Duration::from_micros(100);
 /// After so many waits that were spun in vain, as many times two as this says are slept through.
 const MISSES_MAX: u32 = 6;
 /// Of waits that are spun after so many misses, one in so many is spun to its end.
@@ -16,7 +18,7 @@ const FULL_EVERY: u32 = 8;
 pub(super) struct Spin {
     time_max: Duration,
     wait: Wait,
-    /// Whether the last request came in a time that one is looked for.
+    /// Whether the last request was sent in a time that one is looked for, as far as can be told.
     soon: bool,
     /// Waits that were spun in vain since the last that was not.
     misses: u32,
@@ -78,7 +80,7 @@ impl Spin {
         match std::mem::replace(&mut self.wait, Wait::NotBegun) {
             Wait::NotBegun => {}
             Wait::Spinning { .. } => (self.soon, self.misses, self.skips) = (true, 0, 0),
-            Wait::Asleep { since } => self.soon = now().since(since) < self.time_max,
+            Wait::Asleep { since } => self.soon = now().since(since) < self.time_max + WAKING_MAX,
         }
     }
 }
@@ -93,11 +95,15 @@ mod tests {
 
     /// Waits until it sleeps or a request comes after so many microseconds; answers how long it spun.
     fn wait(spin: &mut Spin, comes_after: u64) -> u64 {
+        wait_and_wake(spin, comes_after, WAKING)
+    }
+
+    fn wait_and_wake(spin: &mut Spin, comes_after: u64, waking: u64) -> u64 {
         let mut us = 0;
         while us < comes_after && spin.again(|| Mono(us * 1000)) {
             us += 1;
         }
-        spin.found(|| Mono((comes_after + WAKING) * 1000));
+        spin.found(|| Mono((comes_after + waking) * 1000));
         us
     }
 
@@ -121,18 +127,28 @@ mod tests {
     #[test]
     fn who_comes_late_is_slept_for_and_found_again_at_once_when_not() {
         let mut spin = Spin::new(MAX);
-        assert_eq!(wait(&mut spin, 150), 100);
-        assert!((0..1000).all(|_| wait(&mut spin, 150) == 0));
+        assert_eq!(wait(&mut spin, 250), 100);
+        assert!((0..1000).all(|_| wait(&mut spin, 250) == 0));
         // One short wait says so, one is slept through for the spin in vain.
         assert_eq!([0; 3].map(|_| wait(&mut spin, 60)), [0, 0, 60]);
         assert!((0..100).all(|_| wait(&mut spin, 60) == 60));
     }
 
     #[test]
+    fn who_comes_soon_is_found_again_however_long_it_takes_to_wake() {
+        for (time_max, comes_after, waking) in [(20, 3, 40), (30, 3, 99), (100, 60, 50), (100, 80, 99)] {
+            let mut spin = Spin::new(Duration::from_micros(time_max));
+            wait_and_wake(&mut spin, 5000, waking);
+            assert_eq!([0; 3].map(|_| wait_and_wake(&mut spin, comes_after, waking)), [0, 0, comes_after]);
+        }
+    }
+
+    #[test]
     fn what_is_in_vain_again_and_again_is_tried_seldom_and_shortly() {
-        let takes_turns = |spin: &mut Spin| wait(spin, 150) + wait(spin, 60);
+        let takes_turns = |spin: &mut Spin| wait(spin, 250) + wait(spin, 60);
+        let is_no_sooner = |spin: &mut Spin| wait(spin, 150) + wait(spin, 150);
         let needs_the_core = |spin: &mut Spin| wait_on_its_core(spin) + wait_on_its_core(spin);
-        for pair in [&takes_turns as &dyn Fn(&mut Spin) -> u64, &needs_the_core] {
+        for pair in [&takes_turns as &dyn Fn(&mut Spin) -> u64, &is_no_sooner, &needs_the_core] {
             let mut spin = Spin::new(MAX);
             let spun: Vec<u64> = (0..5000).map(|_| pair(&mut spin)).filter(|us| *us > 0).collect();
             assert!((50..200).contains(&spun.len()), "{} of 5000", spun.len());
