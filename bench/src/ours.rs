@@ -51,7 +51,7 @@ impl Client {
             identity: Some(identity()),
             payload_crc: false,
         };
-        match client.ask(&Request::Open(open), Vec::new()).outcome {
+        match client.ask(&Request::open(open), Vec::new()).outcome {
             Outcome::Ok(Answer::Opened(opened)) => client.ns = opened.ns,
             other => panic!("{other:?}"),
         }
