@@ -12,6 +12,9 @@ pub const NODE_ID_BYTES_MAX: usize = 64;
 
 /// Most threads of one kind: far beyond what any machine has cores for.
 const THREADS_MAX: u32 = 1024;
+/// What Linux calls huge pages, on machines whose ordinary ones have 4 KiB.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
+const GIANT_PAGE_BYTES: u64 = 1 << 30;
 
 /// Most blocks of one prefetch: they are chosen in memory, at some 300 bytes each.
 const PREFETCH_BLOCKS_MAX: u32 = 65_536;
@@ -66,6 +69,7 @@ pub fn check(config: &Config, machine: &Machine) -> Outcome {
             config.payload_bytes_max
         )
     })?;
+    memory_place(config)?;
     let (pack, pack_max) = (config.pack_bytes.0, bettong_wire::pack::BYTES_MAX);
     require(pack <= pack_max, || format!("pack_bytes is {pack}, it must be at most {pack_max}"))?;
     require(config.pack_below.0 <= pack, || {
@@ -159,6 +163,25 @@ pub fn listen_address(config: &Config) -> Outcome<SocketAddr> {
     Ok(address)
 }
 
+/// Which pages payload memory is made of, and from where.
+fn memory_place(config: &Config) -> Outcome {
+    let (page, memory) = (config.memory_page_bytes.0, config.memory_bytes.0);
+    require([0, HUGE_PAGE_BYTES, GIANT_PAGE_BYTES].contains(&page), || {
+        format!("memory_page_bytes is {}, it must be 0, 2MiB or 1GiB", config.memory_page_bytes)
+    })?;
+    require(page == 0 || memory.is_multiple_of(page), || {
+        format!("memory_bytes is {memory}, it must be a multiple of memory_page_bytes ({})", config.memory_page_bytes)
+    })?;
+    let node = &config.memory_numa_node.0;
+    require(node.is_empty() || node.parse::<u32>().is_ok(), || {
+        format!("memory_numa_node is `{node}`, it must be empty or the number of a node")
+    })?;
+    let elsewhere = page != 0 || !node.is_empty();
+    require(!elsewhere || cfg!(target_os = "linux"), || {
+        "memory_page_bytes and memory_numa_node need Linux; leave them out on this platform".to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,9 +234,9 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused_by_its_name() {
-        use crate::config::scalar::Millis;
+        use crate::config::scalar::{Millis, Text};
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 13] = [
+        let changes: [(&str, Change); 17] = [
             ("pack_below", |config| config.pack_below = Bytes(config.pack_bytes.0 + 1)),
             ("prefetch_blocks", |config| config.prefetch_blocks = Count(0)),
             ("prefetch_blocks", |config| config.prefetch_blocks = Count(u32::MAX)),
@@ -227,6 +250,12 @@ mod tests {
             ("journal_bytes", |config| config.journal_bytes = Bytes(config.journal_segment_bytes.0 * 2 - 1)),
             ("journal_bytes", |config| config.journal_bytes = Bytes(u64::MAX)),
             ("memory_bytes", |config| config.memory_bytes = Bytes(config.payload_bytes_max.0 * 2)),
+            ("memory_page_bytes", |config| config.memory_page_bytes = Bytes(4096)),
+            ("memory_bytes", |config| {
+                (config.memory_page_bytes, config.memory_bytes) = (Bytes(2 << 20), Bytes((1 << 30) + 4096));
+            }),
+            ("memory_numa_node", |config| config.memory_numa_node = Text("zero".to_owned())),
+            ("memory_numa_node", |config| config.memory_numa_node = Text("-1".to_owned())),
         ];
         for (name, change) in changes {
             let failure = check(&config(change), &MACHINE).unwrap_err();

@@ -86,6 +86,8 @@ values! { machine;
     drain_ms: Millis = Millis(10_000), "ms", "how long SIGTERM waits for what is under way";
     payload_bytes_max: Bytes = Bytes(bettong_wire::limits::BLOCK_BYTES_MAX.min(machine.pool_default().0 / 4)), "bytes", "one block or value";
     memory_bytes: Bytes = machine.pool_default(), "bytes", "payload memory: the memory tier and what is on its way; the default is a quarter of the smaller of RAM and the control group's limit";
+    memory_page_bytes: Bytes = Bytes(0), "bytes", "size of the pages of payload memory: 2MiB or 1GiB for huge ones, of which vm.nr_hugepages has set aside enough; 0 means ordinary ones";
+    memory_numa_node: Text = text(""), "node", "NUMA node that payload memory is taken from; empty means any";
     prefault: Switch = Switch(true), "switch", "give payload memory its pages before the daemon is ready, 0.1 s a GiB; else each page costs its first user that";
     disk_bytes: Bytes = Bytes(8 << 30), "bytes", "disk tier in data_dir; 0 means none";
     disk_open_ms: Millis = Millis(60_000), "ms", "how long a start waits for the disk tier to open; then it goes on without it, and says so in the log and in stats";

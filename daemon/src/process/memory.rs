@@ -2,12 +2,14 @@
 //! processes can be given to read.
 
 use crate::config::Config;
+#[cfg(target_os = "linux")]
+use crate::config::scalar::Bytes;
 use crate::exit::{Exit, OrExit, Outcome};
 #[cfg(target_os = "linux")]
 use crate::render::progress::Progress;
 use bettong_shm::pool::SlotPool;
 #[cfg(target_os = "linux")]
-use bettong_shm::real::{Memfd, OwnMapping};
+use bettong_shm::real::{Memfd, OwnMapping, Pages};
 #[cfg(target_os = "linux")]
 use std::sync::Arc;
 
@@ -25,14 +27,28 @@ pub struct PayloadMemory {
 #[cfg(target_os = "linux")]
 const PROGRESS_FROM_BYTES: u64 = 1 << 30;
 
+/// Of huge pages there are only those that were set aside.
+#[cfg(target_os = "linux")]
+fn with_pages(config: &Config) -> String {
+    let memory = config.memory_bytes;
+    match config.memory_page_bytes {
+        Bytes(0) => format!("memory_bytes of {memory}"),
+        page => format!(
+            "memory_bytes of {memory} in pages of {page}, of which {} must be set aside (vm.nr_hugepages)",
+            memory.0 / page.0
+        ),
+    }
+}
+
 #[cfg(target_os = "linux")]
 pub fn reserve(config: &Config) -> Outcome<PayloadMemory> {
     let what = || format!("memory_bytes of {}", config.memory_bytes);
-    let bytes = config.memory_bytes.0;
-    let (segment, mapping) = usize::try_from(bytes)
-        .map_err(anyhow::Error::from)
-        .and_then(|bytes| Ok(Memfd::own(bytes)?))
-        .or_exit(Exit::Failed, what())?;
+    let bytes = usize::try_from(config.memory_bytes.0).or_exit(Exit::Usage, what())?;
+    let pages = Pages::of(config.memory_page_bytes.0).unwrap_or_default();
+    let (segment, mapping) = Memfd::own_of(bytes, pages).or_exit(Exit::Failed, with_pages(config))?;
+    if let Ok(node) = config.memory_numa_node.0.parse() {
+        mapping.bind(node).or_exit(Exit::Failed, "memory_numa_node")?;
+    }
     let mapping = Arc::new(mapping);
     let pool = SlotPool::new(mapping.clone()).or_exit(Exit::Usage, what())?;
     Ok(PayloadMemory { pool, segment, mapping })

@@ -4,7 +4,11 @@ use super::SharedMemoryError;
 use crate::pool::{OwnRegion, Region};
 use rustix::fd::BorrowedFd;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use std::io;
 use std::ptr::NonNull;
+
+/// What Linux can be built for at most.
+const NODES_MAX: usize = 1024;
 
 /// Bytes that are prefaulted between two words of progress.
 const PREFAULT_STEP: usize = 64 << 20;
@@ -76,6 +80,32 @@ impl OwnMapping {
 
     pub(super) fn bytes(&self) -> usize {
         self.0.len
+    }
+
+    /// Has pages given their memory from this NUMA node only, whoever is the first to touch them. Those that have theirs keep
+    /// it.
+    ///
+    /// # Errors
+    /// There is no such node, or this process may have nothing from it.
+    pub fn bind(&self, node: u32) -> Result<(), SharedMemoryError> {
+        let failed = |source| SharedMemoryError::Node { node, source };
+        let mut nodes = [0_u64; NODES_MAX / 64];
+        let word = nodes.get_mut(node as usize / 64).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        *word = 1 << (node % 64);
+        // SAFETY: the kernel reads the mask, which has a bit more than it is told of, as the call wants it; the range is this
+        // mapping, and its bytes stay what they are.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_mbind,
+                self.0.base.as_ptr(),
+                self.0.len,
+                libc::MPOL_BIND,
+                nodes.as_ptr(),
+                NODES_MAX,
+                0,
+            )
+        };
+        if done == 0 { Ok(()) } else { Err(failed(io::Error::last_os_error())) }
     }
 
     /// Has every page given its memory now, instead of when it is first written. Says how many bytes have theirs after

@@ -7,6 +7,35 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat,
 /// Whoever else has it can change neither its size nor its seals.
 const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
+/// What pages a segment is made of. Huge ones must have been set aside (`vm.nr_hugepages`), and a segment has whole ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Pages {
+    #[default]
+    Ordinary,
+    Of2MiB,
+    Of1GiB,
+}
+
+impl Pages {
+    /// Pages of so many bytes each, 0 for ordinary ones; `None` where there are no such.
+    pub fn of(bytes: u64) -> Option<Self> {
+        match bytes {
+            0 => Some(Self::Ordinary),
+            0x20_0000 => Some(Self::Of2MiB),
+            0x4000_0000 => Some(Self::Of1GiB),
+            _ => None,
+        }
+    }
+
+    fn flags(self) -> MemfdFlags {
+        match self {
+            Self::Ordinary => MemfdFlags::empty(),
+            Self::Of2MiB => MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB,
+            Self::Of1GiB => MemfdFlags::HUGETLB | MemfdFlags::HUGE_1GB,
+        }
+    }
+}
+
 /// A segment of memory that can be given to another process.
 #[derive(Debug)]
 pub struct Memfd {
@@ -17,7 +46,15 @@ pub struct Memfd {
 impl Memfd {
     /// Makes a segment that this process writes, with its mapping: the only one that anybody can ever write by.
     pub fn own(bytes: usize) -> Result<(Self, OwnMapping), SharedMemoryError> {
-        let memfd = Self::create(bytes)?;
+        Self::own_of(bytes, Pages::Ordinary)
+    }
+
+    /// As `own`, of such pages. Huge ones are this segment's from now on, whether it is written or not.
+    ///
+    /// # Errors
+    /// `bytes` are no whole pages, or there are not as many.
+    pub fn own_of(bytes: usize, pages: Pages) -> Result<(Self, OwnMapping), SharedMemoryError> {
+        let memfd = Self::create(bytes, pages)?;
         let mapping = OwnMapping::new(memfd.fd.as_fd(), bytes)?;
         memfd.seal(FIXED | SealFlags::FUTURE_WRITE)?;
         Ok((memfd, mapping))
@@ -25,7 +62,7 @@ impl Memfd {
 
     /// Makes a segment that another process writes and this one reads, with its mapping.
     pub fn of_peer(bytes: usize) -> Result<(Self, Mapping), SharedMemoryError> {
-        let memfd = Self::create(bytes)?;
+        let memfd = Self::create(bytes, Pages::Ordinary)?;
         let mapping = Mapping::new(memfd.fd.as_fd(), bytes)?;
         memfd.seal(FIXED)?;
         Ok((memfd, mapping))
@@ -66,11 +103,12 @@ impl Memfd {
         OwnMapping::new(self.fd.as_fd(), self.bytes)
     }
 
-    fn create(bytes: usize) -> Result<Self, SharedMemoryError> {
+    fn create(bytes: usize, pages: Pages) -> Result<Self, SharedMemoryError> {
         let failed =
             |source: rustix::io::Errno| SharedMemoryError::Create { bytes: bytes as u64, source: source.into() };
         // The name is for /proc only.
-        let fd = memfd_create("bettong", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(failed)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | pages.flags();
+        let fd = memfd_create("bettong", flags).map_err(failed)?;
         ftruncate(&fd, bytes as u64).map_err(failed)?;
         Ok(Self { fd, bytes })
     }
@@ -91,5 +129,39 @@ impl AsFd for Memfd {
 impl From<Memfd> for OwnedFd {
     fn from(memfd: Memfd) -> Self {
         memfd.fd
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_pages_are_had_or_refused_with_the_reason() {
+        assert_eq!(Pages::of(0), Some(Pages::Ordinary));
+        assert_eq!(Pages::of(4096), None);
+        let pages = Pages::of(2 << 20).unwrap();
+        assert!(matches!(Memfd::own_of(4096, pages), Err(SharedMemoryError::Create { bytes: 4096, .. })));
+        // More than any machine has set aside.
+        let refused = Memfd::own_of(1 << 46, pages).unwrap_err();
+        assert!(matches!(refused, SharedMemoryError::Map { .. } | SharedMemoryError::Create { .. }), "{refused}");
+        // As many as there are here: most machines have none.
+        match Memfd::own_of(2 << 20, pages) {
+            Ok((memfd, mapping)) => {
+                mapping.prefault(|_| {}).unwrap();
+                assert_eq!(Memfd::given_to_read(memfd.into()).unwrap().map().unwrap().bytes(), 2 << 20);
+            }
+            Err(error) => assert!(matches!(error, SharedMemoryError::Map { .. }), "{error}"),
+        }
+    }
+
+    #[test]
+    fn memory_is_taken_from_the_node_that_is_named() {
+        let (_memfd, mapping) = Memfd::own(8192).unwrap();
+        mapping.bind(0).unwrap();
+        mapping.prefault(|_| {}).unwrap();
+        for node in [1023, 1024, u32::MAX] {
+            assert!(matches!(mapping.bind(node), Err(SharedMemoryError::Node { node: got, .. }) if got == node));
+        }
     }
 }

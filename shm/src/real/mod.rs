@@ -17,7 +17,7 @@ mod watch;
 
 pub use give_way::GiveWay;
 pub use mapping::{Mapping, OwnMapping};
-pub use memfd::Memfd;
+pub use memfd::{Memfd, Pages};
 pub use segment::{MappedSegment, RING_OFFSET, segment_bytes};
 pub use staging::{OwnStagingMapping, StagingMapping};
 #[cfg(not(madsim))]
@@ -38,6 +38,8 @@ pub enum SharedMemoryError {
     Create { bytes: u64, source: io::Error },
     #[error("a shared segment of {bytes} bytes cannot be mapped: {source}")]
     Map { bytes: u64, source: io::Error },
+    #[error("a shared segment cannot have the memory of NUMA node {node}: {source}")]
+    Node { node: u32, source: io::Error },
     #[error("a shared segment of {bytes} bytes cannot be sealed: {source}")]
     Seal { bytes: u64, source: io::Error },
     #[error("a shared segment of {bytes} bytes: {needed} are needed")]
