@@ -120,19 +120,20 @@ fn journal(config: &Config) -> Outcome {
     })
 }
 
-/// The memory that is set aside by name, against what there is. Answers that wait to be sent come on top
+/// The memory that is set aside by name, against what there is. Huge pages are neither of it. Answers that wait to be sent come on top
 /// (`unsent_bytes_max`).
 fn budget(config: &Config, machine: &Machine) -> Outcome {
     let entries = config.index_entries_max.0;
     let index = u64::from(entries).saturating_mul(INDEX_ENTRY_BYTES);
-    let sum = config.memory_bytes.0.saturating_add(config.peer_hint_bytes.0).saturating_add(index);
+    let memory = if config.memory_page_bytes.0 == 0 { config.memory_bytes } else { Bytes(0) };
+    let sum = memory.0.saturating_add(config.peer_hint_bytes.0).saturating_add(index);
     let usable = machine.usable_bytes();
     require(sum <= usable, || {
         format!(
             "memory_bytes of {}, peer_hint_bytes of {} and {entries} entries of the index (index_entries_max) at \
              {INDEX_ENTRY_BYTES} bytes are {sum} bytes together, over the {usable} ({}) that this machine or its control \
              group has",
-            config.memory_bytes,
+            memory,
             config.peer_hint_bytes,
             Bytes(usable)
         )

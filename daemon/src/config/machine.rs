@@ -10,7 +10,7 @@ const INDEX_ENTRIES_MAX_DEFAULT: u32 = 16_000_000;
 /// The part of the machine that configuration depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Machine {
-    /// Bytes of main memory.
+    /// Bytes of main memory, without what is set aside as huge pages.
     pub memory_bytes: u64,
     /// The control group's limit, in bytes, where there is one.
     pub group_bytes: Option<u64>,
@@ -40,9 +40,9 @@ impl Machine {
         Count(u32::try_from(self.cores.div_ceil(2)).unwrap_or(u32::MAX))
     }
 
-    /// The default of the memory pool: a quarter of what is usable.
+    /// The default of the memory pool: a quarter of what is usable, in whole huge pages of the shorter kind.
     pub fn pool_default(&self) -> Bytes {
-        Bytes((self.usable_bytes() / 4) & !((1 << 20) - 1))
+        Bytes((self.usable_bytes() / 4) & !((2 << 20) - 1))
     }
 
     /// The default length of the index: what an eighth of what is usable has room for, within bounds.
@@ -52,10 +52,13 @@ impl Machine {
     }
 }
 
-/// `MemTotal` of /proc/meminfo, in bytes.
+/// `MemTotal` of /proc/meminfo without `Hugetlb`, in bytes.
 fn total_of(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    let bytes = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    Some(bytes("MemTotal:")?.saturating_sub(bytes("Hugetlb:").unwrap_or(0)))
 }
 
 /// The smallest memory limit on the way from this process's control group up to the root (version 2, then version 1).
@@ -92,6 +95,9 @@ mod tests {
     #[test]
     fn the_pool_is_a_quarter_of_the_smaller() {
         assert_eq!(total_of("MemFree: 1 kB\nMemTotal:       16384 kB\n"), Some(16 << 20));
+        assert_eq!(total_of("MemTotal: 16384 kB\nHugetlb:  4096 kB\n"), Some(12 << 20));
+        let odd = Machine { memory_bytes: 4 * ((8003 << 20) + 5), group_bytes: None, cores: 2 };
+        assert_eq!(odd.pool_default(), Bytes(8002 << 20));
         let machine = Machine { memory_bytes: 16 << 30, group_bytes: Some(8 << 30), cores: 2 };
         assert_eq!(machine.pool_default(), Bytes(2 << 30));
         assert_eq!(machine.index_entries_default(), (1 << 30) / 128);

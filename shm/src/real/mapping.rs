@@ -82,8 +82,8 @@ impl OwnMapping {
         self.0.len
     }
 
-    /// Has pages given their memory from this NUMA node only, whoever is the first to touch them. Those that have theirs keep
-    /// it.
+    /// Has pages given their memory from this NUMA node only, where they are touched by this mapping first; ordinary ones by any.
+    /// Those that have theirs keep it.
     ///
     /// # Errors
     /// There is no such node, or this process may have nothing from it.
@@ -92,8 +92,8 @@ impl OwnMapping {
         let mut nodes = [0_u64; NODES_MAX / 64];
         let word = nodes.get_mut(node as usize / 64).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         *word = 1 << (node % 64);
-        // SAFETY: the kernel reads the mask, which has a bit more than it is told of, as the call wants it; the range is this
-        // mapping, and its bytes stay what they are.
+        // SAFETY: the kernel reads one bit less of the mask than it is told of; the range is this mapping, and its bytes stay
+        // what they are.
         let done = unsafe {
             libc::syscall(
                 libc::SYS_mbind,
@@ -101,7 +101,7 @@ impl OwnMapping {
                 self.0.len,
                 libc::MPOL_BIND,
                 nodes.as_ptr(),
-                NODES_MAX,
+                NODES_MAX + 1,
                 0,
             )
         };

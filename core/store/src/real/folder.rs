@@ -4,7 +4,7 @@ use super::disk::blocking;
 use crate::objects::BytesOnly;
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -16,12 +16,11 @@ use object_store::{
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::time::SystemTime;
 
 /// Objects in the files of one folder, laid out as `LocalFileSystem` does. Every write is synced, file and directory:
 /// without that an acknowledged block could be lost at a power cut.
 ///
-/// Where only the bytes are asked for (`BytesOnly`), they are read in one visit to a thread that may block, into memory
+/// Where only the bytes are asked for (`BytesOnly`), and no time and tag with them, they are read in one visit to a thread that may block, into memory
 /// that was not cleared first. `LocalFileSystem` makes two visits, one to open the file, and clears: a quarter of a
 /// cold get of 1 MiB.
 #[derive(Debug, Clone)]
@@ -56,7 +55,8 @@ impl Folder {
         let place = path.clone();
         let piece = blocking(move || Piece::read(&path, range.as_ref(), max)).await;
         let Some(piece) = piece.map_err(|error| failed(error, &place, location))? else { return Ok(None) };
-        let Piece { bytes, range, size, last_modified } = piece;
+        let Piece { bytes, range, size } = piece;
+        let last_modified = DateTime::UNIX_EPOCH;
         let meta = ObjectMeta { location: location.clone(), last_modified, size, e_tag: None, version: None };
         let payload = GetResultPayload::Stream(stream::once(std::future::ready(Ok(bytes))).boxed());
         Ok(Some(GetResult {
@@ -83,7 +83,6 @@ struct Piece {
     range: Range<u64>,
     /// Of the whole file.
     size: u64,
-    last_modified: DateTime<Utc>,
 }
 
 impl Piece {
@@ -106,15 +105,8 @@ impl Piece {
         bytes.try_reserve_exact(usize::try_from(len(&range)).map_err(io::Error::other)?)?;
         file.take(len(&range)).read_to_end(&mut bytes)?;
         let is_whole = bytes.len() as u64 == len(&range);
-        let last_modified = date(metadata.modified()?).filter(|_| is_whole);
-        Ok(last_modified.map(|last_modified| Self { bytes: bytes.into(), range, size, last_modified }))
+        Ok(is_whole.then(|| Self { bytes: bytes.into(), range, size }))
     }
-}
-
-/// What a file system may call a time is not always a date.
-fn date(time: SystemTime) -> Option<DateTime<Utc>> {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    DateTime::from_timestamp(since.as_secs().try_into().ok()?, since.subsec_nanos())
 }
 
 impl std::fmt::Display for Folder {
@@ -175,7 +167,6 @@ impl ObjectStore for Folder {
 mod tests {
     use super::*;
     use object_store::ObjectStoreExt;
-    use std::time::Duration;
 
     fn bytes_only(range: Option<Range<u64>>, max: u64) -> GetOptions {
         BytesOnly::of(range, max)
@@ -208,17 +199,11 @@ mod tests {
         for absent in ["folder", "nothing", "no/where"] {
             let error = folder.get_opts(&Path::from(absent), bytes_only(None, 10)).await.unwrap_err();
             assert!(matches!(error, Error::NotFound { .. }), "{absent}: {error}");
+            let error = folder.files.get(&Path::from(absent)).await.unwrap_err();
+            assert!(matches!(error, Error::NotFound { .. }), "{absent}: {error}");
         }
         std::fs::write(dir.path().join("file"), "in the way").unwrap();
         let error = folder.get_opts(&Path::from("file/object"), bytes_only(None, 10)).await.unwrap_err();
         assert!(matches!(error, Error::Generic { .. }) && error.to_string().contains("file/object"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_time_that_is_no_date_is_none() {
-        let at = |secs| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(secs)).unwrap();
-        assert_eq!(date(at(1)).unwrap().timestamp(), 1);
-        assert_eq!(date(at(9_000_000_000_000_000)), None);
-        assert_eq!(date(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), None);
     }
 }

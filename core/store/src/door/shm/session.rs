@@ -178,7 +178,7 @@ where
 
     /// Looks again in a moment where the next request is likely to come soon, else sleeps.
     fn rest(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if self.spin.again(|| self.door.clock.mono()) {
+        if self.spin.again(self.rings.unanswered() > 0, || self.door.clock.mono()) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
