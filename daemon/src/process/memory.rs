@@ -62,7 +62,7 @@ fn with_pages(config: &Config) -> String {
         }
         _ => format!("there are no such ({place})"),
     };
-    format!("memory_bytes of {memory} in pages of {page}: {} are needed, {there}", memory.0 / page.0)
+    format!("memory_bytes of {memory} in pages of {page}: it needs {}, {there}", memory.0 / page.0)
 }
 
 impl PayloadMemory {
@@ -121,7 +121,7 @@ mod tests {
             Ok(memory) => assert_eq!(fstat(&memory.segment).unwrap().st_blksize, 2 << 20),
             // Most machines have none.
             Err(failure) => {
-                let said = ["memory_bytes of 8MiB in pages of 2MiB: 4 are needed, ", "hugepages-2048kB"];
+                let said = ["memory_bytes of 8MiB in pages of 2MiB: it needs 4, ", "hugepages-2048kB"];
                 assert!(said.iter().all(|part| failure.message.contains(part)), "{failure}");
             }
         }
