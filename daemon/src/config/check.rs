@@ -120,20 +120,21 @@ fn journal(config: &Config) -> Outcome {
     })
 }
 
-/// The memory that is set aside by name, against what there is. Huge pages are neither of it. Answers that wait to be sent come on top
-/// (`unsent_bytes_max`).
+/// The memory that is set aside by name, against what there is. Huge pages are part of neither. Answers that wait to be sent
+/// come on top (`unsent_bytes_max`).
 fn budget(config: &Config, machine: &Machine) -> Outcome {
     let entries = config.index_entries_max.0;
     let index = u64::from(entries).saturating_mul(INDEX_ENTRY_BYTES);
-    let memory = if config.memory_page_bytes.0 == 0 { config.memory_bytes } else { Bytes(0) };
-    let sum = memory.0.saturating_add(config.peer_hint_bytes.0).saturating_add(index);
+    let is_ordinary = config.memory_page_bytes.0 == 0;
+    let memory = if is_ordinary { config.memory_bytes.0 } else { 0 };
+    let sum = memory.saturating_add(config.peer_hint_bytes.0).saturating_add(index);
     let usable = machine.usable_bytes();
     require(sum <= usable, || {
         format!(
-            "memory_bytes of {}, peer_hint_bytes of {} and {entries} entries of the index (index_entries_max) at \
+            "{}peer_hint_bytes of {} and {entries} entries of the index (index_entries_max) at \
              {INDEX_ENTRY_BYTES} bytes are {sum} bytes together, over the {usable} ({}) that this machine or its control \
              group has",
-            memory,
+            if is_ordinary { format!("memory_bytes of {}, ", config.memory_bytes) } else { String::new() },
             config.peer_hint_bytes,
             Bytes(usable)
         )
@@ -218,6 +219,15 @@ mod tests {
             "memory_bytes is 128MiB, it must be at least 536870912, four payloads of payload_bytes_max (128MiB)"
         );
         assert!(check(&config(|config| config.memory_bytes = Bytes(u64::MAX)), &MACHINE).is_err());
+
+        // Huge pages are no part of what there is.
+        let huge =
+            |config: &mut Config| (config.memory_bytes, config.memory_page_bytes) = (Bytes(8 << 30), Bytes(2 << 20));
+        check(&config(huge), &MACHINE).unwrap();
+        let mut over = config(huge);
+        over.peer_hint_bytes = Bytes(5 << 30);
+        let failure = check(&over, &MACHINE);
+        assert!(failure.unwrap_err().message.starts_with("peer_hint_bytes of 5GiB and "));
         let long_index = check(&config(|config| config.index_entries_max = Count(30_000_000)), &MACHINE).unwrap_err();
         assert!(long_index.message.contains("30000000 entries"), "{long_index}");
     }

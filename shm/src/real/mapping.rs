@@ -82,8 +82,8 @@ impl OwnMapping {
         self.0.len
     }
 
-    /// Has pages given their memory from this NUMA node only, where they are touched by this mapping first; ordinary ones by any.
-    /// Those that have theirs keep it.
+    /// Has pages given their memory from this NUMA node only, where they are touched by this mapping first; ordinary ones by
+    /// any. Those that have theirs keep it.
     ///
     /// # Errors
     /// There is no such node, or this process may have nothing from it.

@@ -43,8 +43,9 @@ pub enum ObjectError {
 /// A request that carries bytes gets so much more time for them: a slow link is not a dead one. Bytes a second.
 const BYTES_A_SECOND_MIN: u64 = 2 << 20;
 
-/// Goes with a request whose answer is read for nothing but its bytes and how many the object has, not for times and tags. What is longer than `max`
-/// bytes is answered as if it were not there, and so is everything by object stores that know nothing of it.
+/// Goes with a request whose answer is read for nothing but its bytes and how many the object has, not for times and tags.
+/// What is longer than `max` bytes is answered as if this were not there, and so is everything by object stores that know
+/// nothing of it.
 #[derive(Debug, Clone, Copy)]
 pub struct BytesOnly {
     pub max: u64,

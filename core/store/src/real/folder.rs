@@ -20,9 +20,9 @@ use std::ops::Range;
 /// Objects in the files of one folder, laid out as `LocalFileSystem` does. Every write is synced, file and directory:
 /// without that an acknowledged block could be lost at a power cut.
 ///
-/// Where only the bytes are asked for (`BytesOnly`), and no time and tag with them, they are read in one visit to a thread that may block, into memory
-/// that was not cleared first. `LocalFileSystem` makes two visits, one to open the file, and clears: a quarter of a
-/// cold get of 1 MiB.
+/// Where only the bytes are asked for (`BytesOnly`), and no time and tag with them, they are read in one visit to a thread
+/// that may block, into memory that was not cleared first. `LocalFileSystem` makes two visits, one to open the file, and
+/// clears: a quarter of a cold get of 1 MiB.
 #[derive(Debug, Clone)]
 pub struct Folder {
     files: LocalFileSystem,
