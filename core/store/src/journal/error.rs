@@ -62,7 +62,7 @@ impl OpenError {
 /// Bytes that were synced and do not verify.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{file}: offset {offset}: {fault}; {} (sequence {sequence}, synced through {synced_through}); {batches_after} batches with {records_after} records after it in this segment verify: `bettong journal check` tells more, `bettong journal salvage` keeps what verifies",
+    "{file}: offset {offset}: {fault}; {} (sequence {sequence}, synced through {synced_through}); {batches_after} batches with {records_after} records from there on in this segment verify: `bettong journal check` tells more, `bettong journal salvage` keeps what verifies",
     self.why()
 )]
 pub struct Corruption {
@@ -73,7 +73,7 @@ pub struct Corruption {
     pub sequence: u64,
     /// The highest sequence number that the journal knows to have been synced.
     pub synced_through: u64,
-    /// What verifies behind it, in the same segment.
+    /// What verifies from there on, in the same segment.
     pub batches_after: u64,
     pub records_after: u64,
 }

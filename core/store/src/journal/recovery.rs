@@ -369,7 +369,8 @@ fn apply(found: &mut Found, segment: u64, offset: u64, batch: &Batch) {
     found.recovered.bytes += batch.total_len();
 }
 
-/// Adds to `damage` what verifies behind it in its segment.
+/// Adds to `damage` what verifies in its segment from there on: behind it, or there itself where another batch belongs, which no
+/// crash leaves.
 async fn behind<W: World>(
     world: &W,
     segment: &Surveyed,
@@ -379,7 +380,7 @@ async fn behind<W: World>(
     if segment.head.is_err() {
         return Ok(damage);
     }
-    let mut from = damage.offset + 1;
+    let mut from = damage.offset;
     while let Some(at) = resynchronise(world.disk(), &segment.path, from, segment.end, nonce).await? {
         let expected = Expected { nonce, chain: None };
         let mut scanner = Scanner::new(world, segment.path.clone(), at, segment.end, expected);

@@ -157,12 +157,31 @@ fn a_repeated_tail_is_not_applied_again() {
     let (last, bytes) = contents.last_key_value().unwrap();
     for batch in batches(bytes) {
         let copy = disk.copy();
-        copy.replace(last, Some([bytes.as_slice(), &bytes[batch]].concat()));
+        copy.replace(last, Some([bytes.as_slice(), &bytes[batch.clone()]].concat()));
         match opened(&copy) {
-            Ok(found) => assert_eq!(found, ids),
-            Err(OpenError::Corrupt(damage)) => assert_eq!(damage.offset, bytes.len() as u64),
+            // A segment's beginning says nothing anywhere else.
+            Ok(found) => assert!(found == ids && batch.start == 0),
+            Err(OpenError::Corrupt(damage)) => {
+                assert_eq!((damage.offset, damage.batches_after), (bytes.len() as u64, 1), "{damage}");
+            }
             Err(other) => panic!("{other}"),
         }
+    }
+}
+
+/// A batch that verifies where another belongs is what no crash leaves.
+#[test]
+fn a_batch_that_is_gone_from_before_the_last_one_is_no_torn_tail() {
+    let (disk, _) = directory(false);
+    let contents = segments(&disk);
+    let (last, bytes) = contents.last_key_value().unwrap();
+    let all = batches(bytes);
+    assert!(all.len() > 2, "{} batches", all.len());
+    for gone in &all[1..all.len() - 1] {
+        let copy = disk.copy();
+        copy.replace(last, Some([&bytes[..gone.start], &bytes[gone.end..]].concat()));
+        let Err(OpenError::Corrupt(damage)) = opened(&copy) else { panic!("an acknowledged append was lost") };
+        assert_eq!((&damage.file, damage.offset), (last, gone.start as u64), "{damage}");
     }
 }
 
