@@ -83,7 +83,7 @@ impl Corruption {
         match self.sequence <= self.synced_through {
             true => "it is at or below what was synced",
             false => {
-                "it is no torn tail: behind one there is nothing, and the beginning of a segment is synced before all else"
+                "it is no torn tail: from one on nothing verifies, and the beginning of a segment is synced before all else"
             }
         }
     }
