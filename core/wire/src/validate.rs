@@ -77,8 +77,7 @@ fn list(list: &List) -> Result<(), DecodeError> {
 
 fn put_blocks(put: &PutBlocks) -> Result<(), DecodeError> {
     batch("the number of blocks of a put", put.blocks.len())?;
-    let lens: Vec<u64> = put.blocks.iter().map(|block| block.len).collect();
-    payload_lens("a put of blocks", &lens)
+    payload_lens("a put of blocks", put.blocks.iter().map(|block| block.len))
 }
 
 fn open(open: &Open) -> Result<(), DecodeError> {
@@ -173,12 +172,12 @@ pub(crate) fn cursor(cursor: &[u8]) -> Result<(), DecodeError> {
 }
 
 /// Each payload within the limit of a payload, and their sum within the limit of a message.
-pub(crate) fn payload_lens(what: &'static str, lens: &[u64]) -> Result<(), DecodeError> {
+pub(crate) fn payload_lens(what: &'static str, lens: impl ExactSizeIterator<Item = u64>) -> Result<(), DecodeError> {
     batch(what, lens.len())?;
     let mut sum = 0_u64;
     for len in lens {
-        at_most("the length of a payload in bytes", *len, BLOCK_BYTES_MAX)?;
-        sum = sum.saturating_add(*len);
+        at_most("the length of a payload in bytes", len, BLOCK_BYTES_MAX)?;
+        sum = sum.saturating_add(len);
     }
     at_most("the sum of the payloads of a message in bytes", sum, BATCH_BYTES_MAX)
 }

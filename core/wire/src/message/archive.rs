@@ -5,7 +5,6 @@ use crate::error::{DecodeError, ErrorKind, ServiceError};
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::request::NsHandle;
 use crate::response::{Chain, Hit, ItemOutcome};
-use bytes::Bytes;
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor;
@@ -79,21 +78,19 @@ pub(super) trait Write: for<'a> Serialize<HighSerializer<Vec<u8>, ArenaHandle<'a
 impl<T: for<'a> Serialize<HighSerializer<Vec<u8>, ArenaHandle<'a>, rancor::Error>>> Write for T {}
 
 /// The head, completed with the archive's length, and the archive.
-pub(super) fn write(head: MessageHead, value: Option<&impl Write>) -> Result<Bytes, ServiceError> {
+pub(super) fn write(head: MessageHead, value: Option<&impl Write>) -> Result<Vec<u8>, ServiceError> {
+    let Some(value) = value else { return Ok(head.to_bytes().into()) };
     let mut bytes = Vec::with_capacity(256);
     bytes.extend_from_slice(&head.to_bytes());
-    if let Some(value) = value {
-        bytes = rkyv::api::high::to_bytes_in::<_, rancor::Error>(value, bytes).map_err(|error| {
-            ServiceError::new(ErrorKind::Internal, format!("a message does not serialize: {error}"))
-        })?;
-    }
+    bytes = rkyv::api::high::to_bytes_in::<_, rancor::Error>(value, bytes)
+        .map_err(|error| ServiceError::new(ErrorKind::Internal, format!("a message does not serialize: {error}")))?;
     let archive = bytes.len() - HEAD_BYTES;
     let archive_len = u32::try_from(archive).ok().filter(|len| *len <= MESSAGE_BYTES_MAX).ok_or_else(|| {
         let text = format!("a message of {archive} bytes is over the limit of {MESSAGE_BYTES_MAX} bytes");
         ServiceError::too_large(text, u64::from(MESSAGE_BYTES_MAX))
     })?;
     bytes[..HEAD_BYTES].copy_from_slice(&MessageHead { archive_len, ..head }.to_bytes());
-    Ok(bytes.into())
+    Ok(bytes)
 }
 
 /// Why an archive is refused; `rancor::Error` forgets it in release builds.

@@ -20,12 +20,11 @@ pub use response::{ResponseHead, decode_response, decode_whole_response, encode_
 
 use crate::error::DecodeError;
 use crate::memory::Payload;
-use bytes::Bytes;
 
 /// A message ready to be written: the bytes of head and archive, then each payload, untouched.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EncodedMessage {
-    pub head: Bytes,
+    pub head: Vec<u8>,
     pub payloads: Vec<Payload>,
 }
 
@@ -37,7 +36,7 @@ impl EncodedMessage {
 
     /// Everything in one buffer (a copy): for transports without vectored writes, and for tests.
     pub fn to_contiguous(&self) -> Vec<u8> {
-        let mut bytes = self.head.to_vec();
+        let mut bytes = self.head.clone();
         for payload in &self.payloads {
             bytes.extend_from_slice(payload.as_ref());
         }

@@ -78,7 +78,7 @@ pub fn encode_request(
     Ok(EncodedMessage { head: body?, payloads })
 }
 
-fn archived(head: MessageHead, body: &impl Write) -> Result<bytes::Bytes, ServiceError> {
+fn archived(head: MessageHead, body: &impl Write) -> Result<Vec<u8>, ServiceError> {
     write(head, Some(body))
 }
 

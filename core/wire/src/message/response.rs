@@ -12,7 +12,6 @@ use crate::limits::ERROR_TEXT_BYTES_MAX;
 use crate::memory::Payload;
 use crate::response::{Answer, Chain, ItemOutcome, MissReason, Outcome, Response};
 use crate::validate;
-use bytes::Bytes;
 
 /// The bytes of the answer to an `op` (`None` where the request could not be read). An answer that cannot be sent (too
 /// long, or payloads that do not fit its head) becomes an error that says so: every request gets an answer.
@@ -29,7 +28,7 @@ pub fn encode_response(op: Option<Op>, request_id: u64, response: Response) -> E
 
 fn encode_miss(head: MessageHead, reason: MissReason) -> EncodedMessage {
     let head = MessageHead { status: Status::Miss.code(), detail: reason as u8, ..head };
-    EncodedMessage { head: Bytes::copy_from_slice(&head.to_bytes()), payloads: Vec::new() }
+    EncodedMessage { head: head.to_bytes().into(), payloads: Vec::new() }
 }
 
 fn encode_error(head: MessageHead, error: &ServiceError) -> EncodedMessage {
@@ -38,7 +37,7 @@ fn encode_error(head: MessageHead, error: &ServiceError) -> EncodedMessage {
     let text = cut(&error.message, ERROR_TEXT_BYTES_MAX).to_owned();
     let body = ErrorMessage { text, retry_after_ms: error.retry_after_ms, limit: error.limit };
     // An error's archive is far below the limit; were it not, a head without archive still says what kind it is.
-    let head = write(head, Some(&body)).unwrap_or_else(|_| Bytes::copy_from_slice(&head.to_bytes()));
+    let head = write(head, Some(&body)).unwrap_or_else(|_| head.to_bytes().into());
     EncodedMessage { head, payloads: Vec::new() }
 }
 
@@ -67,24 +66,24 @@ fn encode_answer(
     op: Option<Op>,
     answer: &Answer,
     payloads: &[Payload],
-) -> Result<Bytes, ServiceError> {
+) -> Result<Vec<u8>, ServiceError> {
     let mismatch = || {
         let op = op.map_or("none", Op::as_str);
         let text = format!("an answer to {op} that is none, or whose payloads do not fit its head");
         ServiceError::new(ErrorKind::Internal, text)
     };
-    let lens: Vec<u64> = payloads.iter().map(|payload| payload.len() as u64).collect();
-    validate::payload_lens("an answer", &lens)?;
+    let lens = || payloads.iter().map(|payload| payload.len() as u64);
+    validate::payload_lens("an answer", lens())?;
     let payloads_expected = match answer {
         Answer::Hit(_) | Answer::Stats | Answer::Maintained { .. } => 1,
         Answer::Items(items) => hits(items),
         Answer::Chain(chain) => hits_of_chain(chain),
         _ => 0,
     };
-    if lens.len() != payloads_expected {
+    if payloads.len() != payloads_expected {
         return Err(mismatch());
     }
-    let first = lens.first().copied().unwrap_or(0);
+    let first = lens().next().unwrap_or(0);
     match (op.ok_or_else(mismatch)?, answer) {
         (Op::Ping, Answer::Pong) | (Op::Close, Answer::Closed) | (Op::Cancel, Answer::Cancelled) => {
             write(head, None::<&CountMessage>)
@@ -101,7 +100,7 @@ fn encode_answer(
         (Op::Clear | Op::Delete, Answer::Removed { count }) => archived(head, &CountMessage { count: *count }),
         (Op::Restore, Answer::Warmed { count }) => archived(head, &CountMessage { count: u64::from(*count) }),
         (Op::GetMany | Op::GetBlocks, Answer::Items(items)) => {
-            archived(head, &ItemsMessage { items: items.clone(), lens })
+            archived(head, &ItemsMessage { items: items.clone(), lens: lens().collect() })
         }
         (Op::List, Answer::Page(page)) => archived(head, page),
         (Op::LookupBlockPrefix, Answer::Prefix { blocks }) => {
@@ -111,12 +110,14 @@ fn encode_answer(
         (Op::Open, Answer::Opened(opened)) => archived(head, opened),
         (Op::GetHead, Answer::Head(value)) => archived(head, value),
         (Op::PublishHead, Answer::Published { generation }) => archived(head, &CountMessage { count: *generation }),
-        (Op::RestoreChain, Answer::Chain(chain)) => archived(head, &ChainMessage { chain: chain.clone(), lens }),
+        (Op::RestoreChain, Answer::Chain(chain)) => {
+            archived(head, &ChainMessage { chain: chain.clone(), lens: lens().collect() })
+        }
         _ => Err(mismatch()),
     }
 }
 
-fn archived(head: MessageHead, body: &impl Write) -> Result<Bytes, ServiceError> {
+fn archived(head: MessageHead, body: &impl Write) -> Result<Vec<u8>, ServiceError> {
     write(head, Some(body))
 }
 
@@ -158,7 +159,7 @@ pub fn decode_response(head: &MessageHead, archive: &[u8]) -> Result<ResponseHea
         }
         error => (Outcome::Error(decode_error(error, head, archive)?), Vec::new()),
     };
-    validate::payload_lens("an answer", &payload_lens)?;
+    validate::payload_lens("an answer", payload_lens.iter().copied())?;
     Ok(ResponseHead { op, outcome, payload_lens })
 }
 

@@ -83,7 +83,7 @@ impl Sender {
         let left = message.payload_len();
         self.queued_bytes = self.queued_bytes.saturating_add(message.head.len() as u64).saturating_add(left);
         self.queue.push_back(Outgoing {
-            first: Some(message.head),
+            first: Some(message.head.into()),
             head,
             payloads: message.payloads.into_iter().map(crate::Payload::into_bytes).collect(),
             left,
