@@ -10,6 +10,11 @@ fn frames_arrive_whole_and_in_order() {
 }
 
 #[test]
+fn frames_that_are_shown_at_once_arrive_whole_and_in_order() {
+    loom_model::push_and_receive();
+}
+
+#[test]
 fn no_wake_up_is_lost() {
     loom_model::sleep_and_wake();
 }

@@ -20,4 +20,5 @@ fn what_is_planted_is_found() {
     finds(Bug::NoFence, loom_model::sleep_on_bell, "deadlock");
     finds(Bug::NoFence, loom_model::sleep_until_read, "deadlock");
     finds(Bug::NoRelease, loom_model::send_and_receive, "a frame");
+    finds(Bug::NoRelease, loom_model::push_and_receive, "a frame");
 }

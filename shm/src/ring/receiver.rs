@@ -125,10 +125,13 @@ impl<Own: Segment, Peer: Segment> Receiver<Own, Peer> {
     fn copy_frame(&mut self) -> Result<(), Violation> {
         let Self { peer, geometry, head, tail, bytes, .. } = self;
         let there = (*tail).min(geometry.lap_end(*head)) - *head;
-        let mut words = peer.words().iter().skip(geometry.index(*head)).map(|word| word.load(Ordering::Relaxed));
-        let first = words.next().unwrap_or(0).to_ne_bytes();
-        let total = u32::from_le_bytes(first);
+        let words = peer.words().get(geometry.index(*head)..).unwrap_or_default();
         let got = there * WORD_BYTES as u64;
+        let Some((first, words)) = words.split_first() else {
+            return Err(InvalidFrame::Truncated { needed: FRAME_HEADER_BYTES as u64, got: 0 }.into());
+        };
+        let first = first.load(Ordering::Relaxed).to_ne_bytes();
+        let total = u32::from_le_bytes(first);
         if u64::from(total) > got {
             return Err(InvalidFrame::Truncated { needed: total.into(), got }.into());
         }
@@ -136,9 +139,11 @@ impl<Own: Segment, Peer: Segment> Receiver<Own, Peer> {
         let longest = FRAME_HEADER_BYTES + usize::from(geometry.inline_max).next_multiple_of(WORD_BYTES);
         let longest = longest.max(crate::frame::MMAP_REF_BYTES);
         let rest = (total as usize).min(longest).div_ceil(WORD_BYTES).saturating_sub(1);
-        bytes.clear();
-        bytes.extend_from_slice(&first);
-        words.take(rest).for_each(|word| bytes.extend_from_slice(&word.to_ne_bytes()));
+        bytes.resize((1 + rest) * WORD_BYTES, 0);
+        if let Some((copied, copies)) = bytes.as_chunks_mut::<WORD_BYTES>().0.split_first_mut() {
+            *copied = first;
+            copies.iter_mut().zip(words).for_each(|(copy, word)| *copy = word.load(Ordering::Relaxed).to_ne_bytes());
+        }
         Ok(())
     }
 }

@@ -32,6 +32,8 @@ pub struct Sender<Own, Peer> {
     peer: Peer,
     geometry: Geometry,
     tail: u64,
+    /// What the other side is shown of it.
+    shown: u64,
     /// How far the other side had read when it was last asked.
     head: u64,
     bytes: Vec<u8>,
@@ -41,7 +43,7 @@ impl<Own: Segment, Peer: Segment> Sender<Own, Peer> {
     /// The writing end of a fresh session; `own` is written here, `peer` by the other side.
     pub fn new(own: Own, peer: Peer, inline_max: u16) -> Result<Self, GeometryError> {
         let geometry = Geometry::new(own.words().len(), inline_max)?;
-        Ok(Self { own, peer, geometry, tail: 0, head: 0, bytes: Vec::new() })
+        Ok(Self { own, peer, geometry, tail: 0, shown: 0, head: 0, bytes: Vec::new() })
     }
 
     /// Writes one frame, whole or not at all. Never waits.
@@ -52,11 +54,22 @@ impl<Own: Segment, Peer: Segment> Sender<Own, Peer> {
     /// Writes all of the frames or none; the other side sees them at once. Never waits. Whether they ever fit is what
     /// `check_length` knows.
     pub fn send_all(&mut self, frames: &[Frame<'_>]) -> Result<(), SendError> {
-        self.bytes.clear();
-        frames.iter().try_for_each(|frame| frame.encode(self.geometry.inline_max, &mut self.bytes))?;
-        let lens = || frames.iter().filter_map(|frame| frame.total().map(|bytes| (bytes / WORD_BYTES) as u64));
+        self.push(frames)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// As `send_all`, but that the other side sees nothing of it before `publish`.
+    pub fn push(&mut self, frames: &[Frame<'_>]) -> Result<(), SendError> {
         let (tail, capacity) = (self.tail, self.geometry.capacity);
-        let end = lens().fold(tail, |at, words| self.geometry.start(at, words) + words);
+        let mut end = tail;
+        self.bytes.clear();
+        for frame in frames {
+            let before = self.bytes.len();
+            frame.encode(self.geometry.inline_max, &mut self.bytes)?;
+            let words = ((self.bytes.len() - before) / WORD_BYTES) as u64;
+            end = self.geometry.start(end, words) + words;
+        }
         if end - self.head > capacity {
             self.head = read_up_to(&self.peer, self.head, tail)?;
         }
@@ -65,16 +78,26 @@ impl<Own: Segment, Peer: Segment> Sender<Own, Peer> {
         }
         let bytes = std::mem::take(&mut self.bytes);
         let mut rest = bytes.as_slice();
-        for words in lens() {
-            let Some((frame, behind)) = rest.split_at_checked(words as usize * WORD_BYTES) else { break };
-            self.write(frame, words);
+        // A frame begins with its own length.
+        while let Some((frame, behind)) =
+            rest.first_chunk().and_then(|total| rest.split_at_checked(u32::from_le_bytes(*total) as usize))
+        {
+            self.write(frame);
             rest = behind;
         }
         self.bytes = bytes;
-        // SYNC POINT: frames and watermark are written before the position says so; see `Receiver::recv`.
-        self.own.control().outgoing.tail.store(end, release());
-        self.own.control().outgoing.bell.store(end as u32, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Shows the other side what was pushed.
+    pub fn publish(&mut self) {
+        if self.shown == self.tail {
+            return;
+        }
+        self.shown = self.tail;
+        // SYNC POINT: frames and watermark are written before the position says so; see `Receiver::recv`.
+        self.own.control().outgoing.tail.store(self.tail, release());
+        self.own.control().outgoing.bell.store(self.tail as u32, Ordering::Relaxed);
     }
 
     /// Whether the frames fit at once into a ring that is empty, wherever its tail is. A single frame does.
@@ -87,13 +110,14 @@ impl<Own: Segment, Peer: Segment> Sender<Own, Peer> {
     }
 
     /// Writes a frame for which there is room. Nobody sees it before the tail says so.
-    fn write(&mut self, frame: &[u8], words: u64) {
+    fn write(&mut self, frame: &[u8]) {
+        let words = (frame.len() / WORD_BYTES) as u64;
         let start = self.geometry.start(self.tail, words);
         if start > self.tail {
             self.own.control().outgoing.watermark.store(!self.tail, Ordering::Relaxed);
         }
-        let places = self.own.words().iter().skip(self.geometry.index(start));
-        for (word, bytes) in places.zip(frame.as_chunks::<WORD_BYTES>().0) {
+        let places = self.own.words().get(self.geometry.index(start)..).unwrap_or_default();
+        for (word, bytes) in places.iter().zip(frame.as_chunks::<WORD_BYTES>().0) {
             word.store(u32::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
         self.tail = start + words;

@@ -35,6 +35,9 @@ enum Step {
     Mmap(u64),
     /// Several at once.
     Slots(u32),
+    /// Written, and shown only with the next that is sent, or by `Publish`.
+    Push(u32),
+    Publish,
     Recv,
 }
 
@@ -44,6 +47,8 @@ fn step() -> impl Strategy<Value = Step> {
         any::<u32>().prop_map(Step::Slot),
         any::<u64>().prop_map(Step::Mmap),
         (0..8u32).prop_map(Step::Slots),
+        any::<u32>().prop_map(Step::Push),
+        Just(Step::Publish),
         Just(Step::Recv),
         Just(Step::Recv),
     ]
@@ -55,6 +60,7 @@ proptest! {
     fn a_ring_is_a_bounded_queue(steps in prop::collection::vec(step(), 0..400)) {
         let mut rig = rig();
         let mut queue: VecDeque<Vec<u8>> = VecDeque::new();
+        let mut hidden: VecDeque<Vec<u8>> = VecDeque::new();
         for step in &steps {
             let frame = match step {
                 Step::Inline(bytes) => Frame::Inline(bytes),
@@ -63,13 +69,26 @@ proptest! {
                 Step::Slots(count) => {
                     let frames: Vec<_> = (0..*count).map(slot).collect();
                     match rig.sender.send_all(&frames) {
-                        Ok(()) => queue.extend(frames.iter().map(encoded)),
+                        Ok(()) => queue.extend(hidden.drain(..).chain(frames.iter().map(encoded))),
                         Err(SendError::Full { .. }) => {
                             let fits = rig.sender.check_length(&frames).is_ok();
-                            prop_assert!(!queue.is_empty() || !fits);
+                            prop_assert!(!queue.is_empty() || !hidden.is_empty() || !fits);
                         }
                         Err(error) => prop_assert!(false, "{}", error),
                     }
+                    continue;
+                }
+                Step::Push(number) => {
+                    match rig.sender.push(&[slot(*number)]) {
+                        Ok(()) => hidden.push_back(encoded(&slot(*number))),
+                        Err(SendError::Full { .. }) => prop_assert!(!queue.is_empty() || !hidden.is_empty()),
+                        Err(error) => prop_assert!(false, "{}", error),
+                    }
+                    continue;
+                }
+                Step::Publish => {
+                    rig.sender.publish();
+                    queue.append(&mut hidden);
                     continue;
                 }
                 Step::Recv => {
@@ -79,9 +98,9 @@ proptest! {
                 }
             };
             match rig.sender.send(&frame) {
-                Ok(()) => queue.push_back(encoded(&frame)),
+                Ok(()) => queue.extend(hidden.drain(..).chain([encoded(&frame)])),
                 // A frame always fits into an empty ring.
-                Err(SendError::Full { .. }) => prop_assert!(!queue.is_empty()),
+                Err(SendError::Full { .. }) => prop_assert!(!queue.is_empty() || !hidden.is_empty()),
                 Err(error) => prop_assert!(false, "{}", error),
             }
         }

@@ -1,5 +1,6 @@
 //! Requests by their ids, of which there are few at a time.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 /// A map that allocates nothing for as long as it has once been larger: a tree of one request, which comes and goes all the
@@ -39,9 +40,11 @@ impl<T> ById<T> {
     }
 
     fn place(&self, id: u64) -> Result<usize, usize> {
-        match self.0.back() {
-            Some((last, _)) if *last >= id => self.0.binary_search_by_key(&id, |(id, _)| *id),
-            _ => Err(self.0.len()),
+        let Some((last, _)) = self.0.back() else { return Err(0) };
+        match id.cmp(last) {
+            Ordering::Greater => Err(self.0.len()),
+            Ordering::Equal => Ok(self.0.len() - 1),
+            Ordering::Less => self.0.binary_search_by_key(&id, |(id, _)| *id),
         }
     }
 }

@@ -32,18 +32,34 @@ fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
 
 /// More frames than fit, round the array's end: whole, in order, none twice.
 pub fn send_and_receive() {
-    check(3, || {
+    arrive(1);
+}
+
+/// The same, of which the other side sees several at once.
+pub fn push_and_receive() {
+    arrive(2);
+}
+
+fn arrive(at_once: u32) {
+    check(3, move || {
         let (mut sender, mut receiver) = session();
         let writing = thread::spawn(move || {
             for number in 0..FRAMES {
                 loop {
-                    match sender.send(&slot(number)) {
+                    match sender.push(&[slot(number)]) {
                         Ok(()) => break,
-                        Err(SendError::Full { .. }) => thread::yield_now(),
+                        Err(SendError::Full { .. }) => {
+                            sender.publish();
+                            thread::yield_now();
+                        }
                         Err(error) => panic!("{error}"),
                     }
                 }
+                if (number + 1) % at_once == 0 {
+                    sender.publish();
+                }
             }
+            sender.publish();
         });
         for number in 0..FRAMES {
             loop {

@@ -9,6 +9,7 @@ use crate::session::{MAP_POOL, SessionError, StartError};
 use bettong_wire::limits::MESSAGE_BYTES_MAX;
 use bettong_wire::message::{Direction, HEAD_BYTES, MessageHead, ResponseHead, decode_response};
 use bettong_wire::{DecodeError, Payload, Response};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The pool as this side has it.
@@ -19,9 +20,9 @@ pub(super) struct Pool {
     inline_max: u16,
 }
 
-/// A frame on its own.
-enum Taken {
-    Inline(Vec<u8>),
+/// A frame that is taken out of the ring.
+enum Taken<'a> {
+    Inline(Cow<'a, [u8]>),
     Slot(SlotRef),
     Mmap(MmapRef),
 }
@@ -38,7 +39,7 @@ pub(super) struct Answering {
 pub(super) struct Answers {
     answering: Option<Answering>,
     /// A frame that was looked at and not used.
-    ahead: Option<Taken>,
+    ahead: Option<Taken<'static>>,
 }
 
 impl Answers {
@@ -62,23 +63,21 @@ impl Answers {
             }
             Some(mut answering) => {
                 let said = answering.head.payload_lens.get(answering.payloads.len()).copied().unwrap_or(0);
-                let payload = match frame {
-                    Taken::Inline(bytes) if bytes.len() as u64 == said => Payload::from(bytes),
-                    Taken::Inline(bytes) => return Err(SessionError::PayloadLength { said, got: bytes.len() as u64 }),
-                    Taken::Slot(slot) => {
-                        // Both are published at once: where the second is not there, there is none.
-                        let within = match self.next(receiver)? {
-                            Some(Taken::Mmap(named)) => Some(named),
-                            other => {
-                                self.ahead = other;
-                                None
-                            }
-                        };
-                        pool.payload(slot, within, said)?
+                let slot = match frame {
+                    Taken::Inline(bytes) if bytes.len() as u64 != said => {
+                        return Err(SessionError::PayloadLength { said, got: bytes.len() as u64 });
                     }
+                    Taken::Inline(bytes) => {
+                        answering.payloads.push(Payload::from(bytes.into_owned()));
+                        None
+                    }
+                    Taken::Slot(slot) => Some(slot),
                     Taken::Mmap(_) => return Err(misplaced("the frame of a payload", "a mapping frame")),
                 };
-                answering.payloads.push(payload);
+                if let Some(slot) = slot {
+                    let within = self.within(receiver)?;
+                    answering.payloads.push(pool.payload(slot, within, said)?);
+                }
                 answering
             }
         };
@@ -95,15 +94,30 @@ impl Answers {
         self.ahead.is_some()
     }
 
-    fn next<Own: Segment, Peer: Segment>(
+    /// What part of its slot a payload is, where it does not begin with it. Both frames are published at once: where the second
+    /// is not there, there is none.
+    fn within<Own: Segment, Peer: Segment>(
         &mut self,
         receiver: &mut Receiver<Own, Peer>,
-    ) -> Result<Option<Taken>, SessionError> {
+    ) -> Result<Option<MmapRef>, SessionError> {
+        self.ahead = match self.next(receiver)? {
+            Some(Taken::Mmap(named)) => return Ok(Some(named)),
+            Some(Taken::Inline(bytes)) => Some(Taken::Inline(bytes.into_owned().into())),
+            Some(Taken::Slot(slot)) => Some(Taken::Slot(slot)),
+            None => None,
+        };
+        Ok(None)
+    }
+
+    fn next<'a, Own: Segment, Peer: Segment>(
+        &mut self,
+        receiver: &'a mut Receiver<Own, Peer>,
+    ) -> Result<Option<Taken<'a>>, SessionError> {
         if let Some(ahead) = self.ahead.take() {
             return Ok(Some(ahead));
         }
         Ok(receiver.recv()?.map(|frame| match frame {
-            Frame::Inline(bytes) => Taken::Inline(bytes.to_vec()),
+            Frame::Inline(bytes) => Taken::Inline(bytes.into()),
             Frame::Slot(slot) => Taken::Slot(slot),
             Frame::Mmap(named) => Taken::Mmap(named),
         }))

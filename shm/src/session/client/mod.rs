@@ -122,7 +122,8 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, M: OwnStaging> ClientSession<O
     pub fn request_staged(&mut self, request: &Request, body: Vec<Reserved<M>>) -> Result<u64, Unsent<M>> {
         match self.send(request, &body) {
             Ok((id, message)) => {
-                let staged = body.into_iter().chain(message).collect();
+                let mut staged = body;
+                staged.extend(message);
                 self.expected.begin(id, request, staged);
                 Ok(id)
             }
@@ -144,14 +145,20 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, M: OwnStaging> ClientSession<O
         let message = encode_request(id, request, payloads)?.head;
         let is_long = message.len() > usize::from(self.inline_max);
         let staged = is_long.then(|| self.area.stage(&message)).transpose()?;
-        let mut frames = Vec::with_capacity(body.len() + 1);
-        frames.push(match &staged {
+        let first = match &staged {
             Some(staged) => named(staged),
             None => Frame::Inline(&message),
-        });
-        frames.extend(body.iter().map(|payload| if payload.is_empty() { Frame::Inline(&[]) } else { named(payload) }));
-        self.sender.check_length(&frames)?;
-        match self.sender.send_all(&frames) {
+        };
+        let sent = if body.is_empty() {
+            self.sender.send(&first)
+        } else {
+            let behind =
+                body.iter().map(|payload| if payload.is_empty() { Frame::Inline(&[]) } else { named(payload) });
+            let frames: Vec<_> = std::iter::once(first).chain(behind).collect();
+            self.sender.check_length(&frames)?;
+            self.sender.send_all(&frames)
+        };
+        match sent {
             Ok(()) => {}
             Err(SendError::Full { needed, free }) => return Err(RequestError::Full { needed, free }),
             Err(error) => return Err(self.failed(error).into()),
@@ -210,7 +217,9 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, M: OwnStaging> ClientSession<O
             return Err(error.clone());
         }
         let answer = self.answer();
-        self.ended = answer.as_ref().err().cloned();
+        if let Err(error) = &answer {
+            self.ended = Some(error.clone());
+        }
         answer
     }
 
@@ -248,7 +257,8 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, M: OwnStaging> ClientSession<O
     /// after every request, and whenever no answer is there: the daemon may wait for room.
     pub fn must_wake(&mut self) -> bool {
         let (wrote, read) = (std::mem::take(&mut self.wrote), std::mem::take(&mut self.has_read));
-        (wrote && self.sender.must_wake()) || (read && self.receiver.must_wake())
+        // Who wakes for what was written wakes for what was read before it, too.
+        if wrote { self.sender.must_wake() } else { read && self.receiver.must_wake() }
     }
 
     /// Says that this side is about to sleep until an answer comes; whether it may. Whoever may not, or has slept, says

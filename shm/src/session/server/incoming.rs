@@ -24,7 +24,7 @@ pub(super) enum Read {
 pub(super) struct Incoming {
     /// Of an archive.
     archive_bytes_max: u32,
-    reading: Option<Reading>,
+    reading: Option<Box<Reading>>,
 }
 
 /// A request whose payloads are not all named.
@@ -58,23 +58,20 @@ impl Incoming {
         staging: &impl Staging,
         is_under_way: impl Fn(u64) -> bool,
     ) -> Result<Read, SessionError> {
-        let mut reading = match self.reading.take() {
-            Some(mut reading) => {
-                reading.add(frame, staging.len())?;
-                reading
-            }
-            None => match frame {
-                Frame::Slot(slot) => return Ok(Read::Release(slot)),
-                Frame::Inline(message) => self.begin(message, staging.len(), is_under_way)?,
-                Frame::Mmap(named) => self.begin(&self.long_message(&named, staging)?, staging.len(), is_under_way)?,
-            },
+        let Some(mut reading) = self.reading.take() else {
+            return match frame {
+                Frame::Slot(slot) => Ok(Read::Release(slot)),
+                Frame::Inline(message) => self.begin(message, staging.len(), is_under_way),
+                Frame::Mmap(named) => self.begin(&self.long_message(&named, staging)?, staging.len(), is_under_way),
+            };
         };
+        reading.add(frame, staging.len())?;
         if reading.body.len() < reading.lens.len() {
             self.reading = Some(reading);
             return Ok(Read::Part);
         }
-        let body = std::mem::take(&mut reading.body);
-        Ok(Read::Request { id: reading.id, request: reading.request, body })
+        let Reading { id, request, body, .. } = *reading;
+        Ok(Read::Request { id, request, body })
     }
 
     /// A private copy of a message in the staging area.
@@ -91,11 +88,11 @@ impl Incoming {
     }
 
     fn begin(
-        &self,
+        &mut self,
         message: &[u8],
         staging_bytes: u64,
         is_under_way: impl Fn(u64) -> bool,
-    ) -> Result<Reading, SessionError> {
+    ) -> Result<Read, SessionError> {
         let head = MessageHead::read(message, Direction::Request)?;
         let archive = message.get(HEAD_BYTES..).unwrap_or_default();
         let (got, limit) = (u64::from(head.archive_len), u64::from(self.archive_bytes_max));
@@ -121,7 +118,11 @@ impl Incoming {
         if len > staging_bytes {
             return Err(SessionError::Range { what: "staging", offset: 0, len, limit: staging_bytes });
         }
-        Ok(Reading { id, request, lens, body: Vec::new() })
+        if lens.is_empty() {
+            return Ok(Read::Request { id, request, body: Vec::new() });
+        }
+        self.reading = Some(Box::new(Reading { id, request, lens, body: Vec::new() }));
+        Ok(Read::Part)
     }
 }
 

@@ -124,7 +124,9 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, Area: Staging> ServerSession<O
             return Err(error.clone());
         }
         let event = self.event();
-        self.ended = event.as_ref().err().cloned();
+        if let Err(error) = &event {
+            self.ended = Some(error.clone());
+        }
         event
     }
 
@@ -134,10 +136,11 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, Area: Staging> ServerSession<O
             let Some(frame) = self.receiver.recv()? else { return Ok(ServerEvent::Idle) };
             self.has_read = true;
             let is_long = self.incoming.is_long(&frame);
-            match self.incoming.take(frame, &self.staging, |id| self.unanswered.has(id))? {
-                Read::Part => {}
-                Read::Release(slot) => self.lender.leases.release(self.lender.session, slot)?,
-                Read::Request { id, request, body } => {
+            match self.incoming.take(frame, &self.staging, |id| self.unanswered.has(id)) {
+                Err(error) => return Err(error),
+                Ok(Read::Part) => {}
+                Ok(Read::Release(slot)) => self.lender.leases.release(self.lender.session, slot)?,
+                Ok(Read::Request { id, request, body }) => {
                     self.unanswered.begin(id, &request)?;
                     match self.admit(&request) {
                         Ok(()) => return Ok(ServerEvent::Request { id, request, body }),
@@ -227,7 +230,8 @@ impl<Own: Segment + Clone, Peer: Segment + Clone, Area: Staging> ServerSession<O
     /// before every sleep, and after every answer that is not followed by another at once.
     pub fn must_wake(&mut self) -> bool {
         let (wrote, read) = (self.outgoing.take_wrote(), std::mem::take(&mut self.has_read));
-        (wrote && self.outgoing.sender().must_wake()) || (read && self.receiver.must_wake())
+        // Who wakes for what was written wakes for what was read before it, too.
+        if wrote { self.outgoing.sender().must_wake() } else { read && self.receiver.must_wake() }
     }
 
     /// Says that this side is about to sleep; whether it may. Whoever may not, or has slept, says `awake`.

@@ -13,6 +13,10 @@ use std::sync::Arc;
 
 /// Milliseconds after which a client that holds too much may have let go of some of it.
 const RETRY_AFTER_MS: u32 = 10;
+/// Parts of answers that are shown at once.
+const PUBLISH_EVERY: u32 = 16;
+/// Parts for which there is always room in the queue. More are let go of once it is empty.
+const QUEUE_KEPT: usize = 256;
 /// Bytes of an error's message besides its text, and some more.
 const ERROR_BYTES: usize = HEAD_BYTES + 32;
 
@@ -46,41 +50,49 @@ pub(super) struct Lender {
 /// What was leased for an answer, given back unless it is kept.
 struct Granted<'a> {
     lender: &'a Lender,
-    /// Slots and their lengths; one may be there several times.
+    slots: &'a mut Vec<(SlotRef, u64)>,
+}
+
+/// An answer that is being composed.
+#[derive(Default)]
+struct Composed {
+    parts: Vec<Part>,
+    /// Slots that are leased for it and not kept yet, and their lengths; one may be there several times.
     slots: Vec<(SlotRef, u64)>,
 }
 
 impl Lender {
-    /// The frames of an answer of at most `bytes_max`. When this returns, all that they name is leased.
-    fn compose(&self, message: &EncodedMessage, bytes_max: u64) -> Result<Vec<Part>, ServiceError> {
-        let mut granted = Granted { lender: self, slots: Vec::new() };
-        let mut parts = Vec::with_capacity(message.payloads.len() + 1);
+    /// Composes an answer of at most `bytes_max` of frames. When this returns, all that they name is leased.
+    fn compose(&self, message: EncodedMessage, bytes_max: u64, answer: &mut Composed) -> Result<(), ServiceError> {
+        let Composed { parts, slots } = answer;
+        let mut granted = Granted { lender: self, slots };
+        parts.clear();
         if message.head.len() <= usize::from(self.inline_max) {
-            parts.push(Part::Inline(message.head.to_vec()));
+            parts.push(Part::Inline(message.head));
         } else {
-            parts.push(Part::Slot(granted.copied(&message.head.clone().into())?.slot));
+            parts.push(Part::Slot(granted.copied(&message.head.into())?.slot));
         }
         for payload in &message.payloads {
             parts.push(granted.payload(payload)?);
         }
-        let bytes = bytes_of(&parts);
+        let bytes = bytes_of(parts);
         if bytes > bytes_max {
             let text = format!("an answer of {bytes} bytes of frames: {bytes_max} may wait for this client to read");
             return Err(ServiceError::busy(text, RETRY_AFTER_MS));
         }
         // From here on the client has them.
         granted.slots.clear();
-        Ok(parts)
+        Ok(())
     }
 
     /// An error with as much of its text as travels in a frame.
-    fn error(&self, op: Op, id: u64, mut error: ServiceError) -> Vec<Part> {
+    fn error(&self, op: Op, id: u64, mut error: ServiceError) -> Part {
         let max = usize::from(self.inline_max).saturating_sub(ERROR_BYTES);
         let end = (0..=max.min(error.message.len())).rev().find(|end| error.message.is_char_boundary(*end));
         error.message.truncate(end.unwrap_or(0));
         let message = encode_response(Some(op), id, Response::error(error));
         debug_assert!(message.head.len() <= usize::from(self.inline_max), "{} bytes", message.head.len());
-        vec![Part::Inline(message.head.to_vec())]
+        Part::Inline(message.head)
     }
 }
 
@@ -156,16 +168,18 @@ fn bytes_of(parts: &[Part]) -> u64 {
     parts.iter().map(Part::bytes).sum()
 }
 
-/// An answer that is not written, or not all of it.
+/// A part of an answer that is not written.
 struct Queued {
-    id: u64,
-    parts: VecDeque<Part>,
+    part: Part,
+    /// The request whose answer ends with it.
+    answers: Option<u64>,
 }
 
 /// Answers on their way into the ring, in the order in which they were given.
 pub(super) struct Outgoing<Own, Peer> {
     sender: Sender<Own, Peer>,
     queue: VecDeque<Queued>,
+    answer: Composed,
     queued_bytes: u64,
     queued_bytes_max: u64,
     wrote: bool,
@@ -173,7 +187,14 @@ pub(super) struct Outgoing<Own, Peer> {
 
 impl<Own: Segment, Peer: Segment> Outgoing<Own, Peer> {
     pub fn new(sender: Sender<Own, Peer>, queued_bytes_max: u64) -> Self {
-        Self { sender, queue: VecDeque::new(), queued_bytes: 0, queued_bytes_max, wrote: false }
+        Self {
+            sender,
+            queue: VecDeque::new(),
+            answer: Composed::default(),
+            queued_bytes: 0,
+            queued_bytes_max,
+            wrote: false,
+        }
     }
 
     pub fn sender(&self) -> &Sender<Own, Peer> {
@@ -198,32 +219,54 @@ impl<Own: Segment, Peer: Segment> Outgoing<Own, Peer> {
             Outcome::Error(error) => Some(error.clone()),
             _ => None,
         };
-        let parts = lender.compose(&encode_response(Some(op), id, response), left);
-        let parts = parts.unwrap_or_else(|error| lender.error(op, id, said.unwrap_or_else(|| unsaid(op, error))));
-        self.queued_bytes += bytes_of(&parts);
-        self.queue.push_back(Queued { id, parts: parts.into() });
+        if let Err(error) = lender.compose(encode_response(Some(op), id, response), left, &mut self.answer) {
+            self.answer.parts.clear();
+            self.answer.parts.push(lender.error(op, id, said.unwrap_or_else(|| unsaid(op, error))));
+        }
+        self.queued_bytes += bytes_of(&self.answer.parts);
+        self.queue.extend(self.answer.parts.drain(..).map(|part| Queued { part, answers: None }));
+        if let Some(last) = self.queue.back_mut() {
+            last.answers = Some(id);
+        }
     }
 
     /// Writes as much as there is room for, and says whose answers are written.
-    pub fn flush(&mut self, mut written: impl FnMut(u64)) -> Result<(), SessionError> {
-        while let Some(Queued { id, parts }) = self.queue.front_mut() {
-            while let Some(part) = parts.front() {
-                let sent = match part {
-                    Part::Inline(bytes) => self.sender.send(&Frame::Inline(bytes)),
-                    Part::Slot(slot) => self.sender.send(&Frame::Slot(*slot)),
-                    Part::Within(slot, named) => self.sender.send_all(&[Frame::Slot(*slot), Frame::Mmap(*named)]),
-                };
-                match sent {
-                    Ok(()) => {}
-                    Err(SendError::Full { .. }) => return Ok(()),
-                    Err(SendError::Frame(error)) => return Err(crate::ring::Violation::from(error).into()),
-                    Err(SendError::Violation(violation)) => return Err(violation.into()),
-                }
-                self.wrote = true;
-                self.queued_bytes = self.queued_bytes.saturating_sub(part.bytes());
-                parts.pop_front();
+    pub fn flush(&mut self, written: impl FnMut(u64)) -> Result<(), SessionError> {
+        if self.queue.is_empty() {
+            return Ok(());
+        }
+        let flushed = self.push(written);
+        self.sender.publish();
+        if self.queue.is_empty() {
+            self.queue.shrink_to(QUEUE_KEPT);
+        }
+        flushed
+    }
+
+    /// The client sees a few frames at a time: each time costs both sides a cache line, and none at all would keep it waiting.
+    fn push(&mut self, mut written: impl FnMut(u64)) -> Result<(), SessionError> {
+        let mut pushed = 0;
+        while let Some(Queued { part, answers }) = self.queue.front() {
+            let sent = match part {
+                Part::Inline(bytes) => self.sender.push(&[Frame::Inline(bytes)]),
+                Part::Slot(slot) => self.sender.push(&[Frame::Slot(*slot)]),
+                Part::Within(slot, named) => self.sender.push(&[Frame::Slot(*slot), Frame::Mmap(*named)]),
+            };
+            match sent {
+                Ok(()) => {}
+                Err(SendError::Full { .. }) => return Ok(()),
+                Err(SendError::Frame(error)) => return Err(crate::ring::Violation::from(error).into()),
+                Err(SendError::Violation(violation)) => return Err(violation.into()),
             }
-            written(*id);
+            self.wrote = true;
+            pushed += 1;
+            if pushed % PUBLISH_EVERY == 0 {
+                self.sender.publish();
+            }
+            self.queued_bytes = self.queued_bytes.saturating_sub(part.bytes());
+            if let Some(id) = *answers {
+                written(id);
+            }
             self.queue.pop_front();
         }
         Ok(())
