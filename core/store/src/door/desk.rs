@@ -78,9 +78,18 @@ impl<S: Service> Desk<S> {
     }
 
     /// Hands a request to the service. Many are answered at once (a hit in memory): they never join the others.
-    pub fn call(&mut self, cx: &mut Context<'_>, id: u64, request: Request, body: Vec<Payload>) -> Option<Response> {
+    pub fn call(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u64,
+        mut request: Request,
+        body: Vec<Payload>,
+    ) -> Option<Response> {
         let Some(peer) = self.peer.clone() else { return Some(Response::error(not_open())) };
-        let request = without_token(request);
+        if let Request::Open(open) = &mut request {
+            // Beyond the door nobody needs it.
+            open.token = String::new();
+        }
         // A panic takes down the request that met it, nothing else; the panic hook has logged it.
         match std::panic::catch_unwind(AssertUnwindSafe(|| self.service.at_once(&peer, &request))) {
             Ok(None) => {}
@@ -107,6 +116,9 @@ impl<S: Service> Desk<S> {
 
     /// The next answer that is there, and whose it is.
     pub fn poll_answer(&mut self, cx: &mut Context<'_>) -> Option<(u64, Response)> {
+        if self.calls.is_empty() {
+            return None;
+        }
         let Poll::Ready(Some((id, response))) = self.calls.poll_next_unpin(cx) else { return None };
         self.aborts.remove(&id);
         Some((id, response.unwrap_or_else(|Aborted| cancelled())))
@@ -126,14 +138,6 @@ impl<S: Service> Desk<S> {
             ms => Duration::from_millis(u64::from(ms)).min(self.deadlines.max),
         };
         Deadline(self.service.now().plus(wait))
-    }
-}
-
-/// Beyond the door nobody needs the token.
-fn without_token(request: Request) -> Request {
-    match request {
-        Request::Open(open) => Request::open(Open { token: String::new(), ..*open }),
-        other => other,
     }
 }
 

@@ -148,7 +148,7 @@ impl<W: World> StoreService<W> {
         let opening = self.store.open_namespace(&open.tenant, &open.namespace, open.identity.as_ref());
         let id = self.bounded(deadline, opening).await??;
         let parts = open.identity.map(|identity| Arc::from(identity.parts));
-        let opened = OpenNamespace { id, name: open.namespace, parts };
+        let opened = OpenNamespace { id, name: open.namespace.into(), parts };
         let mut sessions = peer.sessions.lock();
         if sessions.open.iter().flatten().count() >= OPEN_NAMESPACES_MAX {
             let message = format!("this session holds {OPEN_NAMESPACES_MAX} namespaces open, which is the limit");

@@ -41,7 +41,7 @@ pub struct Sessions {
 #[derive(Debug, Clone)]
 pub struct OpenNamespace {
     pub id: bettong_wire::NamespaceId,
-    pub name: String,
+    pub name: Arc<str>,
     /// `None` where the session gave no model identity: plain keys only.
     pub parts: Option<Arc<[u16]>>,
 }

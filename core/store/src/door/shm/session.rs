@@ -94,7 +94,7 @@ where
         }
         self.pulse.unanswered.store(self.rings.unanswered() as u64, Ordering::Relaxed);
         self.pulse.queued_bytes.store(self.rings.queued_bytes(), Ordering::Relaxed);
-        if moves {
+        if moves || self.spin.is_on() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -108,10 +108,11 @@ where
             self.rings.answer(id, response);
             moved = true;
         }
-        match self.rings.next_event()? {
-            ServerEvent::Idle => {}
-            ServerEvent::More => moved = true,
-            ServerEvent::Request { id, request, body } => {
+        match self.rings.next_event() {
+            Err(error) => return Err(error.into()),
+            Ok(ServerEvent::Idle) => {}
+            Ok(ServerEvent::More) => moved = true,
+            Ok(ServerEvent::Request { id, request, body }) => {
                 self.spin.found(|| self.door.clock.mono());
                 self.work = self.work.saturating_add(work(&request));
                 self.pulse.requests.fetch_add(1, Ordering::Relaxed);
@@ -172,16 +173,13 @@ where
     }
 
     /// Looks for the next request where it is likely to come soon. Whether there is one.
-    fn look(&self) -> bool {
-        self.spin.is_on() && look(|| self.rings.has_news())
+    fn look(&mut self) -> bool {
+        let client_waits = self.rings.unanswered() > 0;
+        self.spin.again(client_waits, || self.door.clock.mono()) && look(|| self.rings.has_news())
     }
 
-    /// Looks again in a moment where the next request is likely to come soon, else sleeps.
+    /// Sleeps.
     fn rest(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if self.spin.again(self.rings.unanswered() > 0, || self.door.clock.mono()) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         while let Poll::Ready(heard) = self.line.poll_heard(cx) {
             match heard {
                 Heard::Woken => {}
