@@ -314,7 +314,10 @@ impl Wire for ShmWire {
         self.wake_daemon()?;
         match if self.session.unanswered() > 0 { self.spin.next() } else { Next::Sleep } {
             Next::Look => {
-                look(|| self.session.has_news());
+                if look(|| self.session.has_news()) && self.look() {
+                    self.spin.found();
+                    return Ok(true);
+                }
                 cx.waker().wake_by_ref();
             }
             Next::Doze => self.sleepy = true,
