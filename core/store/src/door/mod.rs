@@ -1,6 +1,8 @@
 //! The doors that a simulated world can open too: they are driven over any byte stream, by whoever accepted it.
 
 mod desk;
+#[cfg(test)]
+mod fake;
 pub mod shm;
 pub mod tcp;
 

@@ -7,6 +7,8 @@
 mod session;
 mod sessions;
 mod spin;
+#[cfg(test)]
+mod tests;
 
 pub use sessions::{Client, Sessions};
 

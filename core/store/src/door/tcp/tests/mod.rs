@@ -1,17 +1,16 @@
 //! The door over an in-memory pipe, with a service that does as its keys say.
 
-mod fake;
 mod hostile;
 mod serve;
 
 use super::*;
+use crate::door::fake::FakeService;
 use crate::service::Rights;
 use crate::world::Mono;
 use bettong_wire::request::{Get, Level, NsHandle, Open, Put, ReadLimits, Target};
 use bettong_wire::response::Outcome;
 use bettong_wire::tcp::{ClientConnection, ClientEvent};
 use bettong_wire::{BlockMemory, ErrorKind, Payload, Request, Response, ServiceError, memory::HeapMemory};
-use fake::FakeService;
 use std::collections::BTreeMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::Notify;
