@@ -10,7 +10,8 @@ pub mod prefix;
 pub mod register;
 pub mod settled;
 
-use crate::model::{Daemon, Model, Span};
+use crate::model::{Daemon, Model, Span, ValueKey};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Why an answer is wrong, and by which oracle.
@@ -52,13 +53,16 @@ const EVICTION_TAKES: Duration = Duration::from_secs(60);
 /// What a value takes besides its payload.
 const OVERHEAD: u64 = 512;
 
-/// What the daemon `name` may have in the object store over its budget at `now`: nothing once faults are over.
+/// What the daemon `name` may have in the object store over its budget at `now`: once faults are over, only what a read that
+/// found an object damaged has put anew since an eviction began.
 pub fn slack(model: &Model, name: &str, calm: bool, now: Duration) -> u64 {
-    if calm {
-        return 0;
+    let mut healed: BTreeMap<ValueKey, u64> = BTreeMap::new();
+    for attempt in model.attempts().filter(|attempt| model.is_damaged(&attempt.key)) {
+        let len = healed.entry(attempt.key.clone()).or_default();
+        *len = attempt.len.max(*len);
     }
     let lately = |ended: Duration| ended + EVICTION_TAKES >= now;
-    let own = model.attempts().filter(|attempt| attempt.daemon.name == name);
-    let puts = own.filter(|attempt| attempt.span.ended.is_none_or(lately));
-    puts.map(|attempt| attempt.len + OVERHEAD).sum()
+    let own = model.attempts().filter(|attempt| !calm && attempt.daemon.name == name);
+    let puts = own.filter(|attempt| attempt.span.ended.is_none_or(lately)).map(|attempt| attempt.len);
+    healed.into_values().chain(puts).map(|len| len + OVERHEAD).sum()
 }

@@ -72,7 +72,11 @@ impl<W: World> Audited<W> {
         let calm = self.shared.settled.load(Ordering::Relaxed);
         let slack = match self.may_be_over_budget() {
             true => u64::MAX,
-            false => slack(&self.shared.model.lock(), &self.daemon, calm, elapsed()),
+            false => {
+                let mut model = self.shared.model.lock();
+                model.set_damaged(self.run().damaged());
+                slack(&model, &self.daemon, calm, elapsed())
+            }
         };
         let verdict = budget::check(&self.daemon, &self.inner.store().stats(), slack)
             .and_then(|()| budget::disk(&self.daemon, &self.cache_dir, self.shared.setup.disk_bytes()));
